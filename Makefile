@@ -1,0 +1,56 @@
+# What people and pipelines do with millrace; `make help` says what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench fuzz lint format clippy doc fmt clean
+
+# A pipeline builds what is committed, to the version.
+locked := $(if $(CI),--locked)
+
+# Namespaces and AF_XDP need root, compiling does not: cargo builds as whoever runs make, and hands
+# what it has built to sudo.
+ifneq ($(shell id -u),0)
+ifneq ($(shell command -v sudo),)
+as_root := --config 'target."cfg(unix)".runner = ["$(CURDIR)/scripts/as-root"]'
+else
+unprivileged := neither root nor sudo: network namespaces cannot be made
+endif
+endif
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building and running need, if it is not there
+	@scripts/setup
+
+demo: setup ## nodes, pods and filters on this machine, explained as they run
+	$(if $(unprivileged),$(error $(unprivileged)))
+	cargo run $(locked) $(as_root) --release --package millrace -- demo
+
+test: setup ## all tests
+	$(if $(unprivileged),$(warning $(unprivileged), and tests in them are not run))
+	cargo test $(locked) $(as_root) --release --workspace
+
+bench: setup ## measure; QUICK=1 for a first impression
+	$(if $(unprivileged),$(error $(unprivileged)))
+	cargo run $(locked) $(as_root) --release --package millrace-bench -- $(if $(QUICK),--quick)
+
+SECONDS ?= 60
+fuzz: setup ## look for input that breaks parsers, SECONDS=60 for each of them
+	scripts/fuzz --seconds $(SECONDS)
+
+lint: format clippy doc ## formatting, clippy, documentation
+
+format:
+	cargo fmt --all --check
+
+clippy: setup
+	cargo clippy $(locked) --release --workspace --all-targets -- -D warnings
+
+doc: setup
+	RUSTDOCFLAGS='-D warnings' cargo doc $(locked) --release --workspace --no-deps
+
+fmt: ## format the code
+	cargo fmt --all
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,35 @@
+//! Measures millrace, and says whether its promises are kept.
+//!
+//! Everything is compared with something, side by side in one run, sample by sample in turns: WASM
+//! with the same filters compiled natively, the dataplane with the barest loop over the same
+//! sockets and with what the kernel has. A verdict is about an interval, never about one number.
+//!
+//! In reading order:
+//! - [`registry`]: the benches, and what they promise
+//! - [`memory`]: what filters cost, without a network; [`native`] is what they are compared with
+//! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
+//! - [`swap`], [`load`], [`footprint`]: what changes cost, and what rest does
+//! - [`statistics`], [`promise`]: from samples to verdicts
+//! - [`outcome`]: what was found, as it is kept; [`environment`]: where
+//! - [`report`], [`drawing`]: what was found, for people
+//! - [`compare`]: two runs
+//! - [`cli`]: all of it from outside
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod compare;
+pub mod drawing;
+pub mod environment;
+pub mod footprint;
+pub mod load;
+pub mod memory;
+pub mod native;
+pub mod outcome;
+pub mod plan;
+pub mod promise;
+pub mod registry;
+pub mod report;
+pub mod statistics;
+pub mod swap;
+pub mod unit;
+pub mod veth;

@@ -1,0 +1,265 @@
+//! On interfaces: the dataplane, and others that carry packets between the same two, in turns.
+//!
+//! Every sample puts its peer in place, lets a packet pass in each direction, measures, and takes
+//! the peer away again: nobody's threads are about while another one is measured.
+//!
+//! - [`ground`]: namespaces, interfaces, ends; [`queues`]: sockets on them
+//! - [`peer`]: who carries packets; [`plane`], [`l2fwd`], [`redirect`], [`script`]: some of them
+//! - [`measure`]: what is measured, and on which cores
+
+pub mod ground;
+pub mod l2fwd;
+pub mod measure;
+pub mod peer;
+pub mod plane;
+pub mod queues;
+pub mod redirect;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use millrace_traffic::Core;
+use millrace_traffic::sink::Sink;
+
+use self::ground::Ground;
+use self::measure::{Measure, Placement, Quantity};
+use self::peer::{Peer, Recall, Start};
+use crate::outcome::{Chart, Line, Outcome, Style};
+use crate::plan::Plan;
+use crate::promise::{Bound, Promise};
+use crate::statistics::Estimate;
+use crate::unit::Unit;
+
+/// WASM against native, end to end.
+pub const END_TO_END: Promise = Promise {
+    what: "packets of 64 B over veths, the bridge as WASM against native",
+    bound: Bound::AtLeast(0.97),
+    unit: Unit::Ratio,
+    aim: None,
+};
+
+/// What the dataplane adds to the I/O when it remembers flows.
+pub const WITH_FLOWS: Promise = Promise {
+    what: "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, flows remembered",
+    bound: Bound::AtLeast(0.95),
+    unit: Unit::Ratio,
+    aim: None,
+};
+
+/// What it adds when the chain is asked about every packet.
+pub const WITH_CHAIN: Promise = Promise {
+    what: "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, chain on every packet",
+    bound: Bound::AtLeast(0.90),
+    unit: Unit::Ratio,
+    aim: None,
+};
+
+/// What a host without traffic uses.
+pub const IDLE: Promise = Promise {
+    what: "CPU of an idle host with two ports and bridge",
+    bound: Bound::AtMost(1.0),
+    unit: Unit::PercentOfCore,
+    aim: None,
+};
+
+/// Measures all peers.
+///
+/// # Errors
+/// If the ground cannot be had, or the dataplane or what it is held against does not work.
+pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
+    let ground = Ground::new(plan.named.as_ref())?;
+    let bench = Bench {
+        sink: ground.sink()?,
+        ground,
+        cores: Placement::of(&Core::available())?,
+        time: plan.much(Duration::from_millis(600), Duration::from_millis(250)),
+        plan,
+    };
+    let mut peers: Vec<Measured> = Peer::all(&plan.peers).into_iter().map(Measured::new).collect();
+    for measure in Measure::ALL {
+        for run in 0..plan.runs(15, 6) {
+            // nobody always comes behind the same one
+            let first = run % peers.len();
+            let (behind, before) = peers.split_at_mut(first);
+            for peer in before.iter_mut().chain(behind) {
+                bench.sample(peer, measure)?;
+            }
+        }
+    }
+    report(&peers, outcome);
+    outcome.notes.push(note(plan, bench.cores));
+    Ok(())
+}
+
+struct Bench<'p> {
+    ground: Ground,
+    sink: Sink,
+    cores: Placement,
+    time: Duration,
+    plan: &'p Plan,
+}
+
+/// A peer, and what was measured of it.
+struct Measured {
+    peer: Peer,
+    samples: BTreeMap<Quantity, Vec<f64>>,
+    /// Why it is not measured any more.
+    failure: Option<String>,
+}
+
+impl Measured {
+    fn new(peer: Peer) -> Self {
+        Self { peer, samples: BTreeMap::new(), failure: None }
+    }
+}
+
+impl Bench<'_> {
+    /// Takes one sample, and with it all quantities that it gives. A peer that nothing is promised
+    /// about may fail, and is left out then.
+    fn sample(&self, measured: &mut Measured, measure: Measure) -> Result<()> {
+        let peer = &measured.peer;
+        if measured.failure.is_some() || (measure == Measure::Rest && !peer.has_threads()) {
+            return Ok(());
+        }
+        match self.sample_peer(peer, measure) {
+            Ok(found) => {
+                for (quantity, value) in found {
+                    measured.samples.entry(quantity).or_default().push(value);
+                }
+            }
+            Err(error) if peer.is_promised() => {
+                return Err(error.context(format!("measuring `{}`", peer.label())));
+            }
+            Err(error) => measured.failure = Some(format!("{error:#}")),
+        }
+        Ok(())
+    }
+
+    fn sample_peer(&self, peer: &Peer, measure: Measure) -> Result<Vec<(Quantity, f64)>> {
+        let Self { ground, sink, cores, time, plan } = self;
+        let start = Start { ground, cache: &plan.cache, core: cores.carrier };
+        let _in_place = peer.start(&start)?;
+        // after it: a program at a port may change what its other end can do; greetings are read
+        ground.set_ends(peer.ends(true)).context("preparing the ends")?;
+        ground.greet()?;
+        ground.set_ends(peer.ends(measure.is_read())).context("preparing the ends")?;
+        measure.sample(ground, sink, *cores, *time)
+    }
+}
+
+fn report(peers: &[Measured], outcome: &mut Outcome) {
+    for quantity in Quantity::ALL {
+        for measured in peers {
+            if let Some(samples) = measured.samples.get(&quantity) {
+                let peer = measured.peer.label();
+                outcome.sampled(quantity.label(), peer, quantity.unit(), samples);
+            }
+        }
+    }
+    let of = |peer: &Peer, quantity| {
+        let measured = peers.iter().find(|measured| measured.peer == *peer)?;
+        measured.samples.get(&quantity)
+    };
+    let ratio = |a: &Peer, b: &Peer, quantity| {
+        let (a, b) = (of(a, quantity)?, of(b, quantity)?);
+        (a.len() == b.len()).then(|| Estimate::of_pairs(a, b, |a, b| a / b))
+    };
+    let of_rates = [
+        (Peer::Millrace(Recall::Flows), Peer::Native(Recall::Flows), END_TO_END),
+        (Peer::Millrace(Recall::Nothing), Peer::Native(Recall::Nothing), END_TO_END),
+        (Peer::Millrace(Recall::Flows), Peer::L2fwd, WITH_FLOWS),
+        (Peer::Millrace(Recall::Nothing), Peer::L2fwd, WITH_CHAIN),
+    ];
+    for (ours, other, promise) in of_rates {
+        if let Some(estimate) = ratio(&ours, &other, Quantity::SmallRate) {
+            let what = format!("64 B, {} / {}", ours.label(), other.label());
+            outcome.held(what, &promise, estimate);
+        }
+    }
+    let ours = Peer::Millrace(Recall::Flows);
+    if let Some(samples) = of(&ours, Quantity::IdleCpu) {
+        outcome.held("idle CPU, millrace", &IDLE, Estimate::of(samples));
+    }
+    for quantity in Quantity::ALL {
+        let others = peers.iter().filter(|other| other.peer != ours);
+        let plain = [Quantity::IdleCpu, Quantity::SmallShare].contains(&quantity);
+        for other in others.filter(|_| !plain) {
+            if let Some(estimate) = ratio(&ours, &other.peer, quantity) {
+                let what = format!("{}, millrace / {}", quantity.label(), other.peer.label());
+                outcome.found(what, Unit::Ratio, estimate);
+            }
+        }
+    }
+    let limited = |measured: &&Measured| {
+        let share =
+            measured.samples.get(&Quantity::SmallShare).map(|samples| Estimate::of(samples));
+        share.is_some_and(|share| share.median > ALL_OF_IT)
+    };
+    let limited: Vec<_> = peers.iter().filter(limited).map(|peer| peer.peer.label()).collect();
+    if !limited.is_empty() {
+        outcome.notes.push(format!(
+            "All that was sent arrived over {}: their rates at 64 B are what the sender's core can \
+             send on these interfaces, and that two of them are alike says no more than that both \
+             keep up with it.",
+            limited.join(", ")
+        ));
+    }
+    for measured in peers {
+        if let Some(failure) = &measured.failure {
+            outcome.notes.push(format!("`{}` was left out: {failure}", measured.peer.label()));
+        }
+    }
+    outcome.charts.extend([
+        chart(peers, "Packets over veths", &[Quantity::SmallRate, Quantity::LargeRate]),
+        chart(peers, "TCP over veths", &[Quantity::StreamRate]),
+        chart(
+            peers,
+            "Round trips over veths",
+            &[Quantity::RoundTripMedian, Quantity::RoundTripTail],
+        ),
+        chart(peers, "CPU per packet of 64 B over veths", &[Quantity::CpuPerPacket]),
+    ]);
+}
+
+fn chart(peers: &[Measured], title: &str, quantities: &[Quantity]) -> Chart {
+    // a peer that failed has no samples of something
+    let whole = |measured: &&Measured| quantities.iter().all(|q| measured.samples.contains_key(q));
+    let peers: Vec<_> = peers.iter().filter(whole).collect();
+    let line = |quantity: &Quantity| {
+        let points = peers.iter().map(|measured| Estimate::of(&measured.samples[quantity]));
+        Line { name: quantity.label().to_owned(), points: points.collect() }
+    };
+    Chart {
+        title: title.to_owned(),
+        across: String::new(),
+        cases: peers.iter().map(|measured| measured.peer.label().to_owned()).collect(),
+        style: Style::Apart,
+        unit: quantities[0].unit(),
+        bound: None,
+        lines: quantities.iter().map(line).collect(),
+    }
+}
+
+fn note(plan: &Plan, cores: Placement) -> String {
+    let ground = match &plan.named {
+        None => "veths of their own".to_owned(),
+        Some(named) => format!("`{}` and `{}`", named.ports[0], named.ports[1]),
+    };
+    format!(
+        "Over {ground}. A star: the chain is asked about every packet (`--no-cache`). Senders and \
+         clients are on core {}, workers and `l2fwd` on core {}, receivers and servers on core {}; \
+         the kernel's part runs on whichever core a packet is on. Frames are datagrams of a UDP \
+         socket, and are counted at the far interface. CPU per frame is what all cores together \
+         were busy, the sender included, so it counts whatever else the machine does. `l2fwd` and \
+         XDP redirect complete no checksums: for TCP their ends do it themselves; and for XDP \
+         redirect the ends have GRO, which such frames need.",
+        cores.sender.number(),
+        cores.carrier.number(),
+        cores.receiver.number()
+    )
+}
+
+/// From this share on, what is missing may be on its way.
+const ALL_OF_IT: f64 = 0.98;

@@ -1,0 +1,173 @@
+//! Asks a host: plain calls that block, over the admin socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::api::types::Refusal;
+
+/// Who asks the host behind a socket.
+pub(crate) struct Client {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+/// A response that comes line by line.
+pub(crate) struct LineStream<'c> {
+    client: &'c Client,
+    body: Incoming,
+    /// What has come and was not taken.
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// A client of the host behind `socket`. Nothing is connected yet.
+    pub(crate) fn new(socket: &Path) -> anyhow::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        Ok(Self { socket: socket.to_owned(), runtime: runtime.context("an I/O runtime")? })
+    }
+
+    /// Reads something.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// Sends something.
+    pub(crate) fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.ask(method, path, serde_json::to_vec(body)?.into())
+    }
+
+    /// Asks without a body.
+    pub(crate) fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        self.ask(method, path, Bytes::new())
+    }
+
+    /// Takes something away.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.runtime.block_on(self.exchange(Method::DELETE, path, Bytes::new())).map(drop)
+    }
+
+    /// Reads something that comes line by line.
+    pub(crate) fn lines(&self, path: &str) -> anyhow::Result<LineStream<'_>> {
+        let response = self.runtime.block_on(self.exchange(Method::GET, path, Bytes::new()))?;
+        Ok(LineStream { client: self, body: response.into_body(), buffer: Vec::new() })
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<T> {
+        let answer = self.runtime.block_on(async {
+            let response = self.exchange(method, path, body).await?;
+            anyhow::Ok(response.into_body().collect().await.context(BROKEN_OFF)?.to_bytes())
+        })?;
+        serde_json::from_slice(&answer).context("the host speaks another version of its language")
+    }
+
+    /// One request, on a connection of its own; refused ones are errors.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header("host", "millrace");
+        let request = request.body(Full::new(body)).context("a request")?;
+        let response = sender.send_request(request).await.context(BROKEN_OFF)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let answer = response.into_body().collect().await.context(BROKEN_OFF)?.to_bytes();
+        match serde_json::from_slice::<Refusal>(&answer) {
+            Ok(refusal) => bail!(refusal.error),
+            Err(_) => bail!("the host answers {status}"),
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> anyhow::Error {
+        let socket = self.socket.display();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow!(
+                "no host answers at {socket}: start one with `millrace run --port A --port B \
+                 --filter bridge`, or name its socket with `--socket`"
+            ),
+            io::ErrorKind::PermissionDenied => {
+                anyhow!("the host at {socket} may be asked by its owner alone: run this as root")
+            }
+            _ => anyhow!("the host at {socket} cannot be asked: {error}"),
+        }
+    }
+}
+
+impl LineStream<'_> {
+    /// The next line; `None` at the end.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            let Some(frame) = self.client.runtime.block_on(self.body.frame()) else {
+                return Ok(None);
+            };
+            if let Ok(data) = frame.context(BROKEN_OFF)?.into_data() {
+                self.buffer.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// A name as part of a path.
+pub(crate) fn segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let escape = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+const BROKEN_OFF: &str = "the host has broken off";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_segment_of_a_path() {
+        assert_eq!(segment("veth-a_1.x"), "veth-a_1.x");
+        assert_eq!(segment("a/../b?c=d#e%f \u{e9}"), "a%2F..%2Fb%3Fc%3Dd%23e%25f%20%C3%A9");
+    }
+
+    #[test]
+    fn where_no_host_is_the_socket_and_the_remedy_are_named() {
+        let client = Client::new(Path::new("/nowhere/m.sock")).unwrap();
+        let error = client.get::<()>("/v1/status").unwrap_err().to_string();
+        assert!(error.starts_with("no host answers at /nowhere/m.sock: start one with"), "{error}");
+    }
+}

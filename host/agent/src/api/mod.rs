@@ -1,0 +1,37 @@
+//! The admin API: HTTP and JSON over a unix socket. `API.md` shows it with examples.
+//!
+//! ```text
+//! GET    /v1/status                                a host on one screen
+//! GET    /v1/stats                                 all that is counted, at one moment
+//! GET    /v1/ports                                 the ports          POST: adds one
+//! DELETE /v1/ports/{port}                          takes one away
+//! GET    /v1/filters                               the chain          POST: loads a filter
+//! GET    /v1/filters/{name}                        one stage          DELETE: removes it
+//! PUT    /v1/filters/{name}/module                 swaps the module
+//! PUT    /v1/filters/{name}/config                 configures
+//! PUT    /v1/filters/{name}/mode                   "enforce" or "shadow"
+//! PUT    /v1/filters/{name}/position               moves
+//! POST   /v1/filters/{name}/rollback               the version before, again
+//! PUT    /v1/filters/{name}/canary                 tries a module     DELETE: abandons it
+//! POST   /v1/filters/{name}/canary/promote         puts it into force
+//! GET    /v1/filters/{name}/logs?after=N&follow=B  the log; followed, a stream of lines
+//! GET    /v1/filters/{name}/maps?limit=N           its host maps, read as its manifest says
+//! GET    /v1/fates, /v1/workers, /v1/pauses        what became of packets, and so on
+//! ```
+//!
+//! - [`types`]: what is said; [`error`]: how a request is refused
+//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`filters`], [`logs`], [`maps`]
+//! - [`client`]: who asks
+//!
+//! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
+//! of their own, and the one thread of the asynchronous runtime never waits for a worker.
+
+pub(crate) mod client;
+mod error;
+mod filters;
+mod logs;
+mod maps;
+mod ports;
+pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod types;

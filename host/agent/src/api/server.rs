@@ -1,0 +1,167 @@
+//! Answers requests: the routes, what handlers share, and requests that are no JSON.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{delete, get, post, put};
+use millrace_abi::ABI_VERSION;
+use millrace_dataplane::control::Dataplane;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::api::error::ApiError;
+use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
+use crate::api::{filters, logs, maps, ports};
+
+/// What requests are about.
+pub(crate) struct Host {
+    /// The dataplane.
+    pub(crate) plane: Dataplane,
+    /// Since when it runs.
+    pub(crate) started: Instant,
+    /// Where its metrics are, if anywhere.
+    pub(crate) metrics: Option<String>,
+    /// True once the host is to end: whoever streams stops then.
+    pub(crate) ended: watch::Receiver<bool>,
+}
+
+/// A host, as handlers get it.
+pub(super) type Shared = State<Arc<Host>>;
+
+/// An answer in JSON.
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
+
+/// A request's body: JSON, whatever its content type says.
+pub(super) struct Body<T>(pub(super) T);
+
+/// Everything that can be asked.
+pub(crate) fn routes(host: Arc<Host>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/stats", get(stats))
+        .route("/v1/fates", get(fates))
+        .route("/v1/workers", get(workers))
+        .route("/v1/pauses", get(pauses))
+        .route("/v1/ports", get(ports::list).post(ports::add))
+        .route("/v1/ports/{port}", delete(ports::remove))
+        .route("/v1/filters", get(filters::list).post(filters::load))
+        .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
+        .route("/v1/filters/{name}/module", put(filters::swap))
+        .route("/v1/filters/{name}/config", put(filters::configure))
+        .route("/v1/filters/{name}/mode", put(filters::set_mode))
+        .route("/v1/filters/{name}/position", put(filters::move_to))
+        .route("/v1/filters/{name}/rollback", post(filters::roll_back))
+        .route(
+            "/v1/filters/{name}/canary",
+            put(filters::start_canary).delete(filters::abandon_canary),
+        )
+        .route("/v1/filters/{name}/canary/promote", post(filters::promote_canary))
+        .route("/v1/filters/{name}/logs", get(logs::logs))
+        .route("/v1/filters/{name}/maps", get(maps::list))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(host)
+}
+
+impl Host {
+    /// Asks the dataplane on a thread that may block.
+    pub(super) async fn ask<T, E>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        ApiError: From<E>,
+    {
+        let host = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || question(&host)).await;
+        let broken = |error| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("broken off: {error}"))
+        };
+        Ok(asked.map_err(broken)??)
+    }
+
+    /// Everything that is counted, now.
+    pub(crate) fn stats(&self) -> Result<Stats, millrace_dataplane::mailbox::NoAnswer> {
+        Ok(Stats {
+            uptime_ms: self.uptime_ms(),
+            ports: self.plane.ports()?,
+            workers: self.plane.workers()?,
+            filters: self.plane.stages()?,
+            fates: self.plane.fates(),
+        })
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+async fn status(State(host): Shared) -> Answer<HostStatus> {
+    let status = host.ask(|host| {
+        Ok::<_, ApiError>(HostStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            pid: std::process::id(),
+            uptime_ms: host.uptime_ms(),
+            metrics: host.metrics.clone(),
+            ports: host.plane.ports()?,
+            filters: host.plane.stages()?,
+            workers: host.plane.workers()?,
+        })
+    });
+    Ok(Json(status.await?))
+}
+
+async fn stats(State(host): Shared) -> Answer<Stats> {
+    Ok(Json(host.ask(|host| host.stats()).await?))
+}
+
+async fn fates(State(host): Shared) -> Answer<Vec<FateStatus>> {
+    Ok(Json(host.ask(|host| Ok::<_, ApiError>(host.plane.fates())).await?))
+}
+
+async fn workers(State(host): Shared) -> Answer<Vec<WorkerStatus>> {
+    Ok(Json(host.ask(|host| host.plane.workers()).await?))
+}
+
+async fn pauses(State(host): Shared) -> Answer<Vec<Pauses>> {
+    let counts = host.plane.pauses().into_iter().enumerate();
+    let pauses = counts.filter(|(_, count)| *count > 0);
+    Ok(Json(pauses.map(|(power, count)| Pauses { below_ns: 1 << power, count }).collect()))
+}
+
+async fn unknown(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is no {}; API.md lists what there is", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let error = format!("{} cannot be asked to {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+                BytesRejection::FailedToBufferBody(cut)
+                    if cut.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+                {
+                    ApiError::new(cut.status(), format!("a request has at most {MAX_BODY} bytes"))
+                }
+                other => ApiError::new(other.status(), other.body_text()),
+            })?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Self).map_err(|error| ApiError::bad_request(format!("the request: {error}")))
+    }
+}

@@ -1,0 +1,111 @@
+//! The commands, and what carries each one out.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::demo::{self, DemoArgs};
+use crate::filter::{self, FilterCommand};
+use crate::port::{self, PortCommand};
+use crate::run::{self, RunArgs};
+use crate::show::{drops, ports, stats, status, top};
+use crate::workbench::playground::{self, PlaygroundArgs};
+
+/// A programmable dataplane: packets between interfaces, through filters in WebAssembly.
+///
+/// `millrace run` is a host: it holds interfaces and forwards between them, through a chain of
+/// filters. The other commands see and change a host that runs, over its admin socket.
+#[derive(Parser, Debug)]
+#[command(version = VERSION, max_term_width = 100, after_help = "Example:
+  millrace run --port veth-a --port veth-b --filter bridge &
+  millrace filter load deny deny-list --config '{\"rules\": [{\"port\": 22}]}' --before bridge
+  millrace drops
+
+Exit codes:
+  0  done
+  1  it failed; standard error says what, why, and what to do
+  2  the command line is wrong")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(Box<RunArgs>),
+    Status(status::StatusArgs),
+    Ports(ports::PortsArgs),
+    #[command(subcommand)]
+    Port(PortCommand),
+    #[command(subcommand)]
+    Filter(FilterCommand),
+    Stats(stats::StatsArgs),
+    Drops(drops::DropsArgs),
+    Top(top::TopArgs),
+    Playground(PlaygroundArgs),
+    Demo(DemoArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Print completions for a shell.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace completions bash > /etc/bash_completion.d/millrace")]
+struct CompletionsArgs {
+    /// The shell.
+    shell: Shell,
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let done = match self.command {
+            Command::Run(args) => run::run(*args),
+            Command::Status(args) => status::run(&args),
+            Command::Ports(args) => ports::run(&args),
+            Command::Port(command) => port::run(&command),
+            Command::Filter(command) => filter::run(command),
+            Command::Stats(args) => stats::run(&args),
+            Command::Drops(args) => drops::run(&args),
+            Command::Top(args) => top::run(&args),
+            Command::Playground(args) => return playground::run(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Completions(CompletionsArgs { shell }) => {
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "millrace",
+                    &mut std::io::stdout(),
+                );
+                Ok(())
+            }
+        };
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_teaches_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let commands: Vec<_> = command.get_subcommands().collect();
+            assert!(command.get_about().is_some(), "`{path}` does not say what it does");
+            if commands.is_empty() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains(&format!("  {path}")), "`{path}` has no example: {help}");
+            }
+            for command in commands {
+                check(command, &format!("{path} {}", command.get_name()));
+            }
+        }
+        let command = Cli::command();
+        command.clone().debug_assert();
+        check(&command, "millrace");
+    }
+}

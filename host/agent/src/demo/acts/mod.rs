@@ -1,0 +1,44 @@
+//! What the demo shows, in order:
+//!
+//! - [`traffic`]: pings, TCP and UDP between pods, and what the bridge has learned of them
+//! - [`swaps`]: another module under load, again and again
+//! - [`deny`]: a rule that comes, changes and goes
+//! - [`dns`]: a filter that looks into packets
+
+mod deny;
+mod dns;
+mod swaps;
+mod traffic;
+
+use std::time::Duration;
+
+use crate::demo::lab::Lab;
+use crate::demo::narrator::Narrator;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// How long TCP and UDP are sent, each.
+    traffic: Duration,
+    /// How often the module is swapped.
+    swaps: u64,
+}
+
+impl Extent {
+    /// All of it, or little.
+    pub(super) fn of(quick: bool) -> Self {
+        match quick {
+            true => Self { traffic: Duration::from_millis(300), swaps: 50 },
+            false => Self { traffic: Duration::from_secs(2), swaps: 1000 },
+        }
+    }
+}
+
+/// Shows everything. An error means that something did not work at all; what worked otherwise than
+/// it should is in the narrator's book.
+pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow::Result<()> {
+    traffic::play(lab, extent, narrator)?;
+    swaps::play(lab, extent, narrator)?;
+    deny::play(lab, narrator)?;
+    dns::play(lab, narrator)
+}

@@ -1,0 +1,35 @@
+//! The `millrace` program.
+//!
+//! - [`cli`]: the commands
+//! - [`run`], with [`config`]: a host
+//! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
+//! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see
+//! - [`show`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
+#![forbid(unsafe_code)]
+
+mod api;
+mod cli;
+mod config;
+mod demo;
+mod filter;
+mod metrics;
+mod output;
+mod port;
+mod run;
+mod show;
+mod text;
+mod workbench;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

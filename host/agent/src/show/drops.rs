@@ -1,0 +1,181 @@
+//! `millrace drops`: packets that went no further, by reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::Args;
+use millrace_abi::Reason;
+use serde::Serialize;
+
+use crate::api::types::FateStatus;
+use crate::output::{Asking, Heading, Output, Table, count, print};
+
+/// Show which packets went no further, why, and who decided so.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace drops
+  millrace drops --watch
+  millrace drops -o json | jq '.[] | select(.reason == \"denied\").packets'")]
+pub(crate) struct DropsArgs {
+    /// Show them again every second, with what was added, until interrupted.
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Packets that went no further for one reason.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Drops {
+    reason: String,
+    help: &'static str,
+    packets: u64,
+    places: Vec<FateStatus>,
+}
+
+/// Asks and prints, once or until interrupted.
+pub(crate) fn run(args: &DropsArgs) -> anyhow::Result<()> {
+    let client = args.asking.client()?;
+    let mut before: Option<BTreeMap<Place, u64>> = None;
+    loop {
+        let fates: Vec<FateStatus> = client.get("/v1/fates")?;
+        let now = fates.iter().map(|fate| (place(fate), fate.packets)).collect();
+        let drops = by_reason(fates);
+        if !args.watch {
+            return args.asking.print(&drops, |drops| text(drops, None));
+        }
+        match args.asking.output() {
+            Output::Json => print(&serde_json::to_string(&drops)?)?,
+            Output::Table => redraw(&text(&drops, before.as_ref()))?,
+        }
+        before = Some(now);
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// Where packets were dropped: port, stage, fate, reason.
+type Place = (String, Option<String>, String, Option<String>);
+
+fn place(fate: &FateStatus) -> Place {
+    let reason = fate.reason.as_ref().map(ToString::to_string);
+    (fate.port.clone(), fate.stage.clone(), fate.fate.to_string(), reason)
+}
+
+/// The most frequent reasons first.
+fn by_reason(fates: Vec<FateStatus>) -> Vec<Drops> {
+    let mut reasons: BTreeMap<String, Vec<FateStatus>> = BTreeMap::new();
+    for fate in fates {
+        if let Some(reason) = &fate.reason {
+            reasons.entry(reason.to_string()).or_default().push(fate);
+        }
+    }
+    let mut drops: Vec<_> = reasons
+        .into_iter()
+        .map(|(reason, mut places)| {
+            places.sort_by_key(|place| std::cmp::Reverse(place.packets));
+            Drops {
+                help: Reason::from_label(&reason).map_or("", Reason::help),
+                packets: places.iter().map(|place| place.packets).sum(),
+                reason,
+                places,
+            }
+        })
+        .collect();
+    drops.sort_by_key(|drops| std::cmp::Reverse(drops.packets));
+    drops
+}
+
+fn text(drops: &[Drops], before: Option<&BTreeMap<Place, u64>>) -> String {
+    if drops.is_empty() {
+        return "no packet was dropped".to_owned();
+    }
+    let mut text = String::new();
+    for Drops { reason, help, packets, places } in drops {
+        let unit = if *packets == 1 { "packet" } else { "packets" };
+        writeln!(text, "{reason}: {} {unit}. {help}", count(*packets))
+            .expect("a String takes everything");
+        let mut table = Table::new([
+            Heading::number("packets"),
+            Heading::number("added"),
+            Heading::text("came in by"),
+            Heading::text("decided by"),
+            Heading::text("fate"),
+        ]);
+        for fate in places {
+            let earlier = before.map(|before| before.get(&place(fate)).copied().unwrap_or(0));
+            table.row([
+                count(fate.packets),
+                earlier.map_or_else(String::new, |earlier| {
+                    format!("+{}", fate.packets.saturating_sub(earlier))
+                }),
+                fate.port.clone(),
+                fate.stage.clone().unwrap_or_else(|| "the host".to_owned()),
+                fate.fate.to_string(),
+            ]);
+        }
+        for line in table.text().lines() {
+            writeln!(text, "  {line}").expect("a String takes everything");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Prints over what was printed before.
+fn redraw(text: &str) -> anyhow::Result<()> {
+    use std::io::{IsTerminal, Write};
+    if std::io::stdout().is_terminal() {
+        // to the top left corner, and all behind it away (ECMA-48 CUP and ED)
+        std::io::stdout().write_all(b"\x1b[H\x1b[J")?;
+    }
+    print(text)
+}
+
+/// How often watched drops are shown.
+const EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(
+        port: &str,
+        stage: Option<&str>,
+        reason: Option<&'static str>,
+        packets: u64,
+    ) -> FateStatus {
+        FateStatus {
+            port: port.into(),
+            stage: stage.map(Into::into),
+            fate: if reason.is_some() { "dropped".into() } else { "forwarded".into() },
+            reason: reason.map(Into::into),
+            packets,
+        }
+    }
+
+    #[test]
+    fn drops_are_grouped_by_reason_with_its_help() {
+        let drops = by_reason(vec![
+            fate("a", None, None, 1000),
+            fate("a", None, Some("no-decision"), 3),
+            fate("a", Some("deny"), Some("denied"), 5),
+            fate("b", Some("deny"), Some("denied"), 7),
+        ]);
+        let said: Vec<_> = drops.iter().map(|d| (&*d.reason, d.packets, d.places.len())).collect();
+        assert_eq!(said, [("denied", 12, 2), ("no-decision", 3, 1)]);
+
+        let text = text(&drops, None);
+        assert!(text.contains("denied: 12 packets. A rule says so."), "{text}");
+        assert!(text.contains("the host"), "{text}");
+        assert!(!text.contains("1,000"), "{text}");
+    }
+
+    #[test]
+    fn watched_drops_show_what_was_added() {
+        let now = by_reason(vec![fate("a", Some("deny"), Some("denied"), 12)]);
+        let before = BTreeMap::from([(place(&now[0].places[0]), 5)]);
+        assert!(text(&now, Some(&before)).contains("+7"));
+    }
+}

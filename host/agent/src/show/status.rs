@@ -1,0 +1,107 @@
+//! `millrace status`: a host on one screen, with what is odd about it.
+
+use std::fmt::Write;
+
+use clap::Args;
+
+use crate::api::types::{HostStatus, PortState, StageState};
+use crate::output::{Asking, age, count};
+use crate::show::chain;
+
+/// Show a running host: what it forwards between, through which filters, and what is odd.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace status
+  millrace status -o json | jq .ports[].name")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Asks and prints.
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+    let status: HostStatus = args.asking.client()?.get("/v1/status")?;
+    args.asking.print(&status, text)
+}
+
+fn text(host: &HostStatus) -> String {
+    let cores: Vec<_> =
+        host.workers.iter().filter_map(|worker| worker.core).map(|core| core.to_string()).collect();
+    let mut lines = vec![format!(
+        "millrace {} (filter ABI {}), process {}, up {}",
+        host.version,
+        host.abi,
+        host.pid,
+        age(host.uptime_ms)
+    )];
+    let mut line = |head: &str, text: String| lines.push(format!("{head:<9}{text}"));
+    line("workers", format!("{} on cores {}", host.workers.len(), cores.join(", ")));
+    let ports = host.ports.iter().map(|port| format!("{} ({})", port.name, word(port.state)));
+    line("ports", or_none(&ports.collect::<Vec<_>>().join(", ")));
+    line("chain", or_none(&chain(&host.filters)));
+    let sum = |of: fn(&crate::api::types::PortStatus) -> u64| host.ports.iter().map(of).sum();
+    let received = count(sum(|port| port.counters.rx_packets));
+    let sent = count(sum(|port| port.counters.tx_packets));
+    line(
+        "packets",
+        format!("{received} in, {sent} out; `millrace drops` says what became of the rest"),
+    );
+    if let Some(metrics) = &host.metrics {
+        line("metrics", format!("http://{metrics}/metrics"));
+    }
+
+    let mut text = lines.join("\n");
+    for note in oddities(host) {
+        write!(text, "\n! {note}").expect("a String takes everything");
+    }
+    text
+}
+
+/// What somebody should look after.
+fn oddities(host: &HostStatus) -> Vec<String> {
+    let mut notes = Vec::new();
+    if host.ports.is_empty() {
+        notes.push("there are no ports: add some with `millrace port add`".to_owned());
+    }
+    if host.filters.is_empty() {
+        notes.push(
+            "no filter says where packets go, so all are dropped: `millrace filter load bridge \
+             bridge`"
+                .to_owned(),
+        );
+    }
+    for port in &host.ports {
+        if port.state == PortState::Gone {
+            notes.push(format!("port {}: its interface is gone, and is waited for", port.name));
+        }
+        notes.extend(port.notes.iter().map(|note| format!("port {}: {note}", port.name)));
+    }
+    for stage in &host.filters {
+        let fault = stage.last_fault.as_ref();
+        let fault = fault.map_or_else(String::new, |fault| format!(" ({})", fault.detail));
+        let name = &stage.name;
+        match stage.state {
+            StageState::Running => {}
+            StageState::RolledBack => notes.push(format!(
+                "filter {name} failed too often, and runs in the version before{fault}"
+            )),
+            StageState::Ejected => notes.push(format!(
+                "filter {name} failed too often, and is not asked any more{fault}: swap it"
+            )),
+        }
+    }
+    notes
+}
+
+/// The word for a port's state.
+pub(crate) fn word(state: PortState) -> &'static str {
+    match state {
+        PortState::Up => "up",
+        PortState::Down => "down",
+        PortState::Gone => "gone",
+    }
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { "none".to_owned() } else { text.to_owned() }
+}

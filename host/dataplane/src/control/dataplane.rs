@@ -1,0 +1,472 @@
+//! A dataplane on real interfaces: its threads, and the one handle to all of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use millrace_netns::{LinkWatch, Namespace, NetlinkError};
+use millrace_sandbox::{Manifest, Sandbox, now_ns};
+use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
+use parking_lot::Mutex;
+
+use crate::control::ports::{Hand, PortError, Ports};
+use crate::control::request::{AddPort, Load, Position};
+use crate::control::stages::{StageError, Stages};
+use crate::control::status::{FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus};
+use crate::mailbox::{NoAnswer, Postman, mailbox};
+use crate::stage::{FaultDesk, FaultReport, Mode};
+use crate::worker::{Worker, WorkerCounters, WorkerSettings};
+use crate::xsk_io::XskIo;
+
+/// Settings of a [`Dataplane`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Workers; each has a queue on every port.
+    pub workers: usize,
+    /// The cores they are pinned to; `None` for the first ones this process may use.
+    pub cores: Option<Vec<usize>>,
+    /// What each worker is like.
+    pub worker: WorkerSettings,
+    /// The packet memory of each.
+    pub umem: UmemSettings,
+    /// The rings of each socket.
+    pub sockets: XskSettings,
+    /// Where the XDP program runs; `None` for wherever it can.
+    pub attach: Option<AttachMode>,
+    /// Whether drivers that can shall not copy: possible if those of all ports can.
+    pub zero_copy: bool,
+    /// Where compiled filters are kept.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            cores: None,
+            worker: WorkerSettings::default(),
+            umem: UmemSettings::default(),
+            sockets: XskSettings { zero_copy: false, ..XskSettings::default() },
+            attach: None,
+            zero_copy: false,
+            cache: None,
+        }
+    }
+}
+
+/// Why there is no dataplane.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is out of range.
+    #[error("{0}")]
+    Setting(String),
+    /// The sandbox does not start.
+    #[error("the WebAssembly engine does not start: {0:#}")]
+    Sandbox(String),
+    /// There is no packet memory.
+    #[error(transparent)]
+    Umem(#[from] UmemError),
+    /// Interfaces cannot be watched.
+    #[error("interfaces cannot be watched: {0}")]
+    Watch(#[from] NetlinkError),
+    /// Ports cannot be kept.
+    #[error(transparent)]
+    Ports(#[from] PortError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A running dataplane. It ends when this is dropped.
+pub struct Dataplane {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    sandbox: Arc<Sandbox>,
+    workers: Vec<WorkerHandle>,
+    stages: Mutex<Stages<XskIo>>,
+    ports: Mutex<Ports>,
+    ended: AtomicBool,
+}
+
+struct WorkerHandle {
+    postman: Arc<Postman<Worker<XskIo>>>,
+    counters: Arc<WorkerCounters>,
+    core: Option<usize>,
+}
+
+impl Dataplane {
+    /// Starts the workers, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or the kernel refuses something.
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+        check(settings)?;
+        let sandbox = millrace_sandbox::Settings { cache: settings.cache.clone() };
+        let sandbox =
+            Sandbox::new(&sandbox).map_err(|error| StartError::Sandbox(format!("{error:#}")))?;
+        let sandbox = Arc::new(sandbox);
+        let cores = cores(settings)?;
+        let (reports, desk) = sync_channel(DESK);
+
+        let (mut workers, mut hands, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..settings.workers {
+            let io = XskIo::new(settings.umem, settings.zero_copy)?;
+            let (umem, waker) = (io.umem().clone(), io.waker());
+            let desk = FaultDesk { worker: number, reports: reports.clone() };
+            let mut worker = Worker::new(io, settings.worker, desk);
+            let counters = worker.counters();
+            let (postman, mailbox) = mailbox(waker);
+            let postman = Arc::new(postman);
+            let core = cores.get(number).copied();
+            threads.push(spawn(format!("millrace-{number}"), move || {
+                if let Some(core) = core {
+                    pin(core);
+                }
+                worker.run(&mailbox);
+            })?);
+            hands.push(Hand { postman: Arc::clone(&postman), umem });
+            workers.push(WorkerHandle { postman, counters, core });
+        }
+
+        let postmen = workers.iter().map(|worker| Arc::clone(&worker.postman)).collect();
+        let sockets = XskSettings { zero_copy: settings.zero_copy, ..settings.sockets };
+        let shared = Arc::new(Shared {
+            stages: Mutex::new(Stages::new(Arc::clone(&sandbox), postmen)),
+            ports: Mutex::new(Ports::new(hands, sockets, settings.attach)?),
+            sandbox,
+            workers,
+            ended: AtomicBool::new(false),
+        });
+        let mut this = Self { shared, threads };
+        let links = Namespace::current().map_err(NetlinkError::from)?.watch_links()?;
+        let shared = Arc::clone(&this.shared);
+        this.threads.push(spawn("millrace-mend".to_owned(), move || shared.mend(&desk))?);
+        let shared = Arc::clone(&this.shared);
+        this.threads.push(spawn("millrace-links".to_owned(), move || shared.follow(links))?);
+        Ok(this)
+    }
+
+    /// Whether the drivers of all these interfaces can do without copying.
+    pub fn can_do_without_copying(interfaces: &[&str]) -> bool {
+        interfaces.iter().all(|interface| Xsk::probe_zero_copy(interface))
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// If it cannot be one.
+    pub fn add_port(&self, request: AddPort) -> Result<(), PortError> {
+        self.shared.ports.lock().add(request)?;
+        self.resolve_ports();
+        Ok(())
+    }
+
+    /// Takes a port away, and what host maps say of it.
+    ///
+    /// # Errors
+    /// If there is no such port.
+    pub fn remove_port(&self, name: &str) -> Result<(), PortError> {
+        let port = self.shared.ports.lock().remove(name)?;
+        self.resolve_ports();
+        self.shared.stages.lock().forget_port(port);
+        Ok(())
+    }
+
+    /// Puts a filter into the chain.
+    ///
+    /// # Errors
+    /// If it is refused; as with every change, everything stays as it was then.
+    pub fn load(&self, load: Load) -> Result<(), StageError> {
+        let ports = self.numbers();
+        self.shared.stages.lock().load(load, &|name| ports.get(name).copied())
+    }
+
+    /// Puts another module into a stage; see [`Stages::swap`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn swap(&self, name: &str, module: &[u8], config: Option<&str>) -> Result<(), StageError> {
+        self.shared.stages.lock().swap(name, module, config)
+    }
+
+    /// Gives a stage another configuration; see [`Stages::configure`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn configure(&self, name: &str, config: &str) -> Result<(), StageError> {
+        self.shared.stages.lock().configure(name, config)
+    }
+
+    /// Puts the version before into force again; see [`Stages::roll_back`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn roll_back(&self, name: &str) -> Result<(), StageError> {
+        self.shared.stages.lock().roll_back(name)
+    }
+
+    /// Tries another module on some flows; see [`Stages::try_on`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn try_on(
+        &self,
+        name: &str,
+        percent: u8,
+        module: &[u8],
+        config: Option<&str>,
+    ) -> Result<(), StageError> {
+        self.shared.stages.lock().try_on(name, percent, module, config)
+    }
+
+    /// Ends the trial of another version; see [`Stages::end_trial`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn end_trial(&self, name: &str, promote: bool) -> Result<(), StageError> {
+        self.shared.stages.lock().end_trial(name, promote)
+    }
+
+    /// Makes a stage's answers count, or not.
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn set_mode(&self, name: &str, mode: Mode) -> Result<(), StageError> {
+        self.shared.stages.lock().set_mode(name, mode)
+    }
+
+    /// Moves a stage to another place.
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn move_to(&self, name: &str, position: &Position) -> Result<(), StageError> {
+        self.shared.stages.lock().move_to(name, position)
+    }
+
+    /// Takes a stage out of the chain.
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn remove(&self, name: &str) -> Result<(), StageError> {
+        self.shared.stages.lock().remove(name)
+    }
+
+    /// The stages, in order.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub fn stages(&self) -> Result<Vec<StageStatus>, NoAnswer> {
+        self.shared.stages.lock().status()
+    }
+
+    /// One stage.
+    ///
+    /// # Errors
+    /// If there is no such stage, or a worker is gone.
+    pub fn stage(&self, name: &str) -> Result<StageStatus, StageError> {
+        self.shared.stages.lock().status_of(name)
+    }
+
+    /// What the filter of a stage says of itself.
+    ///
+    /// # Errors
+    /// If there is no such stage.
+    pub fn manifest(&self, name: &str) -> Result<Manifest, StageError> {
+        self.shared.stages.lock().manifest(name).cloned()
+    }
+
+    /// The lines of a stage's log behind number `after`.
+    ///
+    /// # Errors
+    /// If there is no such stage.
+    pub fn log(&self, name: &str, after: u64) -> Result<Vec<LogLine>, StageError> {
+        self.shared.stages.lock().log(name, after)
+    }
+
+    /// The ports.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub fn ports(&self) -> Result<Vec<PortStatus>, NoAnswer> {
+        self.shared.ports.lock().status()
+    }
+
+    /// What became of packets.
+    pub fn fates(&self) -> Vec<FateStatus> {
+        let (stages, ports) = (self.shared.stages.lock(), self.shared.ports.lock());
+        let mut totals = BTreeMap::new();
+        for worker in &self.shared.workers {
+            for (key, packets) in worker.counters.fates.read() {
+                *totals.entry(key).or_insert(0) += packets;
+            }
+        }
+        let status = |(key, packets): (crate::counters::Key, u64)| FateStatus {
+            port: ports.name(key.port).map_or_else(|| key.port.number().to_string(), str::to_owned),
+            stage: stages.name_of(key.by).map(str::to_owned),
+            fate: key.fate.label().into(),
+            reason: key.fate.reason().map(|reason| reason.label().into()),
+            packets,
+        };
+        totals.into_iter().map(status).collect()
+    }
+
+    /// The workers.
+    ///
+    /// # Errors
+    /// If one is gone.
+    pub fn workers(&self) -> Result<Vec<WorkerStatus>, NoAnswer> {
+        let status = |(number, handle): (usize, &WorkerHandle)| {
+            let counters = &handle.counters;
+            Ok(WorkerStatus {
+                worker: number,
+                core: handle.core,
+                bursts: counters.bursts.load(Ordering::Relaxed),
+                hits: counters.hits.load(Ordering::Relaxed),
+                misses: counters.misses.load(Ordering::Relaxed),
+                flows: counters.flows.load(Ordering::Relaxed),
+                sleeps: counters.sleeps.load(Ordering::Relaxed),
+                free_frames: handle.postman.ask(|worker| worker.io.free() as u64)?,
+                uncounted: counters.fates.overflow.load(Ordering::Relaxed),
+            })
+        };
+        self.shared.workers.iter().enumerate().map(status).collect()
+    }
+
+    /// How often workers were held up by changes, by powers of two of nanoseconds.
+    pub fn pauses(&self) -> [u64; 40] {
+        let mut total = [0; 40];
+        for worker in &self.shared.workers {
+            for (total, count) in total.iter_mut().zip(worker.postman.pauses().read()) {
+                *total += count;
+            }
+        }
+        total
+    }
+
+    /// The host maps of the node, and what compiles filters.
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.shared.sandbox
+    }
+
+    fn numbers(&self) -> BTreeMap<String, u16> {
+        self.shared.ports.lock().numbers()
+    }
+
+    fn resolve_ports(&self) {
+        let ports = self.numbers();
+        let outcome = self.shared.stages.lock().resolve_ports(&|name| ports.get(name).copied());
+        if let Err(error) = outcome {
+            tracing::error!(%error, "stages do not know the new ports");
+        }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        for worker in &self.shared.workers {
+            worker.postman.close();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the dataplane has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Mends what fails, and clears host maps of what is dead.
+    fn mend(&self, reports: &Receiver<FaultReport>) {
+        let mut next_sweep_ns = 0;
+        while !self.ended.load(Ordering::Acquire) {
+            match reports.recv_timeout(HEARTBEAT) {
+                Ok(report) => self.stages.lock().mend(report),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = now_ns();
+            if now >= next_sweep_ns {
+                next_sweep_ns = now + SWEEP.as_nanos() as u64;
+                self.sandbox.maps().sweep(now);
+                self.stages.lock().tend();
+            }
+        }
+    }
+
+    /// Follows what happens to interfaces.
+    fn follow(&self, mut links: LinkWatch) {
+        while !self.ended.load(Ordering::Acquire) {
+            match links.next_within(HEARTBEAT) {
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    if let Err(error) = self.ports.lock().follow(&event) {
+                        tracing::error!(%error, "a change of an interface is not followed");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "interfaces are not watched any more");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), StartError> {
+    let wrong = |text: String| Err(StartError::Setting(text));
+    let (workers, burst) = (settings.workers, settings.worker.burst);
+    if !(1..=MAX_WORKERS).contains(&workers) {
+        return wrong(format!("there can be 1 to {MAX_WORKERS} workers, not {workers}"));
+    }
+    if !(1..=256).contains(&burst) {
+        return wrong(format!("a burst has 1 to 256 packets, not {burst}"));
+    }
+    match &settings.cores {
+        Some(cores) if cores.len() < workers => {
+            wrong(format!("{workers} workers need as many cores; {} are named", cores.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The core of each worker: as named, or the first ones that this process may use.
+fn cores(settings: &Settings) -> Result<Vec<usize>, StartError> {
+    if let Some(cores) = &settings.cores {
+        return Ok(cores.clone());
+    }
+    let allowed = rustix::thread::sched_getaffinity(None).map_err(io::Error::from)?;
+    let cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    // the last ones: interrupts and everybody else tend to sit on the first ones
+    let cores: Vec<usize> = cores.collect();
+    let skip = cores.len().saturating_sub(settings.workers);
+    Ok(cores[skip..].to_vec())
+}
+
+fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(core, %error, "a worker is not pinned");
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(run)
+}
+
+const MAX_WORKERS: usize = 64;
+/// Fault reports that may wait.
+const DESK: usize = 256;
+/// How soon threads notice that they are to end.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// How often host maps are swept.
+const SWEEP: Duration = Duration::from_secs(1);

@@ -1,0 +1,22 @@
+//! A running dataplane, from outside: workers are started, filters loaded and swapped,
+//! ports added and watched, faults mended. Nothing in here is on the way of a packet.
+//!
+//! - [`Dataplane`]: everything together, on real interfaces
+//! - [`MemoryPlane`]: the same in memory
+//! - [`Stages`]: the chain, the same on every worker
+//! - [`Ports`]: interfaces, and what becomes of them
+//! - [`request`]: what can be asked for; [`status`]: what can be seen; `names`: what is mistyped
+
+mod dataplane;
+mod memory;
+mod names;
+mod ports;
+pub mod request;
+mod stages;
+pub mod status;
+
+pub use dataplane::{Dataplane, Settings, StartError};
+pub use memory::MemoryPlane;
+pub use names::near_miss;
+pub use ports::{PortError, Ports};
+pub use stages::{StageError, Stages};

@@ -1,0 +1,468 @@
+//! Interfaces as ports: opened on every worker, watched, and opened again when they
+//! return.
+//!
+//! A port keeps its number while its interface is away, and what leads to it is dropped
+//! meanwhile with the reason `port-down`.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use millrace_abi::limits;
+use millrace_netns::{Link, LinkEvent, LinkKind, Namespace, Netlink, NetlinkError};
+use millrace_xsk::{
+    AttachError, AttachMode, FRAME_CAPACITY, OpenError, Program, Umem, Xsk, XskSettings,
+};
+
+use crate::control::names::present;
+use crate::control::request::AddPort;
+use crate::control::status::{PortState, PortStatus, PortTotals};
+use crate::mailbox::{NoAnswer, Postman};
+use crate::port::{HeldPort, Port, PortCounters, PortId};
+use crate::worker::Worker;
+use crate::xsk_io::XskIo;
+
+/// The ports of all workers.
+pub struct Ports {
+    namespace: Namespace,
+    net: Netlink,
+    workers: Vec<Hand>,
+    sockets: XskSettings,
+    attach: Option<AttachMode>,
+    records: BTreeMap<String, PortRecord>,
+    /// Numbers that were given out, and are not given out again while others are left.
+    last_number: u16,
+}
+
+/// One worker, as ports need it.
+pub(super) struct Hand {
+    pub(super) postman: Arc<Postman<Worker<XskIo>>>,
+    pub(super) umem: Umem,
+}
+
+/// Why a port is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The interface is not there, or the kernel does not say.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The interface is a port already.
+    #[error("`{0}` is a port already")]
+    Taken(String),
+    /// There is no such port.
+    #[error("there is no port `{name}`; {present}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are, and which one may be meant.
+        present: String,
+    },
+    /// The interface carries no Ethernet frames.
+    #[error("`{0}` carries no Ethernet frames; only interfaces with Ethernet headers can be ports")]
+    NotEthernet(String),
+    /// Its packets do not fit.
+    #[error(
+        "`{interface}` has an MTU of {mtu}, and packets of at most {limit} bytes fit into a frame; \
+         lower it with `ip link set dev {interface} mtu {limit}`",
+        limit = MAX_MTU
+    )]
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// Its MTU.
+        mtu: u32,
+    },
+    /// It has fewer queues than there are workers.
+    #[error(
+        "`{interface}` has {queues} receive queues for {workers} workers; give it more with \
+         `ethtool -L {interface} rx {workers} tx {workers}` (a veth: on both ends), or run fewer \
+         workers"
+    )]
+    Queues {
+        /// The interface.
+        interface: String,
+        /// Its queues.
+        queues: u32,
+        /// The workers.
+        workers: usize,
+    },
+    /// All numbers are taken.
+    #[error("there are {limit} ports already", limit = limits::MAX_PORT)]
+    Full,
+    /// The program is not taken.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A socket is not opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A worker is gone.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+}
+
+struct PortRecord {
+    id: PortId,
+    request: AddPort,
+    /// By worker.
+    counters: Vec<Arc<PortCounters>>,
+    state: PortState,
+    /// What is there while the interface is.
+    opened: Option<Opened>,
+    /// Why there is nothing, if the interface has returned and cannot be a port as it is.
+    refusal: Option<String>,
+}
+
+struct Opened {
+    link: Link,
+    program: Program,
+    bound: &'static str,
+    queues: u32,
+    driver: String,
+}
+
+impl Ports {
+    pub(super) fn new(
+        workers: Vec<Hand>,
+        sockets: XskSettings,
+        attach: Option<AttachMode>,
+    ) -> Result<Self, PortError> {
+        let namespace = Namespace::current().map_err(NetlinkError::from)?;
+        let net = namespace.netlink()?;
+        let records = BTreeMap::new();
+        Ok(Self { namespace, net, workers, sockets, attach, records, last_number: 0 })
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// If the interface is not there, cannot be a port, or the kernel refuses. Nothing of it stays
+    /// then.
+    pub fn add(&mut self, request: AddPort) -> Result<PortId, PortError> {
+        if self.records.contains_key(&request.interface) {
+            return Err(PortError::Taken(request.interface));
+        }
+        let id = self.free_number()?;
+        let name = request.interface.clone();
+        let mut record = PortRecord {
+            id,
+            request,
+            counters: self.workers.iter().map(|_| Arc::default()).collect(),
+            state: PortState::Gone,
+            opened: None,
+            refusal: None,
+        };
+        self.open(&mut record)?;
+        self.last_number = id.number();
+        self.records.insert(name, record);
+        Ok(id)
+    }
+
+    /// Takes a port away, and says which number it had.
+    ///
+    /// # Errors
+    /// If there is no such port.
+    pub fn remove(&mut self, name: &str) -> Result<PortId, PortError> {
+        let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
+        // no more frames first, then nobody to take them
+        drop(record.opened);
+        for hand in &self.workers {
+            hand.postman.ask(move |worker| {
+                worker.io.remove_port(record.id);
+                drop(worker.remove_port(record.id));
+            })?;
+        }
+        Ok(record.id)
+    }
+
+    /// The numbers of all ports, by name.
+    pub fn numbers(&self) -> BTreeMap<String, u16> {
+        self.records.iter().map(|(name, record)| (name.clone(), record.id.number())).collect()
+    }
+
+    /// The name of a port.
+    pub fn name(&self, id: PortId) -> Option<&str> {
+        let found = self.records.iter().find(|(_, record)| record.id == id);
+        found.map(|(name, _)| name.as_str())
+    }
+
+    /// Follows what happened to an interface.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub fn follow(&mut self, event: &LinkEvent) -> Result<(), PortError> {
+        let name = match event {
+            LinkEvent::Changed { was, now } if was.name != now.name => {
+                // a port is its interface's name: whoever has another one is gone
+                self.follow_named(&was.name, &LinkEvent::Vanished(was.clone()))?;
+                &now.name
+            }
+            LinkEvent::Changed { now: link, .. }
+            | LinkEvent::Appeared(link)
+            | LinkEvent::Vanished(link) => &link.name,
+        };
+        self.follow_named(name, event)
+    }
+
+    fn follow_named(&mut self, name: &str, event: &LinkEvent) -> Result<(), PortError> {
+        let Some((name, mut record)) = self.records.remove_entry(name) else { return Ok(()) };
+        let outcome = self.follow_port(&mut record, event);
+        self.records.insert(name, record);
+        outcome
+    }
+
+    fn follow_port(&self, record: &mut PortRecord, event: &LinkEvent) -> Result<(), PortError> {
+        let port = record.request.interface.clone();
+        match event {
+            LinkEvent::Vanished(gone) => {
+                // an older interface of this name may go when the port has the newer one already
+                record.refusal = None;
+                if record.opened.as_ref().is_some_and(|o| o.link.index == gone.index) {
+                    tracing::warn!(port, "the interface is gone; the port waits for it");
+                    self.close(record)?;
+                }
+            }
+            LinkEvent::Appeared(_) | LinkEvent::Changed { .. } if record.opened.is_none() => {
+                match self.open(record) {
+                    Ok(()) => tracing::info!(port, "the interface is back"),
+                    Err(error) => {
+                        tracing::warn!(port, %error, "the interface cannot be opened");
+                        record.refusal = Some(error.to_string());
+                    }
+                }
+            }
+            LinkEvent::Appeared(now) | LinkEvent::Changed { now, .. } => {
+                if record.opened.as_ref().is_some_and(|opened| opened.link.index != now.index) {
+                    self.close(record)?;
+                    return self.follow_port(record, event);
+                }
+                // the event may be older than what was read when the port was opened
+                match self.net.link_by_index(now.index) {
+                    Ok(link) if link.name == port => self.update(record, &link)?,
+                    // what became of it since is yet to be heard
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there to see.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub fn status(&self) -> Result<Vec<PortStatus>, NoAnswer> {
+        let mut statuses = Vec::new();
+        for (name, record) in &self.records {
+            let mut counters = PortTotals::default();
+            for counted in &record.counters {
+                counters.rx_packets += counted.rx_packets.load(Relaxed);
+                counters.rx_bytes += counted.rx_bytes.load(Relaxed);
+                counters.tx_packets += counted.tx_packets.load(Relaxed);
+                counters.tx_bytes += counted.tx_bytes.load(Relaxed);
+                counters.tx_refused += counted.tx_refused.load(Relaxed);
+            }
+            let id = record.id;
+            for hand in &self.workers {
+                let ask = move |worker: &mut Worker<XskIo>| -> Vec<_> {
+                    worker.io.sockets(id).filter_map(|xsk| xsk.statistics().ok()).collect()
+                };
+                for kernel in hand.postman.ask(ask)? {
+                    counters.rx_dropped += kernel.rx_dropped;
+                    counters.rx_ring_full += kernel.rx_ring_full;
+                    counters.rx_no_frame += kernel.rx_fill_ring_empty;
+                    counters.invalid += kernel.rx_invalid + kernel.tx_invalid;
+                }
+            }
+            let opened = record.opened.as_ref();
+            statuses.push(PortStatus {
+                id,
+                name: name.clone(),
+                kind: record.request.kind.label().into(),
+                state: record.state,
+                attached: opened.map_or("-", |opened| opened.program.mode().label()).into(),
+                bound: opened.map_or("-", |opened| opened.bound).into(),
+                mtu: opened.map_or(0, |opened| opened.link.mtu),
+                vlans: record.request.vlans.to_string(),
+                queues: opened.map_or(0, |opened| opened.queues),
+                notes: record.notes(),
+                counters,
+            });
+        }
+        statuses.sort_by_key(|status| status.id);
+        Ok(statuses)
+    }
+
+    /// Opens a port's interface on every worker.
+    fn open(&self, record: &mut PortRecord) -> Result<(), PortError> {
+        let interface = &record.request.interface;
+        let link = self.net.link(interface)?;
+        if !link.ethernet {
+            return Err(PortError::NotEthernet(interface.clone()));
+        }
+        if link.mtu > MAX_MTU {
+            return Err(PortError::Mtu { interface: interface.clone(), mtu: link.mtu });
+        }
+        let queues = self.queues(&link);
+        if (queues as usize) < self.workers.len() {
+            let (interface, workers) = (interface.clone(), self.workers.len());
+            return Err(PortError::Queues { interface, queues, workers });
+        }
+        let driver = self.namespace.ethtool(interface).and_then(|tool| tool.driver());
+        let driver = driver.map_or_else(|_| String::new(), |driver| driver.name);
+
+        let mut program = match self.attach {
+            Some(mode) => Program::attach_in(link.index, interface, mode)?,
+            None => Program::attach(link.index, interface)?,
+        };
+        let mut sockets: Vec<Vec<Xsk>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let (mut connections, mut bound) = (Vec::new(), "");
+        for queue in 0..queues {
+            let worker = queue as usize % self.workers.len();
+            let socket = Xsk::open(&self.workers[worker].umem, interface, queue, self.sockets)?;
+            bound = socket.mode().label();
+            let handle = socket.as_fd().try_clone_to_owned().map_err(|cause| {
+                OpenError::Refused { interface: interface.clone(), queue, cause, remedy: "" }
+            })?;
+            connections.push((queue, handle));
+            sockets[worker].push(socket);
+        }
+
+        let port = Port {
+            id: record.id,
+            name: interface.clone(),
+            kind: record.request.kind,
+            mtu: link.mtu,
+            up: link.up,
+            vlans: record.request.vlans.clone(),
+            completes_checksums: link.kind == LinkKind::Veth,
+        };
+        for ((hand, sockets), counters) in self.workers.iter().zip(sockets).zip(&record.counters) {
+            let (port, counters) = (port.clone(), Arc::clone(counters));
+            hand.postman.ask(move |worker| {
+                worker.io.add_port(port.id, sockets, Arc::clone(&counters));
+                worker.add_port(HeldPort { port, counters });
+            })?;
+        }
+        // frames may come once the workers have put buffers there
+        for (queue, socket) in connections {
+            program.connect(queue, &socket)?;
+        }
+        record.state = if link.up { PortState::Up } else { PortState::Down };
+        record.opened = Some(Opened { link, program, bound, queues, driver });
+        record.refusal = None;
+        for note in record.notes() {
+            tracing::warn!(port = record.request.interface, "{note}");
+        }
+        Ok(())
+    }
+
+    /// Closes a port whose interface is gone; the workers keep its place.
+    fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
+        record.opened = None;
+        record.state = PortState::Gone;
+        let id = record.id;
+        for hand in &self.workers {
+            hand.postman.ask(move |worker| {
+                worker.io.remove_port(id);
+                if let Some(held) = worker.ports.get_mut(id) {
+                    held.port.up = false;
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Follows a change of the interface's state or MTU.
+    fn update(&self, record: &mut PortRecord, now: &Link) -> Result<(), PortError> {
+        let Some(opened) = &mut record.opened else { return Ok(()) };
+        let changed = opened.link.up != now.up || opened.link.mtu != now.mtu;
+        let too_large = now.mtu > MAX_MTU && opened.link.mtu <= MAX_MTU;
+        opened.link = now.clone();
+        if !changed {
+            return Ok(());
+        }
+        if too_large {
+            let error = PortError::Mtu { interface: now.name.clone(), mtu: now.mtu };
+            tracing::warn!("{error}; larger packets are dropped and counted");
+        }
+        record.state = if now.up { PortState::Up } else { PortState::Down };
+        let (id, up, mtu) = (record.id, now.up, now.mtu.min(MAX_MTU));
+        for hand in &self.workers {
+            hand.postman.ask(move |worker| {
+                if let Some(held) = worker.ports.get_mut(id) {
+                    held.port.up = up;
+                    held.port.mtu = mtu;
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// How many receive queues are in use.
+    fn queues(&self, link: &Link) -> u32 {
+        let tool = self.namespace.ethtool(&link.name);
+        let channels = tool.and_then(|tool| tool.channels());
+        match channels.map(|channels| channels.rx + channels.combined) {
+            Ok(queues) if queues > 0 => queues,
+            _ => link.rx_queues.max(1),
+        }
+    }
+
+    fn free_number(&self) -> Result<PortId, PortError> {
+        let taken = |id: &PortId| self.records.values().any(|record| record.id == *id);
+        let from = self.last_number;
+        let numbers = (0..limits::MAX_PORT).map(|n| (from + n) % limits::MAX_PORT + 1);
+        numbers.filter_map(PortId::new).find(|id| !taken(id)).ok_or(PortError::Full)
+    }
+
+    fn unknown(&self, name: &str) -> PortError {
+        let present = present(name, self.records.keys().map(String::as_str));
+        PortError::Unknown { name: name.to_owned(), present }
+    }
+}
+
+impl PortRecord {
+    /// What is odd, with the remedy.
+    fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = self.refusal.iter().cloned().collect();
+        let Some(opened) = &self.opened else { return notes };
+        notes.extend(opened.notes());
+        if opened.link.kind == LinkKind::Veth && self.request.vlans.is_trunk() {
+            notes.push(
+                "VLAN tags that a sender leaves to its end of the veth do not arrive: `ethtool -K \
+                 PEER txvlan off tx-vlan-stag-hw-insert off` where it begins"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+impl Opened {
+    /// What is odd, with the remedy.
+    fn notes(&self) -> Vec<String> {
+        let (name, mut notes) = (&self.link.name, Vec::new());
+        if self.program.mode() == AttachMode::Generic {
+            notes.push(format!(
+                "the driver `{}` has no XDP; packets its senders leave to segmentation offload are \
+                 dropped as too large: `ethtool -K {name} gro off lro off`, and `ethtool -K PEER \
+                 tso off gso off` where a veth begins",
+                self.driver
+            ));
+        }
+        if self.link.mtu > MAX_MTU {
+            notes.push(format!(
+                "packets above {MAX_MTU} bytes do not fit into a frame, and are dropped: `ip link \
+                 set dev {name} mtu {MAX_MTU}`"
+            ));
+        }
+        if !self.link.up {
+            notes.push(format!("the interface is down: `ip link set dev {name} up`"));
+        }
+        notes
+    }
+}
+
+/// The largest MTU whose packets fit into a frame with an Ethernet header and two tags.
+const MAX_MTU: u32 = (FRAME_CAPACITY - 14 - 8) as u32;

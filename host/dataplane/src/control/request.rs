@@ -1,0 +1,85 @@
+//! What can be asked of a running dataplane.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millrace_abi::{CapabilitySet, PortKind, limits};
+use millrace_sandbox::Grant;
+use serde::{Deserialize, Serialize};
+
+use crate::port::Vlans;
+use crate::stage::{Mode, OnFault};
+
+/// A filter to be put into the chain.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The stage's name, not taken yet.
+    pub name: String,
+    /// The module.
+    pub module: Vec<u8>,
+    /// Its configuration, JSON.
+    pub config: String,
+    /// Where in the chain.
+    pub position: Position,
+    /// The terms it runs on.
+    pub terms: StageTerms,
+}
+
+/// The terms that a stage runs on.
+#[derive(Clone, Debug)]
+pub struct StageTerms {
+    /// The ports whose packets it is asked about, by name; with no kinds either, all.
+    pub ports: BTreeSet<String>,
+    /// The kinds of ports whose packets it is asked about.
+    pub kinds: Vec<PortKind>,
+    /// What happens when it fails.
+    pub on_fault: OnFault,
+    /// Whether its answers count.
+    pub mode: Mode,
+    /// What it may do; more than its manifest wants makes no difference.
+    pub capabilities: CapabilitySet,
+    /// Bytes of memory for each instance.
+    pub memory: usize,
+    /// How long one call may take.
+    pub deadline: Duration,
+}
+
+impl Default for StageTerms {
+    fn default() -> Self {
+        Self {
+            ports: BTreeSet::new(),
+            kinds: Vec::new(),
+            on_fault: OnFault::default(),
+            mode: Mode::default(),
+            capabilities: CapabilitySet::ALL,
+            memory: limits::DEFAULT_MEMORY,
+            deadline: Grant::DEADLINE,
+        }
+    }
+}
+
+/// A place in the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// Before all others.
+    First,
+    /// Behind all others.
+    #[default]
+    Last,
+    /// Before another stage.
+    Before(String),
+    /// Behind another stage.
+    After(String),
+}
+
+/// A port to be added.
+#[derive(Clone, Debug)]
+pub struct AddPort {
+    /// The interface, whose name the port has.
+    pub interface: String,
+    /// What it leads to.
+    pub kind: PortKind,
+    /// The VLANs it carries.
+    pub vlans: Vlans,
+}

@@ -1,0 +1,189 @@
+//! What became of packets, counted by port, stage, verdict and reason.
+//!
+//! One writer, the worker, and any number of readers, without locks: an entry's key
+//! is written once, before anybody can find it, and its counts only grow.
+
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use millrace_abi::Reason;
+
+use crate::port::{PortId, add};
+use crate::verdict::Decider;
+
+/// The counters of one worker.
+#[derive(Debug)]
+pub struct Counters {
+    entries: Box<[Entry]>,
+    /// Packets that found no entry: there are more combinations than places.
+    pub overflow: AtomicU64,
+}
+
+/// What is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The port the packets came in by.
+    pub port: PortId,
+    /// Who decided.
+    pub by: Decider,
+    /// What became of them.
+    pub fate: Fate,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fate {
+    /// It left by one port.
+    Forwarded,
+    /// It left by every other port of its VLAN.
+    Flooded,
+    /// The packet hook answered it.
+    Answered,
+    /// It was dropped.
+    Dropped(Reason),
+    /// It was dropped, and its sender told.
+    Rejected(Reason),
+}
+
+impl Fate {
+    /// The word used in metrics and tables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Flooded => "flooded",
+            Self::Answered => "answered",
+            Self::Dropped(_) => "dropped",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+
+    /// Why, for packets that went no further.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Dropped(reason) | Self::Rejected(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn to_bits(self) -> u64 {
+        match self {
+            Self::Forwarded => 1,
+            Self::Flooded => 2,
+            Self::Answered => 3,
+            Self::Dropped(reason) => 4 | (reason as u64) << 8,
+            Self::Rejected(reason) => 5 | (reason as u64) << 8,
+        }
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        let reason = || Reason::from_u16((bits >> 8) as u16);
+        match bits & 0xff {
+            1 => Some(Self::Forwarded),
+            2 => Some(Self::Flooded),
+            3 => Some(Self::Answered),
+            4 => reason().map(Self::Dropped),
+            5 => reason().map(Self::Rejected),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// 0 while nobody has it.
+    key: AtomicU64,
+    packets: AtomicU64,
+}
+
+impl Counters {
+    /// Counters that are all zero.
+    pub fn new() -> Self {
+        let entries = std::iter::repeat_with(Entry::default).take(PLACES).collect();
+        Self { entries, overflow: AtomicU64::new(0) }
+    }
+
+    /// Counts `packets`. For the worker alone.
+    #[inline]
+    pub fn count(&self, key: Key, packets: u64) {
+        let bits = key.to_bits();
+        let start = (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
+        for at in start..start + PLACES {
+            let entry = &self.entries[at % PLACES];
+            match entry.key.load(Relaxed) {
+                0 => {
+                    entry.packets.store(packets, Relaxed);
+                    entry.key.store(bits, Release);
+                    return;
+                }
+                present if present == bits => return add(&entry.packets, packets),
+                _ => {}
+            }
+        }
+        add(&self.overflow, packets);
+    }
+
+    /// Every counter that is not zero.
+    pub fn read(&self) -> impl Iterator<Item = (Key, u64)> {
+        self.entries.iter().filter_map(|entry| {
+            let key = Key::from_bits(entry.key.load(Acquire))?;
+            Some((key, entry.packets.load(Relaxed)))
+        })
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Key {
+    /// Never 0: a port has a number.
+    fn to_bits(self) -> u64 {
+        let by = u64::from(self.by.number());
+        u64::from(self.port.number()) | by << 16 | self.fate.to_bits() << 24
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        let by = match (bits >> 16) as u8 {
+            0 => Decider::HOST,
+            stage => Decider::stage(stage),
+        };
+        Some(Self { port: PortId::new(bits as u16)?, by, fate: Fate::from_bits(bits >> 24)? })
+    }
+}
+
+/// Combinations that can be counted apart: a power of two.
+const PLACES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_is_counted_apart_and_read_back() {
+        let counters = Counters::new();
+        let mut expected = Vec::new();
+        for port in [1, 2, 4094] {
+            let port = PortId::new(port).expect("a port's number");
+            for by in [Decider::HOST, Decider::stage(1), Decider::stage(255)] {
+                for fate in [
+                    Fate::Forwarded,
+                    Fate::Flooded,
+                    Fate::Answered,
+                    Fate::Dropped(Reason::Denied),
+                    Fate::Rejected(Reason::Denied),
+                    Fate::Dropped(Reason::KernelRefused),
+                ] {
+                    let key = Key { port, by, fate };
+                    counters.count(key, 2);
+                    counters.count(key, expected.len() as u64);
+                    expected.push((key, 2 + expected.len() as u64));
+                }
+            }
+        }
+        let mut read: Vec<_> = counters.read().collect();
+        read.sort();
+        expected.sort();
+        assert_eq!(read, expected);
+    }
+}

@@ -1,0 +1,251 @@
+//! Walk `packet` 7/7: rewrite → **dispatch**.
+//!
+//! Sends packets where their verdicts say. Every frame of a burst leaves here: into a
+//! port's queue or back to the pool, and is counted under exactly one fate. The one
+//! commit is the worker's, behind this.
+
+use millrace_abi::{Control, Field, Reason, Slot};
+use millrace_parse::Layers;
+use millrace_wire::{EtherType, vlan};
+
+use crate::burst::{Burst, Emitted};
+use crate::counters::{Counters, Fate, Key};
+use crate::io::Io;
+use crate::port::{Port, PortId, PortTable, add};
+use crate::reply::{ReplyLimit, rejection};
+use crate::rewrite;
+use crate::verdict::{Decider, Verdict};
+
+/// What dispatch works with.
+pub struct Dispatch<'d, I: Io> {
+    /// The frames' bytes, the pool and the queues.
+    pub io: &'d mut I,
+    /// The ports.
+    pub ports: &'d PortTable,
+    /// What became of packets.
+    pub counters: &'d Counters,
+    /// How many replies may be sent.
+    pub replies: &'d mut ReplyLimit,
+}
+
+impl<I: Io> Dispatch<'_, I> {
+    /// Sends the packets of a burst, in order. The burst is empty afterwards.
+    pub fn burst(&mut self, burst: &mut Burst<I::Frame>) {
+        for (at, frame) in burst.frames.drain(..).enumerate() {
+            let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
+            let fate = self.packet(frame, slot, burst.layers[at], verdict);
+            let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
+            // what the host found wrong on the way out is the host's decision
+            let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
+            self.counters.count(Key { port, by, fate }, 1);
+        }
+    }
+
+    /// Sends the frames that filters emit. One that cannot be sent is counted as dropped at the
+    /// port it was for.
+    pub fn emitted(&mut self, emitted: &mut Emitted) {
+        emitted.drain(|port, bytes| {
+            if let Err(reason) = self.emit(port, bytes) {
+                self.count_dropped(port, reason);
+            }
+        });
+    }
+
+    fn emit(&mut self, port: u16, bytes: &[u8]) -> Result<(), Reason> {
+        let held = PortId::new(port).and_then(|id| self.ports.get(id)).ok_or(Reason::NoSuchPort)?;
+        if !held.port.up {
+            return Err(Reason::PortDown);
+        }
+        if bytes.len() - link_header(bytes) > held.port.mtu as usize {
+            return Err(Reason::TooBig);
+        }
+        let mut frame = self.io.take().ok_or(Reason::NoFrame)?;
+        let room = self.io.buffer(&mut frame);
+        let sent = match room.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.io.set_len(&mut frame, bytes.len());
+                self.send(frame, held.port.id)
+            }
+            None => Err((frame, Reason::TooBig)),
+        };
+        sent.map_err(|(frame, reason)| {
+            self.io.put(frame);
+            reason
+        })
+    }
+
+    fn count_dropped(&self, port: u16, reason: Reason) {
+        if let Some(port) = PortId::new(port) {
+            self.counters.count(Key { port, by: Decider::HOST, fate: Fate::Dropped(reason) }, 1);
+        }
+    }
+
+    fn packet(
+        &mut self,
+        mut frame: I::Frame,
+        slot: &Slot,
+        layers: Layers,
+        verdict: &Verdict,
+    ) -> Fate {
+        let reason = verdict.reason.unwrap_or(Reason::NoDecision);
+        match verdict.control {
+            Control::Continue => {}
+            Control::Drop => {
+                self.io.put(frame);
+                return Fate::Dropped(reason);
+            }
+            Control::Reject => {
+                self.reject(&frame, slot, layers);
+                self.io.put(frame);
+                return Fate::Rejected(reason);
+            }
+        }
+        if let Err(reason) = rewrite::fields(self.io, &mut frame, slot, layers, verdict) {
+            self.io.put(frame);
+            return Fate::Dropped(reason);
+        }
+        if verdict.fields.contains(Field::Flood) {
+            return self.flood(frame, slot, layers);
+        }
+        let egress = PortId::new(verdict.egress).and_then(|id| self.ports.get(id));
+        let sent = match egress {
+            Some(egress) => self.leave(frame, slot.vlan, layers, &egress.port),
+            None => Err((frame, Reason::NoSuchPort)),
+        };
+        match sent {
+            Ok(()) if verdict.answered => Fate::Answered,
+            Ok(()) => Fate::Forwarded,
+            Err((frame, reason)) => {
+                self.io.put(frame);
+                Fate::Dropped(reason)
+            }
+        }
+    }
+
+    /// Sends a copy to every other port of the packet's VLAN; the last one gets the frame itself.
+    /// A copy that cannot be sent is counted as a packet of its own.
+    fn flood(&mut self, frame: I::Frame, slot: &Slot, layers: Layers) -> Fate {
+        let members = |port: &&Port| {
+            port.id.number() != slot.ingress && port.up && port.vlans.tagging(slot.vlan).is_some()
+        };
+        let ports = self.ports;
+        let mut targets = ports.iter().map(|held| &held.port).filter(members).peekable();
+        let (mut original, mut sent, mut failed) = (Some(frame), false, None);
+        while let Some(target) = targets.next() {
+            let next = match targets.peek() {
+                Some(_) => original.as_ref().and_then(|frame| self.copy(frame)),
+                None => original.take(),
+            };
+            let outcome = match next {
+                Some(frame) => {
+                    self.leave(frame, slot.vlan, layers, target).map_err(|(frame, why)| {
+                        self.io.put(frame);
+                        why
+                    })
+                }
+                None => Err(Reason::NoFrame),
+            };
+            match outcome {
+                Ok(()) => sent = true,
+                Err(reason) => {
+                    if let Some(earlier) = failed.replace(reason) {
+                        self.count_dropped(slot.ingress, earlier);
+                    }
+                }
+            }
+        }
+        if let Some(frame) = original {
+            self.io.put(frame);
+        }
+        match (sent, failed) {
+            (true, None) => Fate::Flooded,
+            (true, Some(reason)) => {
+                self.count_dropped(slot.ingress, reason);
+                Fate::Flooded
+            }
+            (false, reason) => Fate::Dropped(reason.unwrap_or(Reason::NothingToFlood)),
+        }
+    }
+
+    /// Queues a packet that belongs to `vlan` at the port, tagged as the port wants it.
+    fn leave(
+        &mut self,
+        mut frame: I::Frame,
+        vlan: u16,
+        layers: Layers,
+        port: &Port,
+    ) -> Result<(), (I::Frame, Reason)> {
+        if !port.up {
+            return Err((frame, Reason::PortDown));
+        }
+        let bytes = self.io.bytes(&frame);
+        let header = match layers.network {
+            0 => link_header(bytes),
+            network => usize::from(network),
+        };
+        if bytes.len() - header > port.mtu as usize {
+            return Err((frame, Reason::TooBig));
+        }
+        if let Err(reason) = rewrite::tag(self.io, &mut frame, vlan, &port.vlans) {
+            return Err((frame, reason));
+        }
+        self.send(frame, port.id)
+    }
+
+    fn send(&mut self, frame: I::Frame, port: PortId) -> Result<(), (I::Frame, Reason)> {
+        let bytes = self.io.bytes(&frame).len() as u64;
+        match self.io.transmit(port, frame) {
+            Ok(()) => {
+                if let Some(held) = self.ports.get(port) {
+                    add(&held.counters.tx_packets, 1);
+                    add(&held.counters.tx_bytes, bytes);
+                }
+                Ok(())
+            }
+            Err(frame) => Err((frame, Reason::RingFull)),
+        }
+    }
+
+    fn copy(&mut self, frame: &I::Frame) -> Option<I::Frame> {
+        let mut copy = self.io.take()?;
+        let len = self.io.copy(frame, &mut copy);
+        self.io.set_len(&mut copy, len);
+        Some(copy)
+    }
+
+    /// Tells the sender of a rejected packet, if anything may be said.
+    fn reject(&mut self, frame: &I::Frame, slot: &Slot, layers: Layers) {
+        let Some(ingress) = PortId::new(slot.ingress) else { return };
+        if !self.replies.admit(slot.now_ns) {
+            return;
+        }
+        let Some(mut reply) = self.io.take() else { return };
+        let mut bytes = [0; REPLY];
+        match rejection(self.io.bytes(frame), slot, layers, &mut bytes) {
+            Some(len) => {
+                self.io.buffer(&mut reply)[..len].copy_from_slice(&bytes[..len]);
+                self.io.set_len(&mut reply, len);
+                if let Err((reply, _)) = self.send(reply, ingress) {
+                    self.io.put(reply);
+                }
+            }
+            None => self.io.put(reply),
+        }
+    }
+}
+
+/// Bytes in front of what an MTU speaks of: the Ethernet header and tags.
+fn link_header(frame: &[u8]) -> usize {
+    let ether_type = |end: usize| frame.get(..end)?.last_chunk().map(|t| u16::from_be_bytes(*t));
+    let mut len = ETHERNET_HEADER;
+    while ether_type(len).is_some_and(|number| EtherType(number).is_vlan()) {
+        len += vlan::TAG_LEN;
+    }
+    len.min(frame.len())
+}
+
+const ETHERNET_HEADER: usize = 14;
+
+/// The longest reply: an ICMPv6 error (RFC 4443 section 2.4) in a tagged frame.
+const REPLY: usize = 1280 + 18;

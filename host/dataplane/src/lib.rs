@@ -1,0 +1,42 @@
+//! Carries packets between ports, through chains of filters.
+//!
+//! The way of a packet, in reading order:
+//! - [`worker`]: the loop
+//! - [`burst`]: packets handled together; `checksum` completes what hardware left
+//! - [`flows`]: verdicts that are remembered
+//! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
+//!   a filter as a worker calls it
+//! - [`inspect`]: the packet hook
+//! - [`rewrite`], [`reply`], [`dispatch`]: carried out
+//!
+//! Around it:
+//! - [`verdict`]: what becomes of a packet
+//! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces,
+//!   [`memory_io`] in memory
+//! - [`counters`]: what became of packets
+//! - [`mailbox`]: what others want of a worker
+//! - [`control`]: all of it from outside
+#![forbid(unsafe_code)]
+
+mod answer;
+pub mod burst;
+pub mod chain;
+mod checksum;
+pub mod control;
+pub mod counters;
+pub mod dispatch;
+pub mod flows;
+pub mod guest;
+pub mod inspect;
+pub mod io;
+pub mod mailbox;
+pub mod memory_io;
+pub mod port;
+pub mod reply;
+pub mod rewrite;
+pub mod stage;
+pub mod verdict;
+pub mod worker;
+pub mod xsk_io;
+
+pub use answer::{BadAnswer, Rights};

@@ -1,0 +1,102 @@
+//! Walk `packet` 6/7: sandbox → **rewrite** → dispatch.
+//!
+//! Carries out, on a packet's bytes, what was decided about it.
+
+use millrace_abi::{Field, Reason, Slot};
+use millrace_parse::Layers;
+use millrace_wire::vlan::{self, Tag, Tci, Vid};
+use millrace_wire::{EtherType, ethernet, ipv4, ipv6};
+
+use crate::io::Io;
+use crate::port::{Tagging, Vlans};
+use crate::verdict::Verdict;
+
+/// Fields that the host cannot carry out on a direct port yet.
+const UNSUPPORTED: [Field; 4] = [Field::To, Field::As, Field::Masquerade, Field::NextHop];
+
+/// Carries out the decided fields that concern the packet itself.
+///
+/// # Errors
+/// Why the packet has to be dropped instead.
+#[inline]
+pub(crate) fn fields<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    slot: &Slot,
+    layers: Layers,
+    verdict: &Verdict,
+) -> Result<(), Reason> {
+    if UNSUPPORTED.iter().any(|&field| verdict.fields.contains(field)) {
+        return Err(Reason::Unsupported);
+    }
+    if verdict.fields.contains(Field::DecrementTtl) && layers.network != 0 {
+        if slot.ttl <= 1 {
+            return Err(Reason::TtlExceeded);
+        }
+        let packet = &mut io.buffer(frame)[usize::from(layers.network)..];
+        match slot.ip_version {
+            4 => ipv4::Packet::new_unchecked(packet).decrement_ttl(),
+            _ => ipv6::Packet::new_unchecked(packet).decrement_hop_limit(),
+        };
+    }
+    Ok(())
+}
+
+/// Gives the packet, which belongs to `vlan`, the tag it leaves a port of `vlans` with, or takes its
+/// tag away.
+///
+/// # Errors
+/// If the port does not carry the VLAN, or there is no room for a tag.
+#[inline]
+pub(crate) fn tag<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    vlan: u16,
+    vlans: &Vlans,
+) -> Result<(), Reason> {
+    let tagging = vlans.tagging(vlan).ok_or(Reason::VlanNotAllowed)?;
+    let bytes = io.bytes(frame);
+    let (len, ether_type) = (bytes.len(), ethernet::Frame::new_unchecked(bytes).ether_type());
+    match (tagging, ether_type.is_vlan()) {
+        (Tagging::Untagged, true) if vlan != 0 => {
+            let buffer = io.buffer(frame);
+            vlan::pop(&mut buffer[..len]).map_err(|_| Reason::BadVlan)?;
+            buffer.copy_within(vlan::TAG_LEN..len, 0);
+            io.set_len(frame, len - vlan::TAG_LEN);
+            // a second tag is payload, but who gets the frame would take it for the frame's own
+            let hops = inner_vid(io.bytes(frame))
+                .is_some_and(|inner| vlans.tagging(inner) == Some(Tagging::Tagged));
+            if hops {
+                return Err(Reason::VlanNotAllowed);
+            }
+        }
+        (Tagging::Tagged, true) => {
+            // a tag that carried a priority alone says the VLAN now
+            let vid = Vid::new(vlan).ok_or(Reason::VlanNotAllowed)?;
+            vlan::Frame::new_unchecked(&mut io.buffer(frame)[TAG_AT..]).set_vid(vid);
+        }
+        (Tagging::Tagged, false) => {
+            let vid = Vid::new(vlan).ok_or(Reason::VlanNotAllowed)?;
+            let buffer = io.buffer(frame);
+            if buffer.len() < len + vlan::TAG_LEN {
+                return Err(Reason::TooBig);
+            }
+            buffer.copy_within(..len, vlan::TAG_LEN);
+            let tag = Tag { ether_type: EtherType::VLAN, tci: Tci::of(vid) };
+            vlan::push(&mut buffer[..len + vlan::TAG_LEN], tag).map_err(|_| Reason::BadVlan)?;
+            io.set_len(frame, len + vlan::TAG_LEN);
+        }
+        (Tagging::Untagged, _) => {}
+    }
+    Ok(())
+}
+
+/// The VLAN that the tag of a frame names, if it has one.
+fn inner_vid(frame: &[u8]) -> Option<u16> {
+    let tagged = ethernet::Frame::new_checked(frame).ok()?.ether_type().is_vlan();
+    let tag = vlan::Frame::new_checked(frame.get(TAG_AT..)?).ok()?;
+    tagged.then(|| tag.vid().number())
+}
+
+/// Where a tag is: behind the addresses and its EtherType.
+const TAG_AT: usize = 14;

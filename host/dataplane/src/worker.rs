@@ -1,0 +1,273 @@
+//! Walk `packet` 1/7: **worker** → burst.
+//!
+//! One worker: a thread with queues of its own on every port, flows of its own, and
+//! guests of its own. Nothing on its way waits for anybody: what others want of it, it
+//! does between two bursts ([`Mailbox`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use millrace_abi::{Class, Field, Origin};
+
+use crate::burst::{Burst, Decisions, Emitted};
+use crate::chain::Chain;
+use crate::counters::Counters;
+use crate::dispatch::Dispatch;
+use crate::flows::FlowMap;
+use crate::inspect::Inspection;
+use crate::io::Io;
+use crate::mailbox::Mailbox;
+use crate::port::{HeldPort, PortId, PortTable, add};
+use crate::reply::ReplyLimit;
+use crate::stage::FaultDesk;
+
+/// A worker.
+pub struct Worker<I: Io> {
+    /// Its queues.
+    pub io: I,
+    /// Its ports.
+    pub ports: PortTable,
+    /// Its chain.
+    pub chain: Chain,
+    /// What it remembers.
+    pub flows: FlowMap,
+    settings: WorkerSettings,
+    counters: Arc<WorkerCounters>,
+    burst: Burst<I::Frame>,
+    emitted: Emitted,
+    shadow: Vec<(u8, u16, bool)>,
+    /// The packets of the burst that the chain was asked about.
+    asked: Vec<u16>,
+    replies: ReplyLimit,
+    next_tick_ns: u64,
+    /// Ports to be served, in turn.
+    order: Vec<PortId>,
+}
+
+/// Settings of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// Packets handled together, 1 to 256.
+    pub burst: usize,
+    /// Flows that are remembered.
+    pub flows: usize,
+    /// Whether verdicts are remembered; if not, the chain is asked about every packet.
+    pub cache: bool,
+    /// How long an idle worker looks for packets before it sleeps.
+    pub spin: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { burst: 64, flows: 1 << 16, cache: true, spin: Duration::from_micros(50) }
+    }
+}
+
+/// What a worker counts of itself. Written by it alone, read by anybody.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    /// What became of packets.
+    pub fates: Counters,
+    /// Bursts that had packets.
+    pub bursts: AtomicU64,
+    /// Packets whose verdict was remembered.
+    pub hits: AtomicU64,
+    /// Packets that the chain was asked about.
+    pub misses: AtomicU64,
+    /// Flows remembered.
+    pub flows: AtomicU64,
+    /// How often it slept.
+    pub sleeps: AtomicU64,
+}
+
+impl<I: Io> Worker<I> {
+    /// A worker without ports, whose chain has no stages.
+    pub fn new(io: I, settings: WorkerSettings, desk: FaultDesk) -> Self {
+        Self {
+            io,
+            ports: PortTable::default(),
+            chain: Chain::empty(desk),
+            flows: FlowMap::new(settings.flows),
+            settings,
+            counters: Arc::default(),
+            burst: Burst::new(settings.burst),
+            emitted: Emitted::default(),
+            shadow: Vec::new(),
+            asked: Vec::with_capacity(settings.burst),
+            replies: ReplyLimit::new(),
+            next_tick_ns: 0,
+            order: Vec::new(),
+        }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Arc<WorkerCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The burst handled last, without its frames: they have left.
+    pub fn handled(&self) -> &Burst<I::Frame> {
+        &self.burst
+    }
+
+    /// Works until the mailbox is closed.
+    pub fn run(&mut self, mailbox: &Mailbox<Self>) {
+        let mut idle_since = None;
+        loop {
+            if mailbox.deliver(self).is_closed() {
+                return;
+            }
+            self.tick();
+            if self.round() > 0 {
+                idle_since = None;
+                continue;
+            }
+
+            // look again for a while, then sleep until there is something to do
+            let now = self.io.now_ns();
+            let idle_ns = now - *idle_since.get_or_insert(now);
+            if idle_ns >= self.settings.spin.as_nanos() as u64 {
+                add(&self.counters.sleeps, 1);
+                self.io.wait(Duration::from_nanos(self.next_tick_ns.saturating_sub(now)));
+                idle_since = None;
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Handles one burst from each port. Returns how many packets that were.
+    pub fn round(&mut self) -> usize {
+        let mut packets = 0;
+        for turn in 0..self.order.len() {
+            packets += self.serve(self.order[turn]);
+        }
+        self.io.commit();
+        packets
+    }
+
+    /// Handles one burst from a port, up to the queues that the commit lets go.
+    fn serve(&mut self, port: PortId) -> usize {
+        let Some(held) = self.ports.get(port) else { return 0 };
+        self.io.receive(port, &mut self.burst.frames, self.settings.burst);
+        let packets = self.burst.len();
+        if packets == 0 {
+            return 0;
+        }
+
+        let now = self.io.now_ns();
+        self.burst.read(&mut self.io, &held.port, &held.counters, now);
+        self.recall();
+        self.decide(now);
+        self.chain.inspect(&mut Inspection {
+            burst: &mut self.burst,
+            io: &mut self.io,
+            flows: &mut self.flows,
+            emitted: &mut self.emitted,
+            now_ns: now,
+        });
+        self.dispatch();
+        add(&self.counters.bursts, 1);
+        packets
+    }
+
+    /// Looks up what is remembered of the packets; the others stay open.
+    fn recall(&mut self) {
+        let Self { burst, flows, settings, counters, .. } = self;
+        burst.open.clear();
+        let mut hits = 0;
+        for (at, slot) in burst.slots.iter().enumerate() {
+            if !burst.verdicts[at].is_open() {
+                continue;
+            }
+            let flow = (settings.cache && slot.class == Class::Flow as u8)
+                .then(|| flows.find(slot))
+                .flatten();
+            match flow {
+                Some((index, verdict)) => {
+                    burst.verdicts[at] = verdict;
+                    burst.flows[at] = Some(index);
+                    hits += 1;
+                }
+                None => burst.open.push(at as u16),
+            }
+        }
+        add(&counters.hits, hits);
+        add(&counters.misses, burst.open.len() as u64);
+    }
+
+    /// Asks the chain about the packets that are open, and remembers what it says.
+    fn decide(&mut self, now_ns: u64) {
+        let Self { burst, chain, flows, settings, counters, shadow, asked, emitted, .. } = self;
+        if burst.open.is_empty() {
+            return;
+        }
+        asked.clone_from(&burst.open);
+        chain.decide(
+            &mut burst.open,
+            &mut Decisions {
+                origin: Origin::New,
+                now_ns,
+                slots: &mut burst.slots,
+                verdicts: &mut burst.verdicts,
+                terms: &mut burst.terms,
+                shadow,
+                emitted,
+            },
+        );
+        if !settings.cache {
+            return;
+        }
+        for &at in asked.iter() {
+            let at = usize::from(at);
+            let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
+            let lasts = slot.class == Class::Flow as u8
+                && !verdict.fields.contains(Field::Once)
+                && verdict.is_a_filters();
+            if lasts {
+                burst.flows[at] = Some(flows.insert(slot, verdict, &burst.terms[at]));
+            }
+        }
+        counters.flows.store(flows.len() as u64, Relaxed);
+    }
+
+    fn dispatch(&mut self) {
+        let Self { io, ports, counters, replies, burst, emitted, .. } = self;
+        let mut dispatch = Dispatch { io, ports, counters: &counters.fates, replies };
+        dispatch.burst(burst);
+        if !emitted.is_empty() {
+            dispatch.emitted(emitted);
+        }
+    }
+
+    /// Lets filters do what they do once a second, if it is time.
+    pub fn tick(&mut self) {
+        let now = self.io.now_ns();
+        if now < self.next_tick_ns {
+            return;
+        }
+        self.next_tick_ns = now + TICK.as_nanos() as u64;
+        self.chain.tick(now, &mut self.emitted);
+        self.dispatch();
+        self.io.commit();
+    }
+
+    /// Adds a port, in place of the one that had its number.
+    pub fn add_port(&mut self, held: HeldPort) {
+        self.ports.insert(held);
+        self.order = self.ports.iter().map(|held| held.port.id).collect();
+        self.flows.forget_all();
+    }
+
+    /// Takes a port out; what leads to it is forgotten.
+    pub fn remove_port(&mut self, id: PortId) -> Option<HeldPort> {
+        let held = self.ports.remove(id);
+        self.order.retain(|&other| other != id);
+        self.flows.forget_all();
+        held
+    }
+}
+
+/// How often the tick hooks are called.
+const TICK: Duration = Duration::from_secs(1);

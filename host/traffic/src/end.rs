@@ -1,0 +1,60 @@
+//! One end of traffic: a namespace, and the address there.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use millrace_netns::Namespace;
+use rustix::net::sockopt;
+
+use crate::error::TrafficError;
+
+/// One end of traffic.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'n> {
+    /// Where it is.
+    pub namespace: &'n Namespace,
+    /// Its address there.
+    pub address: IpAddr,
+}
+
+impl End<'_> {
+    /// A UDP socket at this end, at `port` or, with 0, at any.
+    pub(crate) fn udp(&self, port: u16) -> Result<UdpSocket, TrafficError> {
+        let at = SocketAddr::new(self.address, port);
+        let bound = self.namespace.run(|| UdpSocket::bind(at))?;
+        bound.map_err(TrafficError::socket("binding a UDP socket"))
+    }
+
+    /// A UDP socket at this end that sends to `to`.
+    pub(crate) fn udp_to(&self, to: SocketAddr) -> Result<UdpSocket, TrafficError> {
+        let socket = self.udp(0)?;
+        socket.connect(to).map_err(TrafficError::socket("connecting a UDP socket"))?;
+        Ok(socket)
+    }
+
+    /// A listening TCP socket at this end.
+    pub(crate) fn listen(&self) -> Result<TcpListener, TrafficError> {
+        let listener = self.namespace.run(|| TcpListener::bind((self.address, 0)))?;
+        let listener = listener.map_err(TrafficError::socket("listening"))?;
+        // accepted connections take after it
+        sockopt::set_tcp_congestion(&listener, CONGESTION_CONTROL)
+            .map_err(TrafficError::socket("choosing the congestion control"))?;
+        Ok(listener)
+    }
+
+    /// A TCP connection from this end.
+    pub(crate) fn connect(&self, to: SocketAddr) -> Result<TcpStream, TrafficError> {
+        let stream = self.namespace.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        let stream = stream.map_err(TrafficError::socket("connecting"))?;
+        sockopt::set_tcp_congestion(&stream, CONGESTION_CONTROL)
+            .map_err(TrafficError::socket("choosing the congestion control"))?;
+        stream.set_nodelay(true).map_err(TrafficError::socket("sending without delay"))?;
+        Ok(stream)
+    }
+}
+
+/// What nearly every host uses, whatever this one's default is.
+const CONGESTION_CONTROL: &str = "cubic";
+
+/// How long anything may take to answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

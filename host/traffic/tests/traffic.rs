@@ -1,0 +1,184 @@
+//! Traffic between two namespaces with a wire between them. Needs root; without it the tests print
+//! a note and pass, except under `CI`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use millrace_netns::{Namespace, NamespaceError, VethSpec};
+use millrace_traffic::blast::{Blast, BlastSettings};
+use millrace_traffic::connect::{ConnectSettings, connect};
+use millrace_traffic::cpu::CpuMeter;
+use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
+use millrace_traffic::sequence::{Sequence, SequenceSettings};
+use millrace_traffic::sink::{DISCARD, Sink, discard_at};
+use millrace_traffic::stream::{StreamSettings, stream};
+use millrace_traffic::{Core, End};
+
+/// Two namespaces, `eth0` of one wired to `eth0` of the other.
+struct Wire {
+    near: Namespace,
+    far: Namespace,
+}
+
+impl Wire {
+    fn new() -> Option<Self> {
+        let (near, far) = (namespace()?, namespace()?);
+        let netlink = near.netlink().expect("netlink works");
+        let veth = VethSpec::new("eth0", "eth0").peer_namespace(&far);
+        netlink.add_veth(&veth).expect("a veth can be made");
+        for (netlink, address) in [(netlink, NEAR), (far.netlink().expect("netlink works"), FAR)] {
+            let prefix = format!("{address}/24").parse().expect("a prefix");
+            netlink.add_address("eth0", prefix).expect("it is free");
+            netlink.set_up("eth0").expect("it comes up");
+        }
+        Some(Self { near, far })
+    }
+
+    fn ends(&self) -> (End<'_>, End<'_>) {
+        let end = |namespace, address: &str| {
+            let address: IpAddr = address.parse().expect("an address");
+            End { namespace, address }
+        };
+        (end(&self.near, NEAR), end(&self.far, FAR))
+    }
+
+    /// Sets the far interface down, or up again.
+    fn cut(&self, cut: bool) {
+        let netlink = self.far.netlink().expect("netlink works");
+        let set = if cut { netlink.set_down("eth0") } else { netlink.set_up("eth0") };
+        set.expect("it is there");
+    }
+}
+
+fn namespace() -> Option<Namespace> {
+    match Namespace::create_unique("traffic") {
+        Err(error @ NamespaceError::Denied { .. }) if std::env::var_os("CI").is_none() => {
+            eprintln!("not run: {error}");
+            None
+        }
+        outcome => Some(outcome.expect("root can make namespaces")),
+    }
+}
+
+#[test]
+fn a_wire_loses_overtakes_and_doubles_nothing() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let sequence = Sequence::start(near, far, SequenceSettings::default()).expect("it starts");
+    assert!(sequence.await_arrivals(5_000));
+    let report = sequence.stop().expect("sockets do not fail");
+    assert!(report.sent >= 5_000, "{report:?}");
+    assert_eq!(report.received, report.sent);
+    assert_eq!((report.lost, report.reordered, report.duplicated), (0, 0, 0));
+    assert!(report.longest_gap < report.elapsed, "{report:?}");
+}
+
+#[test]
+fn a_sequence_goes_on_behind_a_cut_and_counts_what_was_lost() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let patience = Duration::from_millis(50);
+    let settings = SequenceSettings { patience, ..SequenceSettings::default() };
+    let sequence = Sequence::start(near, far, settings).expect("it starts");
+    assert!(sequence.await_arrivals(1_000));
+    wire.cut(true);
+    // what is sent into the cut is given up a window at a time
+    let before = sequence.arrived();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(sequence.await_arrivals(before + 1_000)));
+        wire.cut(false);
+    });
+    let report = sequence.stop().expect("sockets do not fail");
+    assert_eq!(report.lost, report.sent - report.received);
+    assert_eq!((report.reordered, report.duplicated), (0, 0));
+}
+
+#[test]
+fn a_sink_counts_every_datagram_of_a_blast_and_nothing_else() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let sink = Sink::attach(&wire.far, "eth0", DISCARD).expect("the kernel takes it");
+    let pace = Some(20_000);
+    let settings = BlastSettings { pace, ..BlastSettings::frames_of(64) };
+    let blast = Blast::start(near, discard_at(far), settings).expect("it starts");
+    while blast.sent() < 2_000 {
+        std::thread::yield_now();
+    }
+    // other traffic passes meanwhile, and is not counted
+    let time = Duration::from_millis(20);
+    let settings = ExchangeSettings { over: Over::Udp, time, client: None, server: None };
+    assert!(!exchange(near, far, settings).expect("answers come").is_empty());
+    let blasted = blast.stop().expect("sockets do not fail");
+    let count = sink.count();
+    assert!(blasted.sent >= 2_000 && blasted.refused == 0, "{blasted:?}");
+    assert_eq!((count.packets, count.bytes), (blasted.sent, blasted.sent * 64));
+}
+
+#[test]
+fn a_blast_ends_by_itself() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let _sink = Sink::attach(&wire.far, "eth0", DISCARD).expect("the kernel takes it");
+    let limit = Duration::from_millis(20);
+    let core = Core::available().first().copied();
+    let settings = BlastSettings { limit, core, ..BlastSettings::frames_of(1500) };
+    let blast = Blast::start(near, discard_at(far), settings).expect("it starts");
+    let meter = CpuMeter::start().expect("Linux says");
+    while !blast.is_over() {
+        std::thread::yield_now();
+    }
+    let blasted = blast.stop().expect("sockets do not fail");
+    assert!(blasted.elapsed >= limit && blasted.sent > 0, "{blasted:?}");
+    assert!(!meter.stop().expect("Linux says").cores.is_empty());
+}
+
+#[test]
+fn streams_arrive_whole_over_one_and_several_connections() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    for streams in [1, 3] {
+        let time = Duration::from_millis(50);
+        let settings = StreamSettings { streams, time, ..StreamSettings::default() };
+        let streamed = stream(near, far, settings).expect("connections hold");
+        assert!(streamed.bytes > 0 && streamed.bytes.is_multiple_of(128 << 10), "{streamed:?}");
+        assert!(streamed.elapsed >= time);
+    }
+}
+
+#[test]
+fn what_goes_there_comes_back() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    for over in [Over::Tcp, Over::Udp] {
+        let time = Duration::from_millis(50);
+        let settings = ExchangeSettings { over, time, client: None, server: None };
+        let latencies = exchange(near, far, settings).expect("answers come");
+        assert!(latencies.len() > 10, "{over:?}: {}", latencies.len());
+        assert!(latencies.percentile(50.0) <= latencies.percentile(99.0));
+    }
+}
+
+#[test]
+fn connections_are_made_and_closed_one_after_the_other() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let time = Duration::from_millis(50);
+    let settings = ConnectSettings { time, client: None, server: None };
+    let connected = connect(near, far, settings).expect("connections hold");
+    assert!(connected.latencies.len() > 10 && connected.per_second() > 0.0, "{connected:?}");
+}
+
+#[test]
+fn a_path_that_carries_nothing_is_an_error_and_no_hang() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    wire.near.netlink().expect("netlink works").set_down("eth0").expect("it is there");
+    let time = Duration::from_millis(50);
+    assert!(connect(near, far, ConnectSettings { time, client: None, server: None }).is_err());
+    assert!(stream(near, far, StreamSettings { time, ..StreamSettings::default() }).is_err());
+    let settings = ExchangeSettings { over: Over::Udp, time, client: None, server: None };
+    assert!(exchange(near, far, settings).is_err());
+}
+
+const NEAR: &str = "10.5.0.1";
+const FAR: &str = "10.5.0.2";

@@ -1,0 +1,11 @@
+//! The packet path in memory.
+
+mod bridge;
+mod chain;
+mod differential;
+mod examples;
+mod faults;
+mod inspection;
+mod live;
+mod malformed;
+mod vlans;

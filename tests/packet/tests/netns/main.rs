@@ -1,0 +1,10 @@
+//! The packet path on veth pairs in namespaces of its own. Needs root.
+
+mod bed;
+mod forwarding;
+mod links;
+mod offloads;
+mod process;
+mod segment;
+mod station;
+mod swaps;
