@@ -82,7 +82,7 @@ impl Build {
     }
 
     fn command(&self, toolchain: &Toolchain) -> Command {
-        let mut flags = vec!["-Ctarget-feature=+simd128,+bulk-memory".to_owned()];
+        let mut flags = FLAGS.map(str::to_owned).to_vec();
         let mut cargo;
         match toolchain {
             Toolchain::Installed { cargo: program, rustc } => {
@@ -173,6 +173,11 @@ fn module_of(messages: &[u8], crate_folder: &Path) -> Option<PathBuf> {
         .flat_map(|artifact| artifact.filenames)
         .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
+
+/// What the host has beyond the first version of WebAssembly. A call costs more there than natively,
+/// for the host looks at deadline and stack: the hook of a slot shall be part of the loop over slots.
+const FLAGS: [&str; 2] =
+    ["-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=1000"];
 
 /// Small, fast, and a panic is a trap.
 const PROFILE: [&str; 4] = [

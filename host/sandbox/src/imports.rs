@@ -3,7 +3,6 @@
 //! Every argument comes from the guest. Ranges are checked against its memory;
 //! one that lies outside traps the guest. Nothing here waits.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,8 @@ pub(crate) struct Host {
     stage: Arc<str>,
     capabilities: CapabilitySet,
     maps: Vec<Arc<HostMap>>,
+    /// The keys of a call that reads many entries.
+    asked: Vec<u8>,
     registry: Arc<MapRegistry>,
     log: Arc<FilterLog>,
 }
@@ -83,6 +84,7 @@ impl Host {
             stage,
             capabilities,
             maps: Vec::new(),
+            asked: Vec::new(),
             registry,
             log,
         }
@@ -135,7 +137,7 @@ impl Host {
     }
 
     fn map(&self, handle: i32) -> Option<&HostMap> {
-        self.maps.get(usize::try_from(handle).ok()?).map(Arc::as_ref)
+        find(&self.maps, handle)
     }
 
     fn writes(&self) -> bool {
@@ -162,29 +164,6 @@ impl Emitted {
             start = end;
         }
         self.bytes.clear();
-    }
-}
-
-/// Pieces of a guest's memory, one behind the other, each `len` bytes.
-#[derive(Clone, Copy)]
-struct Row {
-    at: u32,
-    len: usize,
-}
-
-impl Row {
-    fn place<'m>(&self, memory: &'m [u8], index: usize) -> wasmtime::Result<&'m [u8]> {
-        Ok(memory.get(self.range(index)).ok_or(Trap::MemoryOutOfBounds)?)
-    }
-
-    fn place_mut<'m>(&self, memory: &'m mut [u8], index: usize) -> wasmtime::Result<&'m mut [u8]> {
-        Ok(memory.get_mut(self.range(index)).ok_or(Trap::MemoryOutOfBounds)?)
-    }
-
-    fn range(&self, index: usize) -> Range<usize> {
-        // far from overflow: an address has 32 bits, and an array is not longer than `MAX_AT_ONCE`
-        let start = self.at as usize + index * self.len;
-        start..start + self.len
     }
 }
 
@@ -369,23 +348,25 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         import::MAP_GET_ALL,
         |mut caller: Caller<'_, Host>, map: i32, n: u32, keys: u32, values: u32, found: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map).filter(|_| n as usize <= limits::MAX_AT_ONCE) else {
+            let Host { maps, asked, phase, batch_ns, .. } = host;
+            let Some(map) = find(maps, map).filter(|_| n as usize <= limits::MAX_AT_ONCE) else {
                 return Ok(map_status::REFUSED);
             };
-            let keys = Row { at: keys, len: map.shape().key_len() };
-            let values = Row { at: values, len: map.shape().value_len() };
-            let found = Row { at: found, len: 1 };
-            let mut own = [0; limits::MAX_KEY];
-            let own = &mut own[..keys.len];
-            for index in 0..n as usize {
-                own.copy_from_slice(keys.place(memory, index)?);
-                let value = values.place_mut(memory, index)?;
-                let present = match host.writes() {
-                    true => map.get(own, value, host.batch_ns),
-                    false => map.peek(own, value, host.batch_ns),
-                };
-                found.place_mut(memory, index)?[0] = present.into();
+            let (count, shape) = (n as usize, map.shape());
+            // the guest may have keys and values overlap
+            asked.clear();
+            asked.extend_from_slice(row(memory, keys, count, shape.key_len())?);
+            let values = row_mut(memory, values, count, shape.value_len())?;
+            let entries = asked.chunks(shape.key_len()).zip(values.chunks_mut(shape.value_len()));
+            let mut present = [0; limits::MAX_AT_ONCE];
+            for ((key, value), present) in entries.zip(&mut present) {
+                *present = match phase {
+                    Phase::Dry => map.peek(key, value, *batch_ns),
+                    _ => map.get(key, value, *batch_ns),
+                }
+                .into();
             }
+            row_mut(memory, found, count, 1)?.copy_from_slice(&present[..count]);
             Ok(map_status::OK)
         },
     )?;
@@ -405,23 +386,23 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let Some(map) = host.map(map).filter(|_| n as usize <= limits::MAX_AT_ONCE) else {
                 return Ok(map_status::REFUSED);
             };
-            let keys = Row { at: keys, len: map.shape().key_len() };
-            let values = Row { at: values, len: map.shape().value_len() };
-            let expected = Row { at: expected, ..values };
-            let (found, done) = (Row { at: found, len: 1 }, Row { at: done, len: 1 });
-            for index in 0..n as usize {
-                let key = keys.place(memory, index)?;
-                let value = values.place(memory, index)?;
-                let expected = match found.place(memory, index)?[0] {
-                    0 => None,
-                    _ => Some(expected.place(memory, index)?),
-                };
-                let outcome = match host.writes() {
-                    true => map.exchange(key, expected, value, host.batch_ns),
-                    false => Outcome::Done,
-                };
-                done.place_mut(memory, index)?[0] = status(outcome) as u8;
+            let (count, shape) = (n as usize, map.shape());
+            let keys = row(memory, keys, count, shape.key_len())?.chunks(shape.key_len());
+            let values = row(memory, values, count, shape.value_len())?.chunks(shape.value_len());
+            let expected =
+                row(memory, expected, count, shape.value_len())?.chunks(shape.value_len());
+            let expected = expected.zip(row(memory, found, count, 1)?);
+            let mut outcomes = [0; limits::MAX_AT_ONCE];
+            for (((key, value), (expected, &found)), outcome) in
+                keys.zip(values).zip(expected).zip(&mut outcomes)
+            {
+                let expected = (found != 0).then_some(expected);
+                *outcome = match host.phase {
+                    Phase::Dry => status(Outcome::Done),
+                    _ => status(map.exchange(key, expected, value, host.batch_ns)),
+                } as u8;
             }
+            row_mut(memory, done, count, 1)?.copy_from_slice(&outcomes[..count]);
             Ok(map_status::OK)
         },
     )?;
@@ -447,6 +428,10 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+fn find(maps: &[Arc<HostMap>], handle: i32) -> Option<&HostMap> {
+    maps.get(usize::try_from(handle).ok()?).map(Arc::as_ref)
+}
+
 /// The guest's memory, and what the host keeps for it.
 fn split<'a>(caller: &'a mut Caller<'_, Host>) -> wasmtime::Result<(&'a mut [u8], &'a mut Host)> {
     // a guest's start function runs before its memory is known to the host
@@ -460,6 +445,15 @@ fn range(memory: &[u8], at: u32, len: u32) -> wasmtime::Result<&[u8]> {
 
 fn range_mut(memory: &mut [u8], at: u32, len: u32) -> wasmtime::Result<&mut [u8]> {
     Ok(memory::bytes_mut(memory, at, len as usize).ok_or(Trap::MemoryOutOfBounds)?)
+}
+
+/// `count` pieces of `len` bytes, one behind the other; none if `count` is 0, wherever that is.
+fn row(memory: &[u8], at: u32, count: usize, len: usize) -> wasmtime::Result<&[u8]> {
+    Ok(memory::bytes(memory, at, count * len).ok_or(Trap::MemoryOutOfBounds)?)
+}
+
+fn row_mut(memory: &mut [u8], at: u32, count: usize, len: usize) -> wasmtime::Result<&mut [u8]> {
+    Ok(memory::bytes_mut(memory, at, count * len).ok_or(Trap::MemoryOutOfBounds)?)
 }
 
 /// A name as metrics and maps have: short, printable, made to be a label.

@@ -52,8 +52,19 @@ pub enum Protocol {
 
 /// The filter.
 pub struct DenyList {
-    settings: Settings,
+    checks: Vec<Check>,
+    action: Action,
     denied: Counter,
+}
+
+/// What a rule states, in the form in which it is quickly compared.
+#[derive(Clone, Debug)]
+struct Check {
+    /// Destination port and protocol, of which the bits of `mask` count.
+    service: u32,
+    mask: u32,
+    from: Option<Prefix>,
+    to: Option<Prefix>,
 }
 
 impl Filter for DenyList {
@@ -73,14 +84,19 @@ impl Filter for DenyList {
                 );
             }
         }
-        Ok(Self { settings, denied: setup.counter("denied")? })
+        Ok(Self {
+            checks: settings.rules.into_iter().map(Check::from).collect(),
+            action: settings.action,
+            denied: setup.counter("denied")?,
+        })
     }
 
     fn flow(&mut self, slot: &Slot, decision: &mut Decision) {
         let (Some(from), Some(to)) = (slot.source(), slot.destination()) else { return };
-        if self.settings.rules.iter().any(|rule| rule.matches(slot, from, to)) {
+        let service = service(slot.dst_port, slot.protocol);
+        if self.checks.iter().any(|check| check.matches(service, from, to)) {
             self.denied.add(1);
-            match self.settings.action {
+            match self.action {
                 Action::Drop => decision.drop(Reason::Denied),
                 Action::Reject => decision.reject(Reason::Denied),
             };
@@ -91,14 +107,28 @@ impl Filter for DenyList {
 
 filter!(DenyList: flow);
 
-impl DenyRule {
-    fn matches(&self, slot: &Slot, from: IpAddr, to: IpAddr) -> bool {
-        // what is quickly known comes first
-        self.port.is_none_or(|port| port == slot.dst_port)
-            && self.protocol.is_none_or(|protocol| protocol as u8 == slot.protocol)
+impl From<DenyRule> for Check {
+    fn from(rule: DenyRule) -> Self {
+        let protocol = rule.protocol.map(|protocol| protocol as u8);
+        Self {
+            service: service(rule.port.unwrap_or(0), protocol.unwrap_or(0)),
+            mask: service(rule.port.map_or(0, |_| u16::MAX), protocol.map_or(0, |_| u8::MAX)),
+            from: rule.from,
+            to: rule.to,
+        }
+    }
+}
+
+impl Check {
+    fn matches(&self, service: u32, from: IpAddr, to: IpAddr) -> bool {
+        (service ^ self.service) & self.mask == 0
             && self.from.as_ref().is_none_or(|prefix| prefix.contains(from))
             && self.to.as_ref().is_none_or(|prefix| prefix.contains(to))
     }
+}
+
+fn service(port: u16, protocol: u8) -> u32 {
+    u32::from(port) | u32::from(protocol) << 16
 }
 
 const DENIED: Rule = Rule::new(1, "denied", "A rule of the list matches.");
