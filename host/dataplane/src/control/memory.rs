@@ -13,6 +13,7 @@ use millrace_sandbox::Sandbox;
 
 use crate::control::stages::Stages;
 use crate::counters::{Fate, Key};
+use crate::io::Io;
 use crate::mailbox::{Postman, mailbox};
 use crate::memory_io::MemoryIo;
 use crate::port::{HeldPort, Port, PortId, Vlans};
@@ -23,6 +24,7 @@ use crate::worker::{Worker, WorkerCounters, WorkerSettings};
 pub struct MemoryPlane {
     /// The chain.
     pub stages: Stages<MemoryIo>,
+    sandbox: Arc<Sandbox>,
     postman: Arc<Postman<Worker<MemoryIo>>>,
     counters: Arc<WorkerCounters>,
     ports: BTreeMap<String, PortId>,
@@ -67,8 +69,15 @@ impl MemoryPlane {
         let thread = thread::spawn(move || {
             while woken.recv().is_ok() && !mailbox.deliver(&mut worker).is_closed() {}
         });
-        let stages = Stages::new(sandbox, vec![Arc::clone(&postman)]);
-        Self { stages, postman, counters, ports: numbered, reports: desk, thread: Some(thread) }
+        Self {
+            stages: Stages::new(Arc::clone(&sandbox), vec![Arc::clone(&postman)]),
+            sandbox,
+            postman,
+            counters,
+            ports: numbered,
+            reports: desk,
+            thread: Some(thread),
+        }
     }
 
     /// Lets packets come in by a port, in bursts, and returns what left, by port, in order.
@@ -97,15 +106,17 @@ impl MemoryPlane {
         left
     }
 
-    /// Moves the clock, and lets filters tick if it is time.
+    /// Moves the clock, clears dead entries of host maps away, and lets filters tick if it is time.
     ///
     /// # Panics
     /// If the worker is gone.
     pub fn advance(&mut self, time: Duration) {
-        self.run(move |worker| {
+        let now_ns = self.run(move |worker| {
             worker.io.advance(time);
             worker.tick();
+            worker.io.now_ns()
         });
+        self.sandbox.maps().sweep(now_ns);
         self.mend();
     }
 
