@@ -72,8 +72,9 @@ impl Prefix {
     /// Whether `address` is of this IP version and begins with the prefix.
     #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.address.is_ipv4()
-            && Bits::of(address).and(self.mask) == self.value
+        // one branch for all of it
+        (address.is_ipv4() == self.address.is_ipv4())
+            & Bits::of(address).and(self.mask).equals(self.value)
     }
 }
 
@@ -219,6 +220,11 @@ impl Bits {
     #[inline]
     fn and(self, other: Self) -> Self {
         Self(self.0 & other.0, self.1 & other.1)
+    }
+
+    #[inline]
+    fn equals(self, other: Self) -> bool {
+        (self.0 ^ other.0) | (self.1 ^ other.1) == 0
     }
 
     /// The address of the same IP version that has these bits.
