@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the flow cache's program and user space share; the other half is src/layout.rs, and both
+// sides assert the same numbers. Addresses and ports of packets are in network byte order.
+
+#ifndef FLOW_CACHE_H
+#define FLOW_CACHE_H
+
+#include <stddef.h>
+#include <linux/types.h>
+
+// One direction of a flow. `from` is the id of the port its packets come in by.
+struct key4 {
+	__u32 source, destination;
+	__u16 source_port, destination_port;
+	__u16 from;
+	__u8 protocol, zero;
+};
+
+struct key6 {
+	__u32 source[4], destination[4];
+	__u16 source_port, destination_port;
+	__u16 from;
+	__u8 protocol, zero;
+};
+
+enum kind {
+	FORWARD = 1,
+	PUNT, // user space wants every packet; `egress` is the queue of the worker that has the flow
+	DROP,
+};
+
+enum flags {
+	TO_PEER = 1, // `egress` is a veth; its other end, in another namespace, receives
+	TTL = 2,     // one hop: the TTL or hop limit goes down by one
+};
+
+// What was seen of a TCP direction. Written by the program alone.
+enum seen {
+	SEEN_MORE = 1, // anything but a bare SYN
+	SEEN_FIN = 2,
+	SEEN_RST = 4,
+};
+
+// One cache line: what decides comes first, what is written per packet last.
+struct entry {
+	__u32 generation; // of this insertion, never 0
+	__u32 egress;     // an ifindex
+	__u16 mtu;        // largest IP packet that may take this entry
+	__u8 kind, flags;
+	__u8 destination_mac[6], source_mac[6];
+	__u32 seen;
+	__u32 zero;
+	__u64 last_seen; // nanoseconds of CLOCK_MONOTONIC_COARSE
+	__u64 packets;   // as on the wire: a super-packet counts as its segments
+	__u64 bytes;
+};
+
+// Where misses go: the near end of the punt pair, and how many queues that has.
+struct punt {
+	__u32 ifindex, queues;
+};
+
+// A TCP direction begins to close.
+struct event {
+	__u8 key[40]; // a key4 or a key6
+	__u32 generation;
+	__u8 family; // 4 or 6
+	__u8 seen;   // SEEN_FIN or SEEN_RST
+	__u16 zero;
+};
+
+// What became of a packet: each is counted under exactly one of these, up to LOST_EVENTS.
+enum counter {
+	HIT,
+	MISS_UNKNOWN,
+	MISS_CHANGED,  // the entry was replaced while it was read
+	MISS_PUNT,     // the entry says so
+	MISS_SYN,      // a new connection over an old one's entry
+	MISS_MTU,
+	MISS_TTL,
+	MISS_FRAGMENT,
+	MISS_OPTIONS,  // IP options, extension headers
+	MISS_PROTOCOL, // neither TCP nor UDP over IP
+	MISS_MALFORMED,
+	DROP_ENTRY,    // the entry says so
+	DROP_TAGGED,   // a VLAN tag of the pod's own
+	DROP_NO_PORT,  // the interface is no port (any more)
+	DROP_NO_PUNT,  // a miss, and nobody to ask
+	DROP_FAILED,   // the kernel refused a change to the packet
+	LOST_EVENTS,   // beside the packet's own: the ring buffer was full
+	COUNTERS,
+};
+
+_Static_assert(sizeof(struct key4) == 16, "layout.rs: Key4");
+_Static_assert(offsetof(struct key4, from) == 12, "layout.rs: Key4");
+_Static_assert(sizeof(struct key6) == 40, "layout.rs: Key6");
+_Static_assert(offsetof(struct key6, from) == 36, "layout.rs: Key6");
+_Static_assert(sizeof(struct entry) == 56, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, mtu) == 8, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, kind) == 10, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, destination_mac) == 12, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, seen) == 24, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, last_seen) == 32, "layout.rs: RawEntry");
+_Static_assert(offsetof(struct entry, bytes) == 48, "layout.rs: RawEntry");
+_Static_assert(sizeof(struct punt) == 8, "layout.rs: RawPunt");
+_Static_assert(sizeof(struct event) == 48, "layout.rs: event");
+_Static_assert(offsetof(struct event, generation) == 40, "layout.rs: event");
+_Static_assert(offsetof(struct event, seen) == 45, "layout.rs: event");
+
+#endif

@@ -1,0 +1,213 @@
+//! The layouts that are shared with `bpf/flow_cache.h`.
+//!
+//! Owns every number that both sides must agree on, and asserts it; the header asserts the same.
+//! Never interprets a value: [`Key`](crate::Key) and [`Verdict`](crate::Verdict) do.
+//!
+//! A reader must not break this: no layout has padding, since the kernel compares keys and copies
+//! values byte by byte.
+
+use std::mem::offset_of;
+
+/// What became of a packet. Each is counted once, but [`LostEvents`](Counter::LostEvents) beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Counter {
+    /// It took its entry.
+    Hit,
+    /// No entry has its key.
+    MissUnknown,
+    /// Its entry was replaced while it was read.
+    MissChanged,
+    /// Its entry says that user space wants it.
+    MissPunt,
+    /// It opens a connection where the entry is of an older one, or its flags make no sense.
+    MissSyn,
+    /// It is larger than its entry allows.
+    MissMtu,
+    /// It has no hop left.
+    MissTtl,
+    /// It is a fragment.
+    MissFragment,
+    /// It has IP options or extension headers.
+    MissOptions,
+    /// It is neither TCP nor UDP over IP.
+    MissProtocol,
+    /// Its headers are cut short, or say what cannot be.
+    MissMalformed,
+    /// Its entry says so.
+    DropEntry,
+    /// It came with a VLAN tag.
+    DropTagged,
+    /// It came by an interface that is no port.
+    DropNoPort,
+    /// It missed, and there is no punt pair.
+    DropNoPunt,
+    /// The kernel refused to change it.
+    DropFailed,
+    /// Not a packet's fate: an event found no room.
+    LostEvents,
+}
+
+impl Counter {
+    /// Every counter, in the order of the map.
+    pub const ALL: [Self; 17] = [
+        Self::Hit,
+        Self::MissUnknown,
+        Self::MissChanged,
+        Self::MissPunt,
+        Self::MissSyn,
+        Self::MissMtu,
+        Self::MissTtl,
+        Self::MissFragment,
+        Self::MissOptions,
+        Self::MissProtocol,
+        Self::MissMalformed,
+        Self::DropEntry,
+        Self::DropTagged,
+        Self::DropNoPort,
+        Self::DropNoPunt,
+        Self::DropFailed,
+        Self::LostEvents,
+    ];
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub(crate) struct Key4 {
+    pub(crate) source: [u8; 4],
+    pub(crate) destination: [u8; 4],
+    pub(crate) source_port: [u8; 2],
+    pub(crate) destination_port: [u8; 2],
+    pub(crate) from: u16,
+    pub(crate) protocol: u8,
+    pub(crate) zero: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub(crate) struct Key6 {
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    pub(crate) source_port: [u8; 2],
+    pub(crate) destination_port: [u8; 2],
+    pub(crate) from: u16,
+    pub(crate) protocol: u8,
+    pub(crate) zero: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct RawEntry {
+    pub(crate) generation: u32,
+    pub(crate) egress: u32,
+    pub(crate) mtu: u16,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) destination_mac: [u8; 6],
+    pub(crate) source_mac: [u8; 6],
+    pub(crate) seen: u32,
+    pub(crate) zero: u32,
+    pub(crate) last_seen: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct RawPunt {
+    pub(crate) ifindex: u32,
+    pub(crate) queues: u32,
+}
+
+pub(crate) const FORWARD: u8 = 1;
+pub(crate) const PUNT: u8 = 2;
+pub(crate) const DROP: u8 = 3;
+
+pub(crate) const TO_PEER: u8 = 1;
+pub(crate) const TTL: u8 = 2;
+
+pub(crate) const SEEN_FIN: u32 = 2;
+pub(crate) const SEEN_RST: u32 = 4;
+
+/// Of an event: the key, then these.
+pub(crate) const EVENT_SIZE: usize = 48;
+pub(crate) const EVENT_GENERATION: usize = 40;
+pub(crate) const EVENT_FAMILY: usize = 44;
+pub(crate) const EVENT_SEEN: usize = 45;
+
+const _: () = {
+    assert!(size_of::<Key4>() == 16);
+    assert!(offset_of!(Key4, from) == 12);
+    assert!(size_of::<Key6>() == 40);
+    assert!(offset_of!(Key6, from) == 36);
+    assert!(size_of::<RawEntry>() == 56);
+    assert!(offset_of!(RawEntry, mtu) == 8);
+    assert!(offset_of!(RawEntry, kind) == 10);
+    assert!(offset_of!(RawEntry, destination_mac) == 12);
+    assert!(offset_of!(RawEntry, seen) == 24);
+    assert!(offset_of!(RawEntry, last_seen) == 32);
+    assert!(offset_of!(RawEntry, bytes) == 48);
+    assert!(size_of::<RawPunt>() == 8);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `MISS_NO_PORT` for `MissNoPort`.
+    fn in_c(name: &str) -> String {
+        let mut out = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !out.is_empty() {
+                out.push('_');
+            }
+            out.push(letter.to_ascii_uppercase());
+        }
+        out
+    }
+
+    fn enumerators(name: &str) -> Vec<(String, Option<u32>)> {
+        let header = include_str!("../bpf/flow_cache.h");
+        let (_, body) = header.split_once(&format!("enum {name} {{")).expect("the header has it");
+        let (body, _) = body.split_once("};").expect("it ends");
+        let lines = body.lines().map(|line| line.split("//").next().expect("split yields one"));
+        let names = lines.filter_map(|line| line.trim().strip_suffix(','));
+        names
+            .map(|line| match line.split_once(" = ") {
+                Some((name, value)) => (name.to_owned(), Some(value.parse().expect("a number"))),
+                None => (line.to_owned(), None),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn counters_stand_in_the_order_of_the_header() {
+        let mut header: Vec<_> = enumerators("counter").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(header.pop().as_deref(), Some("COUNTERS"));
+        let here: Vec<_> =
+            Counter::ALL.iter().map(|counter| in_c(&format!("{counter:?}"))).collect();
+        assert_eq!(here, header);
+        for (at, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, at);
+        }
+    }
+
+    #[test]
+    fn kinds_and_flags_have_the_numbers_of_the_header() {
+        let one = |name: &str, value: u32| (name.to_owned(), Some(value));
+        assert_eq!((PUNT, DROP), (FORWARD + 1, FORWARD + 2));
+        let next = |name: &str| (name.to_owned(), None);
+        assert_eq!(
+            enumerators("kind"),
+            [one("FORWARD", u32::from(FORWARD)), next("PUNT"), next("DROP")]
+        );
+        assert_eq!(
+            enumerators("flags"),
+            [one("TO_PEER", u32::from(TO_PEER)), one("TTL", u32::from(TTL))]
+        );
+        assert_eq!(
+            enumerators("seen")[1..],
+            [one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! What an entry says, and what was seen of its packets.
+
+use std::time::Duration;
+
+use crate::layout::{DROP, FORWARD, PUNT, RawEntry, SEEN_FIN, SEEN_RST, TO_PEER, TTL};
+
+/// What is to become of the packets of a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are sent on.
+    Forward(Forward),
+    /// User space wants each of them.
+    Punt {
+        /// Of the worker that has the flow; taken modulo the queues of the punt pair.
+        queue: u32,
+    },
+    /// They are dropped.
+    Drop,
+}
+
+/// How packets are sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where they leave.
+    pub egress: Egress,
+    /// What becomes their destination.
+    pub destination_mac: [u8; 6],
+    /// What becomes their source.
+    pub source_mac: [u8; 6],
+    /// The largest IP packet that may leave there, in bytes; a larger one goes to user space. Of
+    /// a super-packet each segment counts.
+    pub mtu: u16,
+    /// Whether that is a hop.
+    pub hop: Hop,
+}
+
+/// Where packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// Received at once by the other end of the veth with this index, which has to be in another
+    /// network namespace: within one, the kernel drops such packets without a word.
+    Peer(u32),
+    /// Sent by the link with this index.
+    Link(u32),
+}
+
+/// Whether the TTL or hop limit goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Within a segment: it stays.
+    Bridged,
+    /// Between segments: it goes down by one, and a packet with none left goes to user space.
+    Routed,
+}
+
+/// Tells insertions of one cache apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(pub(crate) u32);
+
+/// What was seen of an entry's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the insertion.
+    pub generation: Generation,
+    /// Packets as on the wire: a super-packet counts as its segments. Those that missed and those
+    /// that user space wants are counted there.
+    pub packets: u64,
+    /// Bytes that the kernel carried for them, Ethernet headers included; the headers of a
+    /// super-packet count once.
+    pub bytes: u64,
+    /// When the last one came, on the clock of [`FlowCache::now`](crate::FlowCache::now).
+    pub last_seen: Duration,
+    /// Of TCP: what its end was begun with, if it was.
+    pub closing: Option<Closing>,
+}
+
+/// How a TCP direction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// A FIN was seen.
+    Fin,
+    /// An RST was seen, and no data after it.
+    Reset,
+}
+
+impl Verdict {
+    pub(crate) fn entry(&self, generation: Generation, now: Duration) -> RawEntry {
+        let last_seen = u64::try_from(now.as_nanos()).expect("a machine is up for < 584 years");
+        let blank = RawEntry { generation: generation.0, last_seen, ..RawEntry::default() };
+        match *self {
+            Self::Forward(way) => {
+                let (egress, to_peer) = match way.egress {
+                    Egress::Peer(index) => (index, TO_PEER),
+                    Egress::Link(index) => (index, 0),
+                };
+                let ttl = if way.hop == Hop::Routed { TTL } else { 0 };
+                RawEntry {
+                    kind: FORWARD,
+                    flags: to_peer | ttl,
+                    egress,
+                    mtu: way.mtu,
+                    destination_mac: way.destination_mac,
+                    source_mac: way.source_mac,
+                    ..blank
+                }
+            }
+            Self::Punt { queue } => RawEntry { kind: PUNT, egress: queue, ..blank },
+            Self::Drop => RawEntry { kind: DROP, ..blank },
+        }
+    }
+}
+
+impl From<&RawEntry> for Usage {
+    fn from(entry: &RawEntry) -> Self {
+        Self {
+            generation: Generation(entry.generation),
+            packets: entry.packets,
+            bytes: entry.bytes,
+            last_seen: Duration::from_nanos(entry.last_seen),
+            closing: Closing::of(entry.seen),
+        }
+    }
+}
+
+impl Closing {
+    pub(crate) fn of(seen: u32) -> Option<Self> {
+        match seen {
+            seen if seen & SEEN_RST != 0 => Some(Self::Reset),
+            seen if seen & SEEN_FIN != 0 => Some(Self::Fin),
+            _ => None,
+        }
+    }
+}
