@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use millrace_dataplane::control::Dataplane;
+use millrace_dataplane::pauses::PauseCounts;
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_traffic::Core;
 use millrace_traffic::sequence::{Sequence, SequenceReport, SequenceSettings};
@@ -69,7 +70,7 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     outcome.held(format!("lost in {swaps} swaps"), &LOST, lost(report.lost));
     outcome.held(format!("reordered in {swaps} swaps"), &REORDERED, lost(report.reordered));
     outcome.held(format!("duplicated in {swaps} swaps"), &DUPLICATED, lost(report.duplicated));
-    let at = |part| pauses.percentile(part).context("a swap holds a worker up");
+    let at = |part| percentile_of(&pauses, part).context("a swap holds a worker up");
     outcome.held("pause, p99", &PAUSE, at(0.99)?);
     outcome.found("pause, p50", Unit::Microseconds, at(0.5)?);
     outcome.found("pause, longest", Unit::Microseconds, at(1.0)?);
@@ -85,7 +86,7 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
 
 /// Swaps the bridge for itself, by a module that is another one to the host, and back. Returns how
 /// many milliseconds each swap took, and how long workers stood still.
-fn swap(plane: &Dataplane, sequence: &Sequence, swaps: usize) -> Result<(Vec<f64>, Histogram)> {
+fn swap(plane: &Dataplane, sequence: &Sequence, swaps: usize) -> Result<(Vec<f64>, PauseCounts)> {
     let bridge = bridge()?;
     let modules = [marked(&bridge.module), bridge.module];
     for module in &modules {
@@ -103,9 +104,7 @@ fn swap(plane: &Dataplane, sequence: &Sequence, swaps: usize) -> Result<(Vec<f64
         let carried = sequence.await_arrivals(sequence.arrived() + WINDOW);
         ensure!(carried, "no datagram arrives after swap {}", number + 1);
     }
-    let after = plane.pauses();
-    let pauses = std::array::from_fn(|power| after[power] - before[power]);
-    Ok((took, Histogram(pauses)))
+    Ok((took, plane.pauses().since(&before)))
 }
 
 fn describe(report: &SequenceReport, took: &[f64], outcome: &mut Outcome) {
@@ -121,36 +120,30 @@ fn describe(report: &SequenceReport, took: &[f64], outcome: &mut Outcome) {
         "{} datagrams of {} flows in {:.1} s, at most {WINDOW} of them on their way; the receiver \
          is a socket, so the longest time without an arrival includes whatever else kept it from \
          its core. The worker has a core of its own, and shares it with whatever else this machine does: \
-         that is in the pauses, too. They are counted by powers of two, and an interval is one of \
-         these.",
+         that is in the pauses, too. They are counted in buckets, four for each power of two, and an \
+         interval is one of these.",
         report.sent,
         SequenceSettings::default().flows,
         report.elapsed.as_secs_f64()
     ));
 }
 
-/// How many pauses were below each power of two of nanoseconds, and not below half of that.
-struct Histogram([u64; 40]);
-
-impl Histogram {
-    /// Microseconds that `part` of all pauses were not above; its interval is the bucket's. `None`
-    /// if there were no pauses.
-    fn percentile(&self, part: f64) -> Option<Estimate> {
-        let total: u64 = self.0.iter().sum();
-        let rank = ((total as f64 * part).ceil() as u64).clamp(1, total.max(1));
-        let mut below = 0;
-        for (power, &count) in (0..).zip(&self.0) {
-            if below + count >= rank {
-                let micros = |power: i32| 2f64.powi(power) / 1e3;
-                let (low, high) = (micros(power - 1), micros(power));
-                let inside = (rank - below) as f64 / count as f64;
-                let median = low + (high - low) * inside;
-                return Some(Estimate { median, interval: Some(Interval { low, high }) });
-            }
-            below += count;
+/// Microseconds that `part` of all pauses were not above; its interval is the bucket's. `None` if there
+/// were no pauses.
+fn percentile_of(pauses: &PauseCounts, part: f64) -> Option<Estimate> {
+    let total: u64 = pauses.buckets().map(|(_, count)| count).sum();
+    let rank = ((total as f64 * part).ceil() as u64).clamp(1, total.max(1));
+    let mut below = 0;
+    for (bounds, count) in pauses.buckets() {
+        if below + count >= rank {
+            let (low, high) = (bounds.start as f64 / 1e3, bounds.end as f64 / 1e3);
+            let inside = (rank - below) as f64 / count as f64;
+            let median = low + (high - low) * inside;
+            return Some(Estimate { median, interval: Some(Interval { low, high }) });
         }
-        None
+        below += count;
     }
+    None
 }
 
 /// The same module with a custom section more, so that its digest is another one.
@@ -168,6 +161,7 @@ const WINDOW: u64 = 64;
 #[cfg(test)]
 mod tests {
     use millrace_abi::limits;
+    use millrace_dataplane::pauses::Pauses;
     use millrace_sandbox::Sandbox;
 
     use super::*;
@@ -184,16 +178,17 @@ mod tests {
 
     #[test]
     fn a_percentile_of_pauses_is_in_its_bucket() {
-        let mut counts = [0; 40];
-        (counts[10], counts[15], counts[20]) = (50, 49, 1);
-        let pauses = Histogram(counts);
-        for (part, low, high) in
-            [(0.5, 0.512, 1.024), (0.99, 16.384, 32.768), (1.0, 524.288, 1048.576)]
+        let counted = Pauses::default();
+        for (nanoseconds, count) in [(600, 50), (20_000, 49), (700_000, 1)] {
+            (0..count).for_each(|_| counted.note(nanoseconds));
+        }
+        let pauses = counted.read();
+        for (part, low, high) in [(0.5, 0.512, 0.64), (0.99, 16.384, 20.48), (1.0, 655.36, 786.432)]
         {
-            let found = pauses.percentile(part).expect("there are pauses");
+            let found = percentile_of(&pauses, part).expect("there are pauses");
             assert_eq!(found.interval, Some(Interval { low, high }), "{part}");
             assert!((low..=high).contains(&found.median), "{part}: {found:?}");
         }
-        assert_eq!(Histogram([0; 40]).percentile(0.5), None);
+        assert_eq!(percentile_of(&PauseCounts::default(), 0.5), None);
     }
 }

@@ -3,11 +3,13 @@
 //! - [`cli`]: the commands
 //! - [`run`], with [`config`]: a host
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
-//! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see
+//! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
+//!   [`child`]: the host that they start
 //! - [`show`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
 #![forbid(unsafe_code)]
 
 mod api;
+mod child;
 mod cli;
 mod config;
 mod demo;

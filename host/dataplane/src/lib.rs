@@ -14,7 +14,7 @@
 //! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces,
 //!   [`memory_io`] in memory
 //! - [`counters`]: what became of packets
-//! - [`mailbox`]: what others want of a worker
+//! - [`mailbox`]: what others want of a worker; [`pauses`]: how long that holds it up
 //! - [`control`]: all of it from outside
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ pub mod inspect;
 pub mod io;
 pub mod mailbox;
 pub mod memory_io;
+pub mod pauses;
 pub mod port;
 pub mod reply;
 pub mod rewrite;

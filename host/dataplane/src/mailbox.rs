@@ -4,12 +4,14 @@
 //! asks waits for the answer; the worker never waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use millrace_sandbox::now_ns;
 use parking_lot::Mutex;
+
+use crate::pauses::Pauses;
 
 /// A task for a worker of type `W`.
 type Task<W> = Box<dyn FnOnce(&mut W) + Send>;
@@ -29,12 +31,9 @@ struct Shared<W> {
     waiting: AtomicBool,
     tasks: Mutex<Vec<Task<W>>>,
     closed: AtomicBool,
+    /// How long deliveries held up packets.
     pauses: Pauses,
 }
-
-/// How long deliveries held up packets: a count for each power of two of nanoseconds.
-#[derive(Debug)]
-pub struct Pauses([AtomicU64; 40]);
 
 /// Whether a worker is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub fn mailbox<W>(wake: impl Fn() + Send + Sync + 'static) -> (Postman<W>, Mailb
         waiting: AtomicBool::new(false),
         tasks: Mutex::default(),
         closed: AtomicBool::new(false),
-        pauses: Pauses(std::array::from_fn(|_| AtomicU64::new(0))),
+        pauses: Pauses::default(),
     });
     let mailbox = Mailbox { shared: Arc::clone(&shared) };
     (Postman { shared, wake: Arc::new(wake) }, mailbox)
@@ -123,19 +122,6 @@ impl<W: 'static> Postman<W> {
         self.shared.tasks.lock().push(task);
         self.shared.waiting.store(true, Ordering::Release);
         (self.wake)();
-    }
-}
-
-impl Pauses {
-    fn note(&self, nanoseconds: u64) {
-        let power = (u64::BITS - nanoseconds.leading_zeros()) as usize;
-        self.0[power.min(self.0.len() - 1)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many pauses were shorter than 2 to the power `i` nanoseconds, and not shorter than half
-    /// of that, for each `i`.
-    pub fn read(&self) -> [u64; 40] {
-        std::array::from_fn(|power| self.0[power].load(Ordering::Relaxed))
     }
 }
 

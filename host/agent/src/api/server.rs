@@ -134,9 +134,9 @@ async fn workers(State(host): Shared) -> Answer<Vec<WorkerStatus>> {
 }
 
 async fn pauses(State(host): Shared) -> Answer<Vec<Pauses>> {
-    let counts = host.plane.pauses().into_iter().enumerate();
-    let pauses = counts.filter(|(_, count)| *count > 0);
-    Ok(Json(pauses.map(|(power, count)| Pauses { below_ns: 1 << power, count }).collect()))
+    let counts = host.plane.pauses();
+    let pauses = counts.buckets().map(|(bounds, count)| Pauses { below_ns: bounds.end, count });
+    Ok(Json(pauses.collect()))
 }
 
 async fn unknown(uri: Uri) -> ApiError {

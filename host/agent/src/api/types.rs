@@ -175,7 +175,8 @@ pub(crate) struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Pauses {
-    /// They were shorter than this many nanoseconds, and not shorter than half of it.
+    /// They were shorter than this many nanoseconds, and not shorter than the bound before: there
+    /// are four bounds to each power of two.
     pub(crate) below_ns: u64,
     /// How many.
     pub(crate) count: u64,

@@ -11,23 +11,26 @@
 //! Owns all that has to go again. It goes when the lab is cleared, and also when it is dropped:
 //! half a lab takes along what was made of it.
 
+use std::env;
 use std::fs::{self, DirBuilder};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ipnetwork::IpNetwork;
 use millrace_netns::{Namespace, NamespaceError, Netlink, VethSpec, unique_name};
 use millrace_traffic::End;
 
-use crate::demo::host::Host;
+use crate::child::ChildHost;
 use crate::demo::narrator::Narrator;
 
 /// A node, its pods, and the host that runs there.
 pub(super) struct Lab {
     /// Before the namespaces: a host has to be gone before its interfaces are.
-    pub(super) host: Host,
+    pub(super) host: ChildHost,
     pub(super) alice: Pod,
     pub(super) bob: Pod,
     pub(super) carol: Pod,
@@ -62,15 +65,28 @@ impl Lab {
              command runs. Commands of ping and millrace are run as they stand; nc and dig stand \
              for what the demo does with sockets of its own.",
         );
-        let node = Namespace::create(&format!("{name}{NODE}"))?;
+        let node = Namespace::create(&format!("{name}-{NODE}"))?;
         let netlink = node.netlink()?;
         let pod = |pod, number| Pod::make(&name, pod, number, &node, &netlink);
         let (alice, bob, carol) = (pod("alice", 1)?, pod("bob", 2)?, pod("carol", 3)?);
         narrator.tell(&format!("To look around: ip netns exec {name}-alice bash"));
 
         let folder = Folder::make(&name)?;
-        let host = Host::start(&node, &folder.0, &["alice", "bob", "carol"], narrator)?;
+        let host = start(&node, &folder, &[&alice, &bob, &carol], narrator)?;
         Ok(Self { host, alice, bob, carol, node, folder })
+    }
+
+    /// Has a command of `millrace` ask the host, which is shown, and returns what that prints.
+    pub(super) fn command(&self, narrator: &Narrator, words: &[&str]) -> anyhow::Result<String> {
+        narrator.command(NODE, &[&["millrace"], words].concat());
+        let mut command = Command::new(env::current_exe()?);
+        self.host.introduce(&mut command);
+        let output = command.args(words).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`millrace {}` fails: {}", words.join(" "), said.trim_end());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// The pods.
@@ -154,19 +170,47 @@ impl Drop for Folder {
     }
 }
 
+/// Starts a host in the node, and waits until it forwards between the pods.
+fn start(
+    node: &Namespace,
+    folder: &Folder,
+    pods: &[&Pod],
+    narrator: &mut Narrator,
+) -> anyhow::Result<ChildHost> {
+    narrator.act(
+        "A host",
+        "It takes the node's ends of the veth pairs over AF_XDP, and forwards between them as its \
+         filters say. So far there is one: bridge, in WebAssembly like all of them.",
+    );
+    let ports = pods.iter().flat_map(|pod| ["--port", pod.name]);
+    let words: Vec<&str> = ports.chain(["--filter", "bridge"]).collect();
+    narrator.command(NODE, &[&["millrace", "run"], &*words].concat());
+
+    let mut command = ChildHost::command(node)?;
+    command.args(words).env("MILLRACE_LOG", "warn");
+    // modules that are loaded again are not compiled again
+    command.arg("--module-cache").arg(folder.0.join("modules"));
+    let start = Instant::now();
+    let host = ChildHost::start(command, &folder.0)?;
+    narrator.output(&host.greeting.replace("; ", "\n"));
+    let seen = format!("after {:.1} s", start.elapsed().as_secs_f64());
+    narrator.claim(true, "the host forwards", seen);
+    Ok(host)
+}
+
 /// Removes what demos that were killed have left: names and folders. Their hosts ended with them.
 fn clear_left_over() -> Result<(), NamespaceError> {
     for namespace in Namespace::remove_stale(&format!("mr-{TAG}-"))? {
-        if let Some(lab) = namespace.strip_suffix(NODE) {
+        if let Some(lab) = namespace.strip_suffix(&format!("-{NODE}")) {
             drop(Folder::of(lab));
         }
     }
     Ok(())
 }
 
+/// Where the host is started and asked; the name of its namespace ends so.
+pub(super) const NODE: &str = "node";
 /// In the names of the namespaces.
 const TAG: &str = "demo";
-/// How the name of the node's ends.
-const NODE: &str = "-node";
 /// What a pod calls its interface.
 const INTERFACE: &str = "eth0";

@@ -1,7 +1,7 @@
 //! `millrace demo`: pods, a node and a host on this machine, explained as they run.
 //!
 //! - [`acts`]: what is shown, one file each
-//! - [`lab`]: the namespaces, and all that has to go again; [`host`]: `millrace run` in one of them
+//! - [`lab`]: the namespaces, `millrace run` in one of them, and all that has to go again
 //! - [`narrator`]: what is said, and what was claimed; [`ink`]: how it looks
 //!
 //! The host is this program, started as anybody would start it, and what is shown is asked of it
@@ -11,7 +11,6 @@
 //! their end or for a signal. Either way it is the one that clears the lab.
 
 mod acts;
-mod host;
 mod ink;
 mod lab;
 mod narrator;

@@ -78,7 +78,9 @@ fn oddities(host: &HostStatus) -> Vec<String> {
     }
     for stage in &host.filters {
         let fault = stage.last_fault.as_ref();
-        let fault = fault.map_or_else(String::new, |fault| format!(" ({})", fault.detail));
+        let fault = fault.map_or_else(String::new, |fault| {
+            format!(" ({}, {} ago)", fault.detail, age(fault.age_ms))
+        });
         let name = &stage.name;
         match stage.state {
             StageState::Running => {}

@@ -207,5 +207,6 @@ fn a_filter_that_fails_too_often_is_rolled_back_and_the_status_says_so() {
     let listed = host.json(&["filter", "list"]);
     assert_eq!(listed[0]["filter"]["config"], json!({"rules": []}));
     assert_eq!(listed[0]["lastFault"]["class"], "answer");
+    assert!(listed[0]["lastFault"]["ageMs"].is_u64(), "{listed:#}");
     assert!(listed[0]["counters"]["faults"]["answer"].as_u64() > Some(5), "{listed:#}");
 }

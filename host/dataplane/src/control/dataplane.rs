@@ -19,6 +19,7 @@ use crate::control::request::{AddPort, Load, Position};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus};
 use crate::mailbox::{NoAnswer, Postman, mailbox};
+use crate::pauses::PauseCounts;
 use crate::stage::{FaultDesk, FaultReport, Mode};
 use crate::worker::{Worker, WorkerCounters, WorkerSettings};
 use crate::xsk_io::XskIo;
@@ -340,14 +341,10 @@ impl Dataplane {
         self.shared.workers.iter().enumerate().map(status).collect()
     }
 
-    /// How often workers were held up by changes, by powers of two of nanoseconds.
-    pub fn pauses(&self) -> [u64; 40] {
-        let mut total = [0; 40];
-        for worker in &self.shared.workers {
-            for (total, count) in total.iter_mut().zip(worker.postman.pauses().read()) {
-                *total += count;
-            }
-        }
+    /// How often workers were held up by changes, and for how long.
+    pub fn pauses(&self) -> PauseCounts {
+        let mut total = PauseCounts::default();
+        self.shared.workers.iter().for_each(|worker| total.add(&worker.postman.pauses().read()));
         total
     }
 

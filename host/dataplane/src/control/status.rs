@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use millrace_sandbox::{FaultClass, Level, Line, MetricValue, now_ns};
 use serde::{Deserialize, Serialize};
 
-use crate::control::stages::{Measured, StageError, StageRecord, Stages, VersionRecord};
+use crate::control::stages::{
+    FaultRecord, Measured, StageError, StageRecord, Stages, VersionRecord,
+};
 use crate::io::Io;
 use crate::mailbox::NoAnswer;
 use crate::port::PortId;
@@ -155,8 +157,8 @@ pub struct CanaryStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultStatus {
-    /// When, on the clock of filters.
-    pub time_ns: u64,
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
     /// The worker it happened on.
     pub worker: usize,
     /// The version it happened to.
@@ -339,8 +341,20 @@ impl StageRecord {
             kinds: self.terms.kinds.iter().map(|kind| kind.label().into()).collect(),
             capabilities: self.granted().iter().map(|granted| granted.label().into()).collect(),
             state: self.state,
-            last_fault: self.last_fault.clone(),
+            last_fault: self.last_fault.as_ref().map(|fault| fault.status(now_ns())),
             counters,
+        }
+    }
+}
+
+impl FaultRecord {
+    fn status(&self, now_ns: u64) -> FaultStatus {
+        FaultStatus {
+            age_ms: now_ns.saturating_sub(self.time_ns) / 1_000_000,
+            worker: self.worker,
+            version: self.version,
+            class: self.fault.class.label().into(),
+            detail: self.fault.detail.clone(),
         }
     }
 }

@@ -26,16 +26,16 @@ pub(super) fn play(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
     let rule = r#"{"rules": [{"protocol": "tcp", "port": 80}]}"#;
     let load = ["filter", "load", "web", "deny-list", "--first", "--config", rule];
     narrator.gap();
-    lab.host.command(narrator, &load)?;
+    lab.command(narrator, &load)?;
     connect(&lab.alice, bob, Outcome::Silence, "with a rule nothing answers", narrator)?;
 
     let rule = r#"{"action": "reject", "rules": [{"protocol": "tcp", "port": 80}]}"#;
     narrator.gap();
-    lab.host.command(narrator, &["filter", "configure", "web", rule])?;
+    lab.command(narrator, &["filter", "configure", "web", rule])?;
     connect(&lab.alice, bob, Outcome::Refused, "rejected, it fails at once", narrator)?;
 
     narrator.gap();
-    narrator.output(&lab.host.command(narrator, &["drops"])?);
+    narrator.output(&lab.command(narrator, &["drops"])?);
     let fates: Vec<FateStatus> = lab.host.get("/v1/fates")?;
     let ours = |fate: &&FateStatus| {
         let (stage, reason) = (fate.stage.as_deref(), fate.reason.as_deref());
@@ -46,7 +46,7 @@ pub(super) fn play(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
     narrator.claim(denied >= 2, "each denied packet is counted", seen);
 
     narrator.gap();
-    lab.host.command(narrator, &["filter", "remove", "web"])?;
+    lab.command(narrator, &["filter", "remove", "web"])?;
     connect(&lab.alice, bob, Outcome::Connected, "without the rule it connects", narrator)
 }
 

@@ -15,7 +15,7 @@ pub(super) fn play(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
         "This filter asks for the packets of flows to port 53, reads the names in them, and lets \
          them pass. All other flows stay as fast as they were.",
     );
-    lab.host.command(narrator, &["filter", "load", "dns", "dns-log", "--first"])?;
+    lab.command(narrator, &["filter", "load", "dns", "dns-log", "--first"])?;
     let bob = SocketAddr::new(lab.bob.address, 53);
     let server = lab.bob.namespace.run(|| UdpSocket::bind(bob))?.context("bob listens")?;
     server.set_read_timeout(Some(PATIENCE))?;
@@ -30,7 +30,7 @@ pub(super) fn play(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
         let len = server.recv(&mut datagram).context("the question does not arrive")?;
         arrived += usize::from(datagram[..len] == question(name));
     }
-    narrator.output(&lab.host.command(narrator, &["filter", "logs", "dns"])?);
+    narrator.output(&lab.command(narrator, &["filter", "logs", "dns"])?);
 
     let lines: Vec<LogLine> = lab.host.get("/v1/filters/dns/logs")?;
     let read = NAMES.iter().filter(|name| lines.iter().any(|line| line.text.contains(*name)));
@@ -38,7 +38,7 @@ pub(super) fn play(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
     let read = read.count();
     narrator.claim(read == NAMES.len(), "the filter reads what is asked for", of(read));
     narrator.claim(arrived == NAMES.len(), "bob gets it unchanged", of(arrived));
-    lab.host.command(narrator, &["filter", "remove", "dns"])?;
+    lab.command(narrator, &["filter", "remove", "dns"])?;
     Ok(())
 }
 

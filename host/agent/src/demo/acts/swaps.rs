@@ -6,8 +6,7 @@ use millrace_traffic::sequence::{Sequence, SequenceSettings};
 
 use crate::api::types::{Module, Pauses, StageStatus, SwapFilter};
 use crate::demo::acts::Extent;
-use crate::demo::host::NODE;
-use crate::demo::lab::Lab;
+use crate::demo::lab::{Lab, NODE};
 use crate::demo::narrator::Narrator;
 use crate::output::count;
 
@@ -65,7 +64,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     Ok(())
 }
 
-/// How often the worker was held up by changes, by powers of two.
+/// How often the worker was held up by changes, by how long, from short to long.
 struct Histogram(Vec<Pauses>);
 
 impl Histogram {

@@ -79,7 +79,7 @@ fn udp(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow::Result<()>
 
 fn stations(lab: &Lab, narrator: &mut Narrator) -> anyhow::Result<()> {
     narrator.gap();
-    narrator.output(&lab.host.command(narrator, &["filter", "table", "bridge"])?);
+    narrator.output(&lab.command(narrator, &["filter", "table", "bridge"])?);
     let tables: Vec<MapTable> = lab.host.get("/v1/filters/bridge/maps")?;
     let knows = |pod: &Pod| {
         let rows = || tables.iter().flat_map(|table| &table.rows);

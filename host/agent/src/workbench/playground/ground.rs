@@ -27,7 +27,7 @@ impl Ground {
     /// # Errors
     /// If the kernel does not let it; nothing is left behind then.
     pub(super) fn create() -> anyhow::Result<Self> {
-        // a playground that was killed has left its host, too
+        // a playground that was killed has left what ran in it, too
         let stale = format!("mr-{TAG}-");
         for name in Namespace::stale(&stale)? {
             clear(&[&Namespace::open(&name)?]);

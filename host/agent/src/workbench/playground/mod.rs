@@ -1,13 +1,11 @@
 //! `millrace playground`: two namespaces, a host between them, and a shell in one of them.
 //!
 //! - `ground`: the namespaces and their wires
-//! - `host`: `millrace run` as a process of its own, in a third namespace
 //!
 //! A reader must not break this: everything that is made belongs to a value that takes it down
 //! when it is dropped, and nothing here ends the process before that.
 
 mod ground;
-mod host;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -25,9 +23,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::ground::{Ground, HERE, THERE, clear};
-use self::host::Host;
+use self::ground::{Ground, HERE, PORTS, THERE, clear};
 use super::subject::Subject;
+use crate::child::ChildHost;
 use crate::config::FilterSpec;
 use crate::run::privileges;
 
@@ -78,7 +76,10 @@ pub(crate) fn run(args: &PlaygroundArgs) -> anyhow::Result<ExitCode> {
     let folder = Folder::create()?;
     let ground = Ground::create()?;
     folder.fill(&ground)?;
-    let mut host = Host::start(&ground, &folder.path, &filters)?;
+    let mut host = ChildHost::command(&ground.host)?;
+    host.args(PORTS.iter().flat_map(|port| ["--port", port]));
+    host.args(filters.iter().flat_map(|filter| ["--filter", filter]));
+    let host = ChildHost::start(host, &folder.path)?;
 
     let mut player = match args.command.split_first() {
         Some((program, rest)) => {
@@ -92,6 +93,7 @@ pub(crate) fn run(args: &PlaygroundArgs) -> anyhow::Result<ExitCode> {
         }
     };
     folder.equip(&mut player)?;
+    host.introduce(&mut player);
     let program = player.get_program().to_string_lossy().into_owned();
     let player = player.spawn().with_context(|| format!("`{program}` cannot be run"))?;
     let status = signals.attend(player)?;
@@ -178,11 +180,11 @@ impl Folder {
         fill().with_context(|| self.path.display().to_string())
     }
 
-    /// Lets a command find the host, and the commands.
+    /// Lets a command find the commands.
     fn equip(&self, command: &mut Command) -> anyhow::Result<()> {
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(std::iter::once(self.commands()).chain(env::split_paths(&path)));
-        command.env("PATH", path?).env("MILLRACE_SOCKET", host::socket(&self.path));
+        command.env("PATH", path?);
         Ok(())
     }
 

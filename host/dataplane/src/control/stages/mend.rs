@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use millrace_sandbox::now_ns;
 
-use super::{StageError, StageRecord, Stages};
-use crate::control::status::{FaultStatus, StageState};
+use super::{FaultRecord, StageError, StageRecord, Stages};
+use crate::control::status::StageState;
 use crate::io::Io;
 use crate::stage::FaultReport;
 
@@ -27,13 +27,7 @@ impl<I: Io + 'static> Stages<I> {
         if let Some(remains) = &remains {
             record.retire(&**remains);
         }
-        record.last_fault = Some(FaultStatus {
-            time_ns: now,
-            worker,
-            version,
-            class: fault.class.label().into(),
-            detail: fault.detail,
-        });
+        record.last_fault = Some(FaultRecord { time_ns: now, worker, version, fault });
         // faults of versions that are no more came too late to count
         let is_canary = record.canary.as_ref().is_some_and(|(_, canary)| canary.number == version);
         if record.current.number != version && !is_canary {

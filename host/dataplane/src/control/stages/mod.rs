@@ -17,7 +17,7 @@ use millrace_sandbox::{
     FilterLog, InstanceError, LoadError, Manifest, Metric, MetricValue, Sandbox,
 };
 
-pub(super) use self::record::{StageRecord, VersionRecord};
+pub(super) use self::record::{FaultRecord, StageRecord, VersionRecord};
 use self::record::{compact, merge};
 use crate::control::names::present;
 use crate::control::request::{Load, Position};

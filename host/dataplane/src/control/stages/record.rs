@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_abi::{Capability, CapabilitySet, ClassSet};
-use millrace_sandbox::{FilterLog, Grant, Hook, Metric, MetricValue, Module};
+use millrace_sandbox::{Fault, FilterLog, Grant, Hook, Metric, MetricValue, Module};
 use parking_lot::Mutex;
 
 use super::StageError;
 use crate::answer::Rights;
 use crate::control::request::StageTerms;
-use crate::control::status::{FaultStatus, StageState};
+use crate::control::status::StageState;
 use crate::guest::Guest;
 use crate::stage::{Abilities, Crew, Selector, StageCounters, StageSpec, Twin, Version};
 use crate::verdict::Decider;
@@ -35,7 +35,17 @@ pub(in crate::control) struct StageRecord {
     pub(in crate::control) state: StageState,
     /// Faults that count towards the limit: of which version, and when.
     pub(super) recent_faults: Vec<(u64, u64)>,
-    pub(in crate::control) last_fault: Option<FaultStatus>,
+    pub(in crate::control) last_fault: Option<FaultRecord>,
+}
+
+/// A fault that happened.
+pub(in crate::control) struct FaultRecord {
+    /// When, on the clock of filters.
+    pub(in crate::control) time_ns: u64,
+    pub(in crate::control) worker: usize,
+    /// The version it happened to.
+    pub(in crate::control) version: u64,
+    pub(in crate::control) fault: Fault,
 }
 
 /// A version of a filter, as the control side knows it.
