@@ -152,6 +152,13 @@ impl Outcome {
         });
     }
 
+    /// Notes a finding of a promise that it cannot decide, whatever its interval.
+    pub fn undecided(&mut self, what: impl Into<String>, promise: &Promise, estimate: Estimate) {
+        self.held(what, promise, estimate);
+        let held = self.findings.last_mut().and_then(|finding| finding.held_to.as_mut());
+        held.expect("it was just noted").verdict = Verdict::Inconclusive;
+    }
+
     /// What a promise comes to: the worst of its findings, with the finding that decided; `None`
     /// if nothing was measured that it could be held to.
     pub fn verdict(&self, promise: &str) -> Option<(Verdict, &Finding)> {
@@ -226,6 +233,16 @@ mod tests {
         outcome.held("bad", &SPEED, measured(0.5, 0.6));
         let (verdict, finding) = outcome.verdict("speed").expect("there are findings");
         assert_eq!((verdict, finding.what.as_str()), (Verdict::Fail, "bad"));
+    }
+
+    #[test]
+    fn what_cannot_decide_a_promise_neither_keeps_nor_breaks_it() {
+        for interval in [measured(0.8, 0.9), measured(0.1, 0.2)] {
+            let mut outcome = Outcome::default();
+            outcome.undecided("unclear", &SPEED, interval);
+            let verdict = outcome.verdict("speed").map(|(verdict, _)| verdict);
+            assert_eq!(verdict, Some(Verdict::Inconclusive));
+        }
     }
 
     #[test]

