@@ -56,12 +56,12 @@ impl Memory {
         }
     }
 
-    /// Bursts that are measured: fewer where each worker needs a large map.
     /// Whether there is a flow map at all.
     fn has_map(self) -> bool {
         self != Self::Nothing
     }
 
+    /// Bursts that are measured: fewer where each worker needs a large map.
     fn bursts(self) -> &'static [usize] {
         if self == Self::NoneOfThem { &[1, PROMISED_BURST, 256] } else { &BURSTS }
     }

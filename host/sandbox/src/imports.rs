@@ -141,7 +141,13 @@ impl Host {
     }
 
     fn writes(&self) -> bool {
-        self.phase != Phase::Dry
+        self.phase.writes()
+    }
+}
+
+impl Phase {
+    fn writes(self) -> bool {
+        self != Self::Dry
     }
 }
 
@@ -353,6 +359,8 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 return Ok(map_status::REFUSED);
             };
             let (count, shape) = (n as usize, map.shape());
+            // a call that ends in a fault has renewed nothing
+            row(memory, found, count, 1)?;
             // the guest may have keys and values overlap
             asked.clear();
             asked.extend_from_slice(row(memory, keys, count, shape.key_len())?);
@@ -360,9 +368,9 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let entries = asked.chunks(shape.key_len()).zip(values.chunks_mut(shape.value_len()));
             let mut present = [0; limits::MAX_AT_ONCE];
             for ((key, value), present) in entries.zip(&mut present) {
-                *present = match phase {
-                    Phase::Dry => map.peek(key, value, *batch_ns),
-                    _ => map.get(key, value, *batch_ns),
+                *present = match phase.writes() {
+                    true => map.get(key, value, *batch_ns),
+                    false => map.peek(key, value, *batch_ns),
                 }
                 .into();
             }
@@ -387,6 +395,8 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 return Ok(map_status::REFUSED);
             };
             let (count, shape) = (n as usize, map.shape());
+            // a call that ends in a fault has changed nothing
+            row(memory, done, count, 1)?;
             let keys = row(memory, keys, count, shape.key_len())?.chunks(shape.key_len());
             let values = row(memory, values, count, shape.value_len())?.chunks(shape.value_len());
             let expected =
@@ -397,9 +407,9 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 keys.zip(values).zip(expected).zip(&mut outcomes)
             {
                 let expected = (found != 0).then_some(expected);
-                *outcome = match host.phase {
-                    Phase::Dry => status(Outcome::Done),
-                    _ => status(map.exchange(key, expected, value, host.batch_ns)),
+                *outcome = match host.writes() {
+                    true => status(map.exchange(key, expected, value, host.batch_ns)),
+                    false => status(Outcome::Done),
                 } as u8;
             }
             row_mut(memory, done, count, 1)?.copy_from_slice(&outcomes[..count]);

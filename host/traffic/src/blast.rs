@@ -109,7 +109,7 @@ impl Blast {
                 .try_for_each(|flow| setsockopt(flow, sockopt::UdpGsoSegment, &segment))
                 .map_err(TrafficError::socket("leaving segmentation to the kernel"))?;
         }
-        let (flows, shared) = (flows, Arc::new(Shared::default()));
+        let shared = Arc::new(Shared::default());
         let sending = Arc::clone(&shared);
         let sender = spawn("blast-sender", settings.core, move || send(&flows, settings, &sending));
         Ok(Self { shared, sender })
@@ -151,6 +151,7 @@ fn send(flows: &[UdpSocket], settings: BlastSettings, shared: &Shared) -> io::Re
         }
     };
     let payload = vec![0; settings.payload * size];
+    // one datagram of it, over and over
     let slices = [IoSlice::new(&payload[..settings.payload])];
     let mut controls: Vec<_> = (0..BATCH).map(|_| SendAncillaryBuffer::default()).collect();
     let mut batch: Vec<_> =

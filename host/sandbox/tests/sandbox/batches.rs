@@ -9,7 +9,7 @@ use crate::guest::{Guest, sandbox};
 /// A guest with a map of 2 entries, of 4 + 8 bytes. Its keys are at 512, values at 1024, what it
 /// finds at 2048, what it expects at 3072, and what was done at 4096. The first byte of its
 /// configuration says what is asked: `g`et or `e`xchange, `w`ide for too many, `o`ut for entries
-/// that end outside the memory. The answer of the host is the rule of its decision.
+/// that end outside the memory, `d` for statuses that do. The answer of the host is the rule of its decision.
 fn guest() -> Guest {
     Guest::with_flow(
         "(local $answer i32) (local $asked i32)
@@ -27,6 +27,10 @@ fn guest() -> Guest {
          (if (i32.eq (local.get $asked) (i32.const 0x6f)) (then
              (local.set $answer (call $get_all (i32.const 0) (i32.const 3)
                  (i32.const 512) (i32.const 1048560) (i32.const 2048)))))
+         (if (i32.eq (local.get $asked) (i32.const 0x64)) (then
+             (local.set $answer (call $exchange_all (i32.const 0) (i32.const 3)
+                 (i32.const 512) (i32.const 2048) (i32.const 3072) (i32.const 1024)
+                 (i32.const 1048574)))))
          (i32.store offset=8 (local.get $decisions) (local.get $answer))
          (i64.store offset=32 (local.get $decisions) (i64.load (i32.const 1024)))
          (i64.store offset=40 (local.get $decisions) (i64.load (i32.const 1040)))
@@ -126,4 +130,13 @@ fn entries_that_end_outside_the_memory_are_a_fault() {
     // 1 MiB of memory: the third value ends 8 bytes behind it
     let fault = start(&sandbox, "o").flow(1, Origin::New, 1).expect_err("it is out of bounds");
     assert_eq!(fault.class, FaultClass::Trap, "{fault:?}");
+}
+
+#[test]
+fn an_exchange_whose_statuses_end_outside_the_memory_changes_nothing() {
+    let sandbox = sandbox();
+    let fault = start(&sandbox, "d").flow(1, Origin::New, 1).expect_err("it is out of bounds");
+    assert_eq!(fault.class, FaultClass::Trap, "{fault:?}");
+    let (_, _, found, _) = ask(&mut start(&sandbox, "g"), Origin::New);
+    assert_eq!(found, [0; 4]);
 }

@@ -245,6 +245,19 @@ fn a_bridge_sends_frames_where_their_stations_are() {
 }
 
 #[test]
+fn a_full_bridge_has_room_again_for_whoever_comes_when_stations_have_aged() {
+    let mut plane = plane(&["a", "b"]);
+    load(&mut plane, built_in("bridge", "bridge", r#"{"stations": 1, "aging_seconds": 1}"#));
+    for station in 0..32 {
+        let from = MacAddr([2, 0, 0, 0, 0, station]);
+        let plain = frames::udp("10.0.0.1:1", "10.0.0.2:2", b"");
+        plane.pass("a", &[frames::between(plain, from, MacAddr([2, 0, 0, 0, 1, 0]))]);
+        plane.advance(Duration::from_secs(2));
+    }
+    assert_eq!(plane.tally(), [(Fate::Flooded, 32)]);
+}
+
+#[test]
 fn configurations_that_make_no_sense_are_refused_by_name() {
     for (example, config, complaint) in [
         ("deny-list", r#"{"rules": [{"from": "10.0.0.0/33"}]}"#, "rules[0].from"),
