@@ -1,38 +1,9 @@
-//! Compiles the BPF programs with clang: the flow cache, and what its tests put at its edges.
+//! Compiles the BPF programs: the flow cache, and what its tests put at its edges.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::{env, fs};
+#[path = "../bpf.rs"]
+mod bpf;
 
 fn main() {
-    println!("cargo::rerun-if-changed=bpf");
-    println!("cargo::rerun-if-changed=tests/bpf");
-    println!("cargo::rerun-if-env-changed=CLANG");
-    compile("bpf/flow_cache.bpf.c", "flow_cache.bpf.o");
-    compile("tests/bpf/edges.bpf.c", "edges.bpf.o");
-}
-
-fn compile(source: &str, object: &str) {
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let object = out.join(object);
-    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
-    let target = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
-    let output = Command::new(&clang)
-        .args(["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-c", source, "-o"])
-        .arg(&object)
-        // where Debian and Ubuntu keep the kernel's `asm/` headers
-        .arg(format!("-I/usr/include/{target}-linux-gnu"))
-        // no path of the build machine in the object
-        .arg("-ffile-prefix-map=bpf/=")
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("`{clang}` cannot be run ({error}); install clang, or name it in CLANG")
-        });
-    assert!(
-        output.status.success(),
-        "{clang} could not compile {source}; it needs the headers of libbpf (libbpf-dev) and the \
-         kernel (linux-libc-dev):\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(fs::metadata(object).is_ok_and(|object| object.len() > 0));
+    bpf::compile("bpf/flow_cache.bpf.c", "flow_cache.bpf.o");
+    bpf::compile("tests/bpf/edges.bpf.c", "edges.bpf.o");
 }

@@ -32,7 +32,8 @@ enum kind {
 
 enum flags {
 	TO_PEER = 1, // `egress` is a veth; its other end, in another namespace, receives
-	TTL = 2,     // one hop: the TTL or hop limit goes down by one
+	TO_HOST = 2, // `egress` itself receives, as if by its wire
+	TTL = 4,     // one hop: the TTL or hop limit goes down by one
 };
 
 // What was seen of a TCP direction. Written by the program alone.
@@ -59,6 +60,12 @@ struct entry {
 // Where misses go: the near end of the punt pair, and how many queues that has.
 struct punt {
 	__u32 ifindex, queues;
+};
+
+// Where packets for a port leave, when user space sends them.
+struct egress {
+	__u32 ifindex; // 0: there is no such port
+	__u32 flags;   // TO_PEER, TO_HOST
 };
 
 // A TCP direction begins to close.
@@ -88,6 +95,9 @@ enum counter {
 	DROP_NO_PORT,  // the interface is no port (any more)
 	DROP_NO_PUNT,  // a miss, and nobody to ask
 	DROP_FAILED,   // the kernel refused a change to the packet
+	RETURNED,      // user space sent it to a port
+	DROP_UNTAGGED, // user space sent it without saying where
+	DROP_GONE,     // user space sent it to what is no port (any more)
 	LOST_EVENTS,   // beside the packet's own: the ring buffer was full
 	COUNTERS,
 };
@@ -104,6 +114,7 @@ _Static_assert(offsetof(struct entry, seen) == 24, "layout.rs: RawEntry");
 _Static_assert(offsetof(struct entry, last_seen) == 32, "layout.rs: RawEntry");
 _Static_assert(offsetof(struct entry, bytes) == 48, "layout.rs: RawEntry");
 _Static_assert(sizeof(struct punt) == 8, "layout.rs: RawPunt");
+_Static_assert(sizeof(struct egress) == 8, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct event) == 48, "layout.rs: event");
 _Static_assert(offsetof(struct event, generation) == 40, "layout.rs: event");
 _Static_assert(offsetof(struct event, seen) == 45, "layout.rs: event");

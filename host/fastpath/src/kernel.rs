@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use aya::Pod;
 
-use crate::layout::{Key4, Key6, RawEntry, RawPunt};
+use crate::layout::{Key4, Key6, RawEgress, RawEntry, RawPunt};
 
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for Key4 {}
@@ -22,6 +22,8 @@ unsafe impl Pod for Key6 {}
 unsafe impl Pod for RawEntry {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawPunt {}
+// SAFETY: holds because its fields are integers without padding, established at `layout`.
+unsafe impl Pod for RawEgress {}
 
 /// Keys of one of the two entry maps; who has the map's descriptor says which.
 pub(crate) trait EntryKey: Pod + Default {}

@@ -44,13 +44,19 @@ pub enum Counter {
     DropNoPunt,
     /// The kernel refused to change it.
     DropFailed,
+    /// User space sent it to a port.
+    Returned,
+    /// User space sent it without a port's number.
+    DropUntagged,
+    /// User space sent it to what is no port.
+    DropGone,
     /// Not a packet's fate: an event found no room.
     LostEvents,
 }
 
 impl Counter {
     /// Every counter, in the order of the map.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Hit,
         Self::MissUnknown,
         Self::MissChanged,
@@ -67,6 +73,9 @@ impl Counter {
         Self::DropNoPort,
         Self::DropNoPunt,
         Self::DropFailed,
+        Self::Returned,
+        Self::DropUntagged,
+        Self::DropGone,
         Self::LostEvents,
     ];
 }
@@ -119,12 +128,20 @@ pub(crate) struct RawPunt {
     pub(crate) queues: u32,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct RawEgress {
+    pub(crate) ifindex: u32,
+    pub(crate) flags: u32,
+}
+
 pub(crate) const FORWARD: u8 = 1;
 pub(crate) const PUNT: u8 = 2;
 pub(crate) const DROP: u8 = 3;
 
 pub(crate) const TO_PEER: u8 = 1;
-pub(crate) const TTL: u8 = 2;
+pub(crate) const TO_HOST: u8 = 2;
+pub(crate) const TTL: u8 = 4;
 
 pub(crate) const SEEN_FIN: u32 = 2;
 pub(crate) const SEEN_RST: u32 = 4;
@@ -148,6 +165,7 @@ const _: () = {
     assert!(offset_of!(RawEntry, last_seen) == 32);
     assert!(offset_of!(RawEntry, bytes) == 48);
     assert!(size_of::<RawPunt>() == 8);
+    assert!(size_of::<RawEgress>() == 8);
 };
 
 #[cfg(test)]
@@ -203,7 +221,11 @@ mod tests {
         );
         assert_eq!(
             enumerators("flags"),
-            [one("TO_PEER", u32::from(TO_PEER)), one("TTL", u32::from(TTL))]
+            [
+                one("TO_PEER", u32::from(TO_PEER)),
+                one("TO_HOST", u32::from(TO_HOST)),
+                one("TTL", u32::from(TTL)),
+            ]
         );
         assert_eq!(
             enumerators("seen")[1..],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::layout::{DROP, FORWARD, PUNT, RawEntry, SEEN_FIN, SEEN_RST, TO_PEER, TTL};
+use crate::layout::{DROP, FORWARD, PUNT, RawEntry, SEEN_FIN, SEEN_RST, TO_HOST, TO_PEER, TTL};
 
 /// What is to become of the packets of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,9 @@ pub enum Egress {
     Peer(u32),
     /// Sent by the link with this index.
     Link(u32),
+    /// Received by the link with this index, as if by its wire: by the host, if it is an end of a
+    /// veth of the host's own.
+    Host(u32),
 }
 
 /// Whether the TTL or hop limit goes down.
@@ -83,20 +86,28 @@ pub enum Closing {
     Reset,
 }
 
+impl Egress {
+    /// The index of the link, and what is done with it.
+    pub(crate) fn parts(self) -> (u32, u8) {
+        match self {
+            Self::Peer(index) => (index, TO_PEER),
+            Self::Link(index) => (index, 0),
+            Self::Host(index) => (index, TO_HOST),
+        }
+    }
+}
+
 impl Verdict {
     pub(crate) fn entry(&self, generation: Generation, now: Duration) -> RawEntry {
         let last_seen = u64::try_from(now.as_nanos()).expect("a machine is up for < 584 years");
         let blank = RawEntry { generation: generation.0, last_seen, ..RawEntry::default() };
         match *self {
             Self::Forward(way) => {
-                let (egress, to_peer) = match way.egress {
-                    Egress::Peer(index) => (index, TO_PEER),
-                    Egress::Link(index) => (index, 0),
-                };
+                let (egress, to) = way.egress.parts();
                 let ttl = if way.hop == Hop::Routed { TTL } else { 0 };
                 RawEntry {
                     kind: FORWARD,
-                    flags: to_peer | ttl,
+                    flags: to | ttl,
                     egress,
                     mtu: way.mtu,
                     destination_mac: way.destination_mac,

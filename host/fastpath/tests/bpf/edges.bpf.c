@@ -10,28 +10,31 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
+	__uint(max_entries, 4 * 1024 * 1024);
 } arrivals SEC(".maps");
 
 struct arrival {
 	__u32 queue, length;
-	__u8 bytes[64];
+	__u8 bytes[512];
 };
 
 // Takes every frame, and shows its beginning, its length and its queue.
 SEC("xdp")
 int punt_end(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 length = bpf_xdp_get_buff_len(ctx);
 	struct arrival *arrival = bpf_ringbuf_reserve(&arrivals, sizeof(*arrival), 0);
 
 	if (!arrival)
 		return XDP_DROP;
 	__builtin_memset(arrival, 0, sizeof(*arrival));
 	arrival->queue = ctx->rx_queue_index;
-	arrival->length = end - data;
-	if (data + 46 <= end)
-		__builtin_memcpy(arrival->bytes, data, 46);
+	arrival->length = length;
+	if (length > sizeof(arrival->bytes))
+		length = sizeof(arrival->bytes);
+	barrier_var(length);
+	if (length - 1 < sizeof(arrival->bytes))
+		bpf_xdp_load_bytes(ctx, 0, arrival->bytes, length);
 	bpf_ringbuf_submit(arrival, 0);
 	return XDP_DROP;
 }

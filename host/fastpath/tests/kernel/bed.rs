@@ -10,7 +10,7 @@ use millrace_fastpath::{
 };
 use millrace_netns::{Namespace, NamespaceError, Neighbour, Netlink, VethSpec};
 
-use crate::edges::PuntEnd;
+use crate::edges::{PuntEnd, Wire};
 
 /// The pods, by their place.
 pub(crate) const PODS: [&str; 2] = ["pod0", "pod1"];
@@ -70,12 +70,17 @@ impl Bed {
         self.host.run(work).unwrap();
     }
 
+    /// What a worker sends frames by.
+    pub(crate) fn wire(&self) -> Wire {
+        self.far.run(|| Wire::open("punt1")).unwrap()
+    }
+
     /// One more cache on both ports.
     pub(crate) fn cache(&self) -> FlowCache {
         let mut cache = FlowCache::load(self.settings).unwrap();
         cache.punt_to(index("punt0"), 2).unwrap();
-        for (at, pod) in PODS.into_iter().enumerate() {
-            cache.attach(index(pod), port(at)).unwrap();
+        for at in 0..2 {
+            attach(&mut cache, at);
         }
         cache
     }
@@ -99,6 +104,12 @@ impl Bed {
         let stream = self.pods[0].run(connect).unwrap();
         (stream, listener.accept().unwrap().0)
     }
+}
+
+/// Makes the link to pod `at` a port.
+pub(crate) fn attach(cache: &mut FlowCache, at: usize) {
+    let link = index(PODS[at]);
+    cache.attach(link, port(at), Egress::Peer(link)).unwrap();
 }
 
 /// The index of a link of this thread's namespace.

@@ -1,11 +1,15 @@
 //! What stands at the edges of the flow cache, as BPF programs: who gets the punted packets.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
+use millrace_fastpath::PortId;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket};
 
 /// The far end of the punt pair: takes every frame and shows it.
 pub(crate) struct PuntEnd {
@@ -13,7 +17,10 @@ pub(crate) struct PuntEnd {
     _ebpf: Ebpf,
 }
 
-/// A frame as it came, tag and all.
+/// The way in at the far end of the punt pair: sends frames, as a worker does.
+pub(crate) struct Wire(OwnedFd);
+
+/// A frame as it came, tag and all; no more than its first 512 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) queue: u32,
@@ -47,11 +54,37 @@ impl PuntEnd {
     fn next(&mut self) -> Option<Arrival> {
         let item = self.arrivals.next()?;
         let number = |at: usize| u32::from_ne_bytes(*item[at..].first_chunk().unwrap());
-        Some(Arrival { queue: number(0), length: number(4), bytes: item[8..].to_vec() })
+        let (queue, length) = (number(0), number(4));
+        let shown = item[8..].iter().copied().take(length as usize).collect();
+        Some(Arrival { queue, length, bytes: shown })
+    }
+}
+
+impl Wire {
+    /// Sends by the link with this name in this thread's namespace.
+    pub(crate) fn open(link: &str) -> Self {
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
+        let mut links = getifaddrs().unwrap().filter(|entry| entry.interface_name == link);
+        let address = links.find_map(|entry| entry.address?.as_link_addr().copied()).unwrap();
+        bind(socket.as_raw_fd(), &address).unwrap();
+        Self(socket)
+    }
+
+    /// Returns when the frame has passed.
+    pub(crate) fn send(&self, frame: &[u8]) {
+        let sent = send(self.0.as_raw_fd(), frame, MsgFlags::empty()).unwrap();
+        assert_eq!(sent, frame.len());
     }
 }
 
 impl Arrival {
+    /// The frame for a port, with other addresses.
+    pub(crate) fn to(&self, port: PortId, destination: [u8; 6], source: [u8; 6]) -> Vec<u8> {
+        assert_eq!(self.length as usize, self.bytes.len(), "the frame is here as a whole");
+        let tag = [[0x81, 0], port.number().to_be_bytes()].concat();
+        [&destination[..], &source, &tag, &self.bytes[16..]].concat()
+    }
+
     /// The number in its 802.1Q tag.
     pub(crate) fn vlan(&self) -> Option<u16> {
         (self.word(12) == 0x8100).then(|| self.word(14) & 0xfff)

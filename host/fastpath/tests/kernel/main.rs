@@ -5,6 +5,7 @@
 //! then they fail, so that a pipeline cannot look green without having run them.
 #![expect(clippy::unwrap_used, reason = "an unwrap in a test's helper is the test failing")]
 
+mod back;
 mod bed;
 mod edges;
 mod forwarding;

@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use millrace_fastpath::{AttachError, Counter, FlowCache, Protocol};
+use millrace_fastpath::{AttachError, Counter, Egress, FlowCache, Protocol};
 
-use crate::bed::{Bed, PODS, index, ip, join, port, with_and_without_features};
+use crate::bed::{Bed, PODS, attach, index, ip, join, port, with_and_without_features};
 
 #[test]
 fn two_owners_of_a_hook_do_not_remove_each_other() {
@@ -50,10 +50,10 @@ fn what_a_port_receives_is_the_hosts_before_and_after() {
             assert!(!cache.detach(index(PODS[0])).unwrap());
             arrives(b"detached");
             assert!(matches!(
-                cache.attach(index(PODS[1]), port(0)),
+                cache.attach(index(PODS[1]), port(2), Egress::Link(index(PODS[1]))),
                 Err(AttachError::IsPort(link)) if link == index(PODS[1])
             ));
-            cache.attach(index(PODS[0]), port(0)).unwrap();
+            attach(&mut cache, 0);
             client.send_to(b"taken", "10.8.0.254:9").unwrap();
             assert_eq!(cache.count(Counter::MissUnknown).unwrap(), 2);
         });
@@ -65,7 +65,7 @@ fn what_a_port_receives_is_the_hosts_before_and_after() {
 fn a_link_that_is_not_there_is_no_port() {
     with_and_without_features(|bed| {
         bed.run(|mut cache, _punt_end| {
-            let outcome = cache.attach(99_999, port(0));
+            let outcome = cache.attach(99_999, port(2), Egress::Link(99_999));
             assert!(matches!(outcome, Err(AttachError::NoSuchLink { link: 99_999, .. })));
         });
     });

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What becomes of a packet is counted, once.
+
+#ifndef FATE_H
+#define FATE_H
+
+#include <linux/pkt_cls.h>
+#include "maps.h"
+
+static __always_inline void count(__u32 what)
+{
+	__u64 *counter = bpf_map_lookup_elem(&counters, &what);
+
+	if (counter)
+		(*counter)++;
+}
+
+static __always_inline int drop(__u32 why)
+{
+	count(why);
+	return TC_ACT_SHOT;
+}
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The way to user space: through the punt pair, under a VLAN tag that says which port a packet came
+// in by, on the queue of this CPU.
+
+#ifndef PUNT_H
+#define PUNT_H
+
+#include <linux/if_ether.h>
+#include <bpf/bpf_endian.h>
+#include "fate.h"
+
+// Hands a packet to user space; `queue` is a hint.
+static __always_inline int punt_to(struct __sk_buff *skb, __u32 port, __u32 why, __u32 queue)
+{
+	__u32 zero = 0;
+	struct punt *target = bpf_map_lookup_elem(&punt_target, &zero);
+
+	if (!target || !target->ifindex || !target->queues)
+		return drop(DROP_NO_PUNT);
+	if (bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), port))
+		return drop(DROP_FAILED);
+	skb->queue_mapping = queue % target->queues + 1;
+	count(why);
+	return bpf_redirect(target->ifindex, 0);
+}
+
+static __always_inline int punt(struct __sk_buff *skb, __u32 port, __u32 why)
+{
+	return punt_to(skb, port, why, bpf_get_smp_processor_id());
+}
+
+#endif
