@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use millrace_abi::PortKind;
 use millrace_dataplane::memory_io::MemoryIo;
-use millrace_dataplane::port::{HeldPort, Port, PortId, Vlans};
+use millrace_dataplane::port::{HeldPort, Hold, Port, PortId, Vlans};
 use millrace_dataplane::stage::{FaultDesk, FaultReport};
 use millrace_dataplane::worker::{Worker, WorkerSettings};
 
@@ -262,10 +262,12 @@ fn port(id: PortId) -> Port {
         id,
         name: format!("port-{}", id.number()),
         kind: PortKind::Wire,
+        link: 0,
         mtu: 1500,
         up: true,
         vlans: Vlans::transparent(),
         completes_checksums: false,
+        hold: Hold::Direct,
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use millrace_abi::PortKind;
 use millrace_dataplane::control::request::{AddPort, Load, Position, StageTerms};
 use millrace_dataplane::control::{Dataplane, Settings};
-use millrace_dataplane::port::Vlans;
+use millrace_dataplane::port::{Hold, Vlans};
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_netns::Netlink;
 use millrace_traffic::Core;
@@ -167,7 +167,12 @@ pub fn dataplane(
     plane.load(bridge()?)?;
     for port in ports {
         let (interface, kind) = (port.to_owned(), PortKind::Wire);
-        plane.add_port(AddPort { interface, kind, vlans: Vlans::transparent() })?;
+        plane.add_port(AddPort {
+            interface,
+            kind,
+            vlans: Vlans::transparent(),
+            hold: Hold::Direct,
+        })?;
     }
     Ok(plane)
 }

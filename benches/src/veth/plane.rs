@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Result;
 use millrace_abi::PortKind;
 use millrace_dataplane::mailbox::{Postman, mailbox};
-use millrace_dataplane::port::{HeldPort, Port, PortCounters, PortId, Vlans};
+use millrace_dataplane::port::{HeldPort, Hold, Port, PortCounters, PortId, Vlans};
 use millrace_dataplane::stage::{FaultDesk, FaultReport, Stage};
 use millrace_dataplane::worker::{Worker, WorkerSettings};
 use millrace_dataplane::xsk_io::XskIo;
@@ -52,10 +52,12 @@ impl NativePlane {
                 id,
                 name: interface.to_owned(),
                 kind: PortKind::Wire,
+                link: 0,
                 mtu: queues.link.mtu,
                 up: queues.link.up,
                 vlans: Vlans::transparent(),
                 completes_checksums: queues.completes_checksums(),
+                hold: Hold::Direct,
             };
             let counters = Arc::<PortCounters>::default();
             worker.io.add_port(id, queues.sockets, Arc::clone(&counters));

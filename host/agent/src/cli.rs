@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
+use crate::node::{self, NodeArgs};
 use crate::port::{self, PortCommand};
 use crate::run::{self, RunArgs};
 use crate::show::{drops, ports, stats, status, top};
@@ -34,6 +35,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(Box<RunArgs>),
+    Node(Box<NodeArgs>),
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
     #[command(subcommand)]
@@ -62,6 +64,7 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let done = match self.command {
             Command::Run(args) => run::run(*args),
+            Command::Node(args) => node::run(*args),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Port(command) => port::run(&command),

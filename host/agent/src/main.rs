@@ -1,7 +1,7 @@
 //! The `millrace` program.
 //!
 //! - [`cli`]: the commands
-//! - [`run`], with [`config`]: a host
+//! - [`run`], with [`config`]: a host; [`node`]: one whose ports are pods
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
@@ -15,6 +15,7 @@ mod config;
 mod demo;
 mod filter;
 mod metrics;
+mod node;
 mod output;
 mod port;
 mod run;

@@ -7,16 +7,18 @@
 use millrace_abi::{Origin, Reason, Slot};
 use millrace_parse::{Layers, parse};
 
-use crate::checksum;
 use crate::flows::FlowIndex;
 use crate::io::Io;
-use crate::port::{Port, PortCounters, add};
+use crate::port::{HeldPort, Port, PortId, PortTable, add};
 use crate::verdict::{Terms, Verdict};
+use crate::{checksum, punt};
 
 /// A burst.
 pub struct Burst<F> {
     /// The frames.
     pub frames: Vec<F>,
+    /// The ports they came in by, if they came through the punt; else empty.
+    punted: Vec<PortId>,
     /// What filters are told about them.
     pub slots: Vec<Slot>,
     /// Where their headers are.
@@ -62,6 +64,7 @@ impl<F> Burst<F> {
     pub fn new(size: usize) -> Self {
         Self {
             frames: Vec::with_capacity(size),
+            punted: Vec::with_capacity(size),
             slots: Vec::with_capacity(size),
             layers: Vec::with_capacity(size),
             verdicts: Vec::with_capacity(size),
@@ -71,13 +74,28 @@ impl<F> Burst<F> {
         }
     }
 
-    /// Reads the frames, which came in by `port`: fills the other columns, and drops what is
-    /// malformed or in a VLAN that the port does not carry.
+    /// Takes up to `max` frames that came in at `source`: a port, or the punt.
+    pub fn receive<I: Io<Frame = F>>(&mut self, io: &mut I, source: PortId, max: usize) {
+        let Self { frames, punted, .. } = self;
+        punted.clear();
+        io.receive(source, frames, max);
+        if source == PortId::PUNT {
+            while let Some(frame) = frames.get_mut(punted.len()) {
+                match punt::pop(io, frame) {
+                    Some(port) => punted.push(port),
+                    None => io.put(frames.remove(punted.len())),
+                }
+            }
+        }
+    }
+
+    /// Reads the frames, which came in at `source`: fills the other columns, and drops what is
+    /// malformed or in a VLAN that its port does not carry.
     pub fn read<I: Io<Frame = F>>(
         &mut self,
         io: &mut I,
-        port: &Port,
-        counters: &PortCounters,
+        ports: &PortTable,
+        source: PortId,
         now_ns: u64,
     ) {
         let count = self.frames.len();
@@ -90,32 +108,21 @@ impl<F> Burst<F> {
         self.terms.resize(count, Terms::DEFAULT);
         self.flows.resize(count, None);
 
-        let mut bytes = 0;
-        for (frame, slot) in self.frames.iter_mut().zip(&mut self.slots) {
-            slot.ingress = port.id.number();
-            slot.ingress_kind = port.kind as u8;
-            slot.now_ns = now_ns;
-            bytes += io.bytes(frame).len() as u64;
-
-            let read = parse(io.bytes(frame), slot);
-            if let Ok(layers) = read
-                && port.completes_checksums
-                && layers.transport != 0
+        let mut run = Run::of(ports, source);
+        for at in 0..count {
+            if let Some(&port) = self.punted.get(at)
+                && port != run.port
             {
-                checksum::complete(io.buffer(frame), slot, layers);
+                run.end();
+                run = Run::of(ports, port);
             }
-            self.layers.push(read.unwrap_or_default());
-            self.verdicts.push(match (read, port.vlans.classify(slot.vlan)) {
-                (Err(reason), _) => Verdict::dropped(reason),
-                (Ok(_), None) => Verdict::dropped(Reason::VlanNotAllowed),
-                (Ok(_), Some(vlan)) => {
-                    slot.vlan = vlan;
-                    Verdict::OPEN
-                }
-            });
+            let slot = &mut self.slots[at];
+            slot.now_ns = now_ns;
+            let (layers, verdict) = run.read(io, &mut self.frames[at], slot);
+            self.layers.push(layers);
+            self.verdicts.push(verdict);
         }
-        add(&counters.rx_packets, count as u64);
-        add(&counters.rx_bytes, bytes);
+        run.end();
     }
 
     /// Packets in the burst.
@@ -126,6 +133,68 @@ impl<F> Burst<F> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+}
+
+/// Frames of one port, one behind the other.
+struct Run<'p> {
+    port: PortId,
+    /// Nothing for a port that was taken away while its frames were on their way.
+    held: Option<&'p HeldPort>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl<'p> Run<'p> {
+    fn of(ports: &'p PortTable, port: PortId) -> Self {
+        Self { port, held: ports.get(port), packets: 0, bytes: 0 }
+    }
+
+    #[inline]
+    fn read<I: Io>(
+        &mut self,
+        io: &mut I,
+        frame: &mut I::Frame,
+        slot: &mut Slot,
+    ) -> (Layers, Verdict) {
+        self.packets += 1;
+        self.bytes += io.bytes(frame).len() as u64;
+        slot.ingress = self.port.number();
+        match self.held {
+            Some(held) => read(io, frame, slot, &held.port),
+            None => (Layers::default(), Verdict::dropped(Reason::NoSuchPort)),
+        }
+    }
+
+    fn end(&self) {
+        if let Some(held) = self.held {
+            add(&held.counters.rx_packets, self.packets);
+            add(&held.counters.rx_bytes, self.bytes);
+        }
+    }
+}
+
+#[inline]
+fn read<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    slot: &mut Slot,
+    port: &Port,
+) -> (Layers, Verdict) {
+    slot.ingress_kind = port.kind as u8;
+    let layers = match parse(io.bytes(frame), slot) {
+        Ok(layers) => layers,
+        Err(reason) => return (Layers::default(), Verdict::dropped(reason)),
+    };
+    if port.completes_checksums && layers.transport != 0 {
+        checksum::complete(io.buffer(frame), slot, layers);
+    }
+    match port.vlans.classify(slot.vlan) {
+        Some(vlan) => {
+            slot.vlan = vlan;
+            (layers, Verdict::OPEN)
+        }
+        None => (layers, Verdict::dropped(Reason::VlanNotAllowed)),
     }
 }
 

@@ -11,10 +11,10 @@ use millrace_wire::{EtherType, vlan};
 use crate::burst::{Burst, Emitted};
 use crate::counters::{Counters, Fate, Key};
 use crate::io::Io;
-use crate::port::{Port, PortId, PortTable, add};
+use crate::port::{HeldPort, Hold, PortId, PortTable, add};
 use crate::reply::{ReplyLimit, rejection};
-use crate::rewrite;
 use crate::verdict::{Decider, Verdict};
+use crate::{punt, rewrite};
 
 /// What dispatch works with.
 pub struct Dispatch<'d, I: Io> {
@@ -65,7 +65,7 @@ impl<I: Io> Dispatch<'_, I> {
             Some(place) => {
                 place.copy_from_slice(bytes);
                 self.io.set_len(&mut frame, bytes.len());
-                self.send(frame, held.port.id)
+                self.send(frame, held)
             }
             None => Err((frame, Reason::TooBig)),
         };
@@ -110,7 +110,13 @@ impl<I: Io> Dispatch<'_, I> {
         }
         let egress = PortId::new(verdict.egress).and_then(|id| self.ports.get(id));
         let sent = match egress {
-            Some(egress) => self.leave(frame, slot.vlan, layers, &egress.port),
+            Some(egress) => {
+                let next_hop = verdict.fields.contains(Field::NextHop);
+                match rewrite::neighbour(self.io, &mut frame, &egress.port, next_hop) {
+                    Ok(()) => self.leave(frame, slot.vlan, layers, egress),
+                    Err(reason) => Err((frame, reason)),
+                }
+            }
             None => Err((frame, Reason::NoSuchPort)),
         };
         match sent {
@@ -126,11 +132,12 @@ impl<I: Io> Dispatch<'_, I> {
     /// Sends a copy to every other port of the packet's VLAN; the last one gets the frame itself.
     /// A copy that cannot be sent is counted as a packet of its own.
     fn flood(&mut self, frame: I::Frame, slot: &Slot, layers: Layers) -> Fate {
-        let members = |port: &&Port| {
+        let members = |held: &&HeldPort| {
+            let port = &held.port;
             port.id.number() != slot.ingress && port.up && port.vlans.tagging(slot.vlan).is_some()
         };
         let ports = self.ports;
-        let mut targets = ports.iter().map(|held| &held.port).filter(members).peekable();
+        let mut targets = ports.iter().filter(members).peekable();
         let (mut original, mut sent, mut failed) = (Some(frame), false, None);
         while let Some(target) = targets.next() {
             let next = match targets.peek() {
@@ -174,8 +181,9 @@ impl<I: Io> Dispatch<'_, I> {
         mut frame: I::Frame,
         vlan: u16,
         layers: Layers,
-        port: &Port,
+        held: &HeldPort,
     ) -> Result<(), (I::Frame, Reason)> {
+        let port = &held.port;
         if !port.up {
             return Err((frame, Reason::PortDown));
         }
@@ -190,17 +198,21 @@ impl<I: Io> Dispatch<'_, I> {
         if let Err(reason) = rewrite::tag(self.io, &mut frame, vlan, &port.vlans) {
             return Err((frame, reason));
         }
-        self.send(frame, port.id)
+        self.send(frame, held)
     }
 
-    fn send(&mut self, frame: I::Frame, port: PortId) -> Result<(), (I::Frame, Reason)> {
+    fn send(&mut self, mut frame: I::Frame, held: &HeldPort) -> Result<(), (I::Frame, Reason)> {
+        let HeldPort { port, counters } = held;
         let bytes = self.io.bytes(&frame).len() as u64;
-        match self.io.transmit(port, frame) {
+        let queue = match port.hold {
+            Hold::Direct => port.id,
+            Hold::Cached(_) if punt::push(self.io, &mut frame, port.id) => PortId::PUNT,
+            Hold::Cached(_) => return Err((frame, Reason::TooBig)),
+        };
+        match self.io.transmit(queue, frame) {
             Ok(()) => {
-                if let Some(held) = self.ports.get(port) {
-                    add(&held.counters.tx_packets, 1);
-                    add(&held.counters.tx_bytes, bytes);
-                }
+                add(&counters.tx_packets, 1);
+                add(&counters.tx_bytes, bytes);
                 Ok(())
             }
             Err(frame) => Err((frame, Reason::RingFull)),
@@ -216,7 +228,8 @@ impl<I: Io> Dispatch<'_, I> {
 
     /// Tells the sender of a rejected packet, if anything may be said.
     fn reject(&mut self, frame: &I::Frame, slot: &Slot, layers: Layers) {
-        let Some(ingress) = PortId::new(slot.ingress) else { return };
+        let ports = self.ports;
+        let Some(ingress) = PortId::new(slot.ingress).and_then(|id| ports.get(id)) else { return };
         if !self.replies.admit(slot.now_ns) {
             return;
         }

@@ -7,12 +7,13 @@
 //! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
 //!   a filter as a worker calls it
 //! - [`inspect`]: the packet hook
+//! - [`offload`]: decided flows go to the kernel
 //! - [`rewrite`], [`reply`], [`dispatch`]: carried out
 //!
 //! Around it:
 //! - [`verdict`]: what becomes of a packet
 //! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces,
-//!   [`memory_io`] in memory
+//!   [`memory_io`] in memory; `punt` is where those of cached ports come through
 //! - [`counters`]: what became of packets
 //! - [`mailbox`]: what others want of a worker; [`pauses`]: how long that holds it up
 //! - [`control`]: all of it from outside
@@ -31,8 +32,10 @@ pub mod inspect;
 pub mod io;
 pub mod mailbox;
 pub mod memory_io;
+pub mod offload;
 pub mod pauses;
 pub mod port;
+mod punt;
 pub mod reply;
 pub mod rewrite;
 pub mod stage;

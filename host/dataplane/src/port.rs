@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct PortId(u16);
 
 impl PortId {
+    /// The punt, which no port has as its number: see [`punt`](crate::punt).
+    pub const PUNT: Self = Self(0);
+
     /// The port with this number, if it can be one.
     pub const fn new(number: u16) -> Option<Self> {
         if number >= 1 && number <= limits::MAX_PORT { Some(Self(number)) } else { None }
@@ -56,6 +59,8 @@ pub struct Port {
     pub name: String,
     /// What it leads to.
     pub kind: PortKind,
+    /// The index of its interface.
+    pub link: u32,
     /// The largest IP packet it carries, in bytes.
     pub mtu: u32,
     /// Whether its interface is up.
@@ -65,6 +70,26 @@ pub struct Port {
     /// Whether frames may come in with transport checksums that their sender left to hardware
     /// which is not there.
     pub completes_checksums: bool,
+    /// How its frames come and go.
+    pub hold: Hold,
+}
+
+/// How the frames of a port come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Through sockets of its own.
+    Direct,
+    /// Through the kernel's flow cache, and through the punt where that does not know them.
+    Cached(Station),
+}
+
+/// Who is at the other end of a cached port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+    /// The link-layer address that it knows the dataplane by.
+    pub gateway: [u8; 6],
 }
 
 /// The VLANs a port carries (IEEE 802.1Q clause 6.9). VLAN 0 stands for "none".

@@ -5,14 +5,14 @@
 use millrace_abi::{Field, Reason, Slot};
 use millrace_parse::Layers;
 use millrace_wire::vlan::{self, Tag, Tci, Vid};
-use millrace_wire::{EtherType, ethernet, ipv4, ipv6};
+use millrace_wire::{EtherType, MacAddr, ethernet, ipv4, ipv6};
 
 use crate::io::Io;
-use crate::port::{Tagging, Vlans};
+use crate::port::{Hold, Port, Tagging, Vlans};
 use crate::verdict::Verdict;
 
-/// Fields that the host cannot carry out on a direct port yet.
-const UNSUPPORTED: [Field; 4] = [Field::To, Field::As, Field::Masquerade, Field::NextHop];
+/// Fields that the host cannot carry out yet.
+const UNSUPPORTED: [Field; 3] = [Field::To, Field::As, Field::Masquerade];
 
 /// Carries out the decided fields that concern the packet itself.
 ///
@@ -40,6 +40,29 @@ pub(crate) fn fields<I: Io>(
         };
     }
     Ok(())
+}
+
+/// Addresses the frame to the neighbour behind `port`, if a next hop was decided.
+///
+/// # Errors
+/// If nobody knows the neighbours behind the port.
+#[inline]
+pub(crate) fn neighbour<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    port: &Port,
+    next_hop: bool,
+) -> Result<(), Reason> {
+    match port.hold {
+        _ if !next_hop => Ok(()),
+        Hold::Direct => Err(Reason::Unsupported),
+        Hold::Cached(station) => {
+            let mut ethernet = ethernet::Frame::new_unchecked(io.buffer(frame));
+            ethernet.set_destination(MacAddr(station.mac));
+            ethernet.set_source(MacAddr(station.gateway));
+            Ok(())
+        }
+    }
 }
 
 /// Gives the packet, which belongs to `vlan`, the tag it leaves a port of `vlans` with, or takes its

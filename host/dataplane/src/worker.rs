@@ -18,7 +18,8 @@ use crate::flows::FlowMap;
 use crate::inspect::Inspection;
 use crate::io::Io;
 use crate::mailbox::Mailbox;
-use crate::port::{HeldPort, PortId, PortTable, add};
+use crate::offload::Offload;
+use crate::port::{HeldPort, Hold, PortId, PortTable, add};
 use crate::reply::ReplyLimit;
 use crate::stage::FaultDesk;
 
@@ -32,6 +33,8 @@ pub struct Worker<I: Io> {
     pub chain: Chain,
     /// What it remembers.
     pub flows: FlowMap,
+    /// Where flows of cached ports go once they are decided.
+    pub offload: Option<Offload>,
     settings: WorkerSettings,
     counters: Arc<WorkerCounters>,
     burst: Burst<I::Frame>,
@@ -41,7 +44,7 @@ pub struct Worker<I: Io> {
     asked: Vec<u16>,
     replies: ReplyLimit,
     next_tick_ns: u64,
-    /// Ports to be served, in turn.
+    /// Where frames come from, in turn: ports of its own, and the punt.
     order: Vec<PortId>,
 }
 
@@ -89,6 +92,7 @@ impl<I: Io> Worker<I> {
             ports: PortTable::default(),
             chain: Chain::empty(desk),
             flows: FlowMap::new(settings.flows),
+            offload: None,
             settings,
             counters: Arc::default(),
             burst: Burst::new(settings.burst),
@@ -147,17 +151,16 @@ impl<I: Io> Worker<I> {
         packets
     }
 
-    /// Handles one burst from a port, up to the queues that the commit lets go.
-    fn serve(&mut self, port: PortId) -> usize {
-        let Some(held) = self.ports.get(port) else { return 0 };
-        self.io.receive(port, &mut self.burst.frames, self.settings.burst);
+    /// Handles one burst from a port or the punt, up to the queues that the commit lets go.
+    fn serve(&mut self, source: PortId) -> usize {
+        self.burst.receive(&mut self.io, source, self.settings.burst);
         let packets = self.burst.len();
         if packets == 0 {
             return 0;
         }
 
         let now = self.io.now_ns();
-        self.burst.read(&mut self.io, &held.port, &held.counters, now);
+        self.burst.read(&mut self.io, &self.ports, source, now);
         self.recall();
         self.decide(now);
         self.chain.inspect(&mut Inspection {
@@ -200,6 +203,7 @@ impl<I: Io> Worker<I> {
     /// Asks the chain about the packets that are open, and remembers what it says.
     fn decide(&mut self, now_ns: u64) {
         let Self { burst, chain, flows, settings, counters, shadow, asked, emitted, .. } = self;
+        let (offload, ports) = (&self.offload, &self.ports);
         if burst.open.is_empty() {
             return;
         }
@@ -227,6 +231,9 @@ impl<I: Io> Worker<I> {
                 && verdict.is_a_filters();
             if lasts {
                 burst.flows[at] = Some(flows.insert(slot, verdict, &burst.terms[at]));
+                if let Some(offload) = offload {
+                    offload.opened(slot, verdict, &burst.terms[at], ports);
+                }
             }
         }
         counters.flows.store(flows.len() as u64, Relaxed);
@@ -256,16 +263,23 @@ impl<I: Io> Worker<I> {
     /// Adds a port, in place of the one that had its number.
     pub fn add_port(&mut self, held: HeldPort) {
         self.ports.insert(held);
-        self.order = self.ports.iter().map(|held| held.port.id).collect();
+        self.set_order();
         self.flows.forget_all();
     }
 
     /// Takes a port out; what leads to it is forgotten.
     pub fn remove_port(&mut self, id: PortId) -> Option<HeldPort> {
         let held = self.ports.remove(id);
-        self.order.retain(|&other| other != id);
+        self.set_order();
         self.flows.forget_all();
         held
+    }
+
+    fn set_order(&mut self) {
+        let is_direct = |held: &&HeldPort| held.port.hold == Hold::Direct;
+        let own = self.ports.iter().filter(is_direct).map(|held| held.port.id);
+        let has_cached = self.ports.iter().any(|held| !is_direct(&held));
+        self.order = own.chain(has_cached.then_some(PortId::PUNT)).collect();
     }
 }
 

@@ -9,6 +9,7 @@ use millrace_dataplane::control::{PortError, StageError};
 use millrace_dataplane::mailbox::NoAnswer;
 
 use crate::api::types::Refusal;
+use crate::node::AttachError;
 
 /// Why a request is not done.
 #[derive(Debug)]
@@ -66,6 +67,18 @@ impl From<PortError> for ApiError {
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, error)
+    }
+}
+
+impl From<AttachError> for ApiError {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Port(error) => error.into(),
+            AttachError::Chain(error) => error.into(),
+            AttachError::Unknown(_) => Self::not_found(error),
+            AttachError::Taken { .. } => Self::new(StatusCode::CONFLICT, error),
+            _ => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error),
+        }
     }
 }
 

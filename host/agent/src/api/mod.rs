@@ -5,6 +5,8 @@
 //! GET    /v1/stats                                 all that is counted, at one moment
 //! GET    /v1/ports                                 the ports          POST: adds one
 //! DELETE /v1/ports/{port}                          takes one away
+//! GET    /v1/pods                                  the pods of a node
+//! PUT    /v1/pods/{namespace}/{name}               attaches one       DELETE: detaches it
 //! GET    /v1/filters                               the chain          POST: loads a filter
 //! GET    /v1/filters/{name}                        one stage          DELETE: removes it
 //! PUT    /v1/filters/{name}/module                 swaps the module
@@ -20,7 +22,7 @@
 //! ```
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
-//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`filters`], [`logs`], [`maps`]
+//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`filters`], [`logs`], [`maps`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -31,6 +33,7 @@ mod error;
 mod filters;
 mod logs;
 mod maps;
+mod pods;
 mod ports;
 pub(crate) mod server;
 pub(crate) mod socket;

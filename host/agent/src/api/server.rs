@@ -12,17 +12,21 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{delete, get, post, put};
 use millrace_abi::ABI_VERSION;
 use millrace_dataplane::control::Dataplane;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, logs, maps, ports};
+use crate::api::{filters, logs, maps, pods, ports};
+use crate::node::Pods;
 
 /// What requests are about.
 pub(crate) struct Host {
     /// The dataplane.
     pub(crate) plane: Dataplane,
+    /// The pods, if this is a node of a cluster.
+    pub(crate) pods: Option<Mutex<Pods>>,
     /// Since when it runs.
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.
@@ -50,6 +54,8 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/pauses", get(pauses))
         .route("/v1/ports", get(ports::list).post(ports::add))
         .route("/v1/ports/{port}", delete(ports::remove))
+        .route("/v1/pods", get(pods::list))
+        .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
         .route("/v1/filters", get(filters::list).post(filters::load))
         .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
         .route("/v1/filters/{name}/module", put(filters::swap))

@@ -17,7 +17,7 @@ pub(crate) use millrace_dataplane::control::status::{
     FateStatus, FilterStatus, LogLine, MetricStatus, PortState, PortStatus, StageState,
     StageStatus, WorkerStatus,
 };
-use millrace_dataplane::port::Vlans;
+use millrace_dataplane::port::{Hold, Vlans};
 pub(crate) use millrace_dataplane::stage::{Mode, OnFault};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -252,7 +252,7 @@ impl FromStr for PortSpec {
 
 impl From<PortSpec> for AddPort {
     fn from(port: PortSpec) -> Self {
-        Self { interface: port.name, kind: port.kind.0, vlans: port.vlans }
+        Self { interface: port.name, kind: port.kind.0, vlans: port.vlans, hold: Hold::Direct }
     }
 }
 

@@ -72,6 +72,7 @@ impl Config {
             attach,
             zero_copy: self.zero_copy,
             cache: self.module_cache.clone(),
+            flow_cache: None,
         }
     }
 }

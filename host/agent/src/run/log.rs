@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::LogFormat;
 
 /// Starts to log what `filter` lets through; `info` if there is none.
-pub(super) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
+pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     let text = filter.unwrap_or("info");
     let filter: EnvFilter = text.parse().with_context(|| {
         format!("`--log {text}`: a level such as `debug`, or levels of parts of the host")

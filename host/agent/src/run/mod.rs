@@ -6,7 +6,7 @@
 //! file goes first, then requests finish, then the dataplane ends and takes its XDP programs
 //! along.
 
-mod log;
+pub(crate) mod log;
 pub(crate) mod privileges;
 
 use std::io::Write;
@@ -20,6 +20,7 @@ use anyhow::{Context, Error, bail};
 use clap::Args;
 use millrace_dataplane::control::Dataplane;
 use millrace_dataplane::control::request::Load;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
+use crate::node::Pods;
 
 /// Forward packets between interfaces, through a chain of filters.
 ///
@@ -70,7 +72,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     log::start(config.log.as_deref(), config.log_format.unwrap_or_default())?;
     privileges::check()?;
     let plan = StartPlan::read(&config)?;
+    host(&config, plan, None)
+}
 
+/// Starts what is planned, and answers requests until it is told to end.
+pub(crate) fn host(config: &Config, plan: StartPlan, pods: Option<Pods>) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("an I/O runtime")?;
     let signals = runtime.block_on(async { Signals::listen() }).context("signals")?;
     let path = config.socket();
@@ -85,7 +91,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let words = Words::of(&plan, &path);
     let plane = start(plan)?;
     words.say()?;
-    serve(runtime, plane, Doors { socket, admin, metrics }, signals)
+    serve(runtime, plane, pods, Doors { socket, admin, metrics }, signals)
 }
 
 /// Where requests come in.
@@ -127,6 +133,7 @@ fn load(plane: &Dataplane, filter: LoadFilter) -> anyhow::Result<()> {
 fn serve(
     runtime: Runtime,
     plane: Dataplane,
+    pods: Option<Pods>,
     doors: Doors,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
@@ -134,6 +141,7 @@ fn serve(
     let address = doors.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let host = Arc::new(Host {
         plane,
+        pods: pods.map(Mutex::new),
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
         ended: ended.clone(),

@@ -15,6 +15,7 @@ use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
 use parking_lot::Mutex;
 
 use crate::control::ports::{Hand, PortError, Ports};
+use crate::control::punt::CacheSettings;
 use crate::control::request::{AddPort, Load, Position};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub zero_copy: bool,
     /// Where compiled filters are kept.
     pub cache: Option<PathBuf>,
+    /// The kernel's flow cache, for cached ports.
+    pub flow_cache: Option<CacheSettings>,
 }
 
 impl Default for Settings {
@@ -56,6 +59,7 @@ impl Default for Settings {
             attach: None,
             zero_copy: false,
             cache: None,
+            flow_cache: None,
         }
     }
 }
@@ -127,9 +131,13 @@ impl Dataplane {
             let (postman, mailbox) = mailbox(waker);
             let postman = Arc::new(postman);
             let core = cores.get(number).copied();
+            let shares_core = settings.flow_cache.is_some();
             threads.push(spawn(format!("millrace-{number}"), move || {
                 if let Some(core) = core {
                     pin(core);
+                }
+                if shares_core {
+                    go_first();
                 }
                 worker.run(&mailbox);
             })?);
@@ -141,7 +149,7 @@ impl Dataplane {
         let sockets = XskSettings { zero_copy: settings.zero_copy, ..settings.sockets };
         let shared = Arc::new(Shared {
             stages: Mutex::new(Stages::new(Arc::clone(&sandbox), postmen)),
-            ports: Mutex::new(Ports::new(hands, sockets, settings.attach)?),
+            ports: Mutex::new(Ports::new(hands, sockets, settings.attach, settings.flow_cache)?),
             sandbox,
             workers,
             ended: AtomicBool::new(false),
@@ -456,11 +464,20 @@ fn pin(core: usize) {
     }
 }
 
+/// Who waits for a packet on the core of its sender goes before the sender.
+fn go_first() {
+    if let Err(error) = rustix::process::setpriority_process(None, HIGHEST) {
+        tracing::warn!(%error, "a worker goes last: new flows will be slow");
+    }
+}
+
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(run)
 }
 
 const MAX_WORKERS: usize = 64;
+/// The priority of who goes first (`nice(1)`).
+const HIGHEST: i32 = -20;
 /// Fault reports that may wait.
 const DESK: usize = 256;
 /// How soon threads notice that they are to end.

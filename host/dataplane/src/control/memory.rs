@@ -16,7 +16,7 @@ use crate::counters::{Fate, Key};
 use crate::io::Io;
 use crate::mailbox::{Postman, mailbox};
 use crate::memory_io::MemoryIo;
-use crate::port::{HeldPort, Port, PortId, Vlans};
+use crate::port::{HeldPort, Hold, Port, PortId, Vlans};
 use crate::stage::{FaultDesk, FaultReport};
 use crate::worker::{Worker, WorkerCounters, WorkerSettings};
 
@@ -51,10 +51,12 @@ impl MemoryPlane {
                 id: numbered[*name],
                 name: (*name).to_owned(),
                 kind: PortKind::Wire,
+                link: 0,
                 mtu: 1500,
                 up: true,
                 vlans: vlans.clone(),
                 completes_checksums: false,
+                hold: Hold::Direct,
             };
             worker.add_port(HeldPort { port, counters: Arc::default() });
         }

@@ -4,13 +4,14 @@
 //! - [`Dataplane`]: everything together, on real interfaces
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
-//! - [`Ports`]: interfaces, and what becomes of them
+//! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some
 //! - [`request`]: what can be asked for; [`status`]: what can be seen; `names`: what is mistyped
 
 mod dataplane;
 mod memory;
 mod names;
 mod ports;
+mod punt;
 pub mod request;
 mod stages;
 pub mod status;
@@ -19,4 +20,5 @@ pub use dataplane::{Dataplane, Settings, StartError};
 pub use memory::MemoryPlane;
 pub use names::near_miss;
 pub use ports::{PortError, Ports};
+pub use punt::{CacheSettings, PuntError};
 pub use stages::{StageError, Stages};

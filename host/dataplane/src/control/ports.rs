@@ -16,10 +16,11 @@ use millrace_xsk::{
 };
 
 use crate::control::names::present;
+use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::request::AddPort;
 use crate::control::status::{PortState, PortStatus, PortTotals};
 use crate::mailbox::{NoAnswer, Postman};
-use crate::port::{HeldPort, Port, PortCounters, PortId};
+use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
 use crate::worker::Worker;
 use crate::xsk_io::XskIo;
 
@@ -30,6 +31,8 @@ pub struct Ports {
     workers: Vec<Hand>,
     sockets: XskSettings,
     attach: Option<AttachMode>,
+    /// The way of cached ports.
+    punt: Option<Punt>,
     records: BTreeMap<String, PortRecord>,
     /// Numbers that were given out, and are not given out again while others are left.
     last_number: u16,
@@ -90,6 +93,12 @@ pub enum PortError {
     /// All numbers are taken.
     #[error("there are {limit} ports already", limit = limits::MAX_PORT)]
     Full,
+    /// There is no flow cache.
+    #[error("`{0}` cannot be a cached port: this host was started without a flow cache")]
+    NoCache(String),
+    /// The flow cache is not there.
+    #[error(transparent)]
+    Punt(#[from] PuntError),
     /// The program is not taken.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -115,10 +124,13 @@ struct PortRecord {
 
 struct Opened {
     link: Link,
-    program: Program,
-    bound: &'static str,
-    queues: u32,
-    driver: String,
+    way: Way,
+}
+
+/// What makes an interface's packets come.
+enum Way {
+    Sockets { program: Program, bound: &'static str, queues: u32, driver: String },
+    Cache,
 }
 
 impl Ports {
@@ -126,11 +138,15 @@ impl Ports {
         workers: Vec<Hand>,
         sockets: XskSettings,
         attach: Option<AttachMode>,
+        cache: Option<CacheSettings>,
     ) -> Result<Self, PortError> {
         let namespace = Namespace::current().map_err(NetlinkError::from)?;
         let net = namespace.netlink()?;
+        let punt = cache
+            .map(|settings| Punt::open(settings, &namespace, &workers, sockets))
+            .transpose()?;
         let records = BTreeMap::new();
-        Ok(Self { namespace, net, workers, sockets, attach, records, last_number: 0 })
+        Ok(Self { namespace, net, workers, sockets, attach, punt, records, last_number: 0 })
     }
 
     /// Adds a port.
@@ -165,7 +181,9 @@ impl Ports {
     pub fn remove(&mut self, name: &str) -> Result<PortId, PortError> {
         let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
         // no more frames first, then nobody to take them
-        drop(record.opened);
+        if let Some(opened) = record.opened {
+            self.shut(opened)?;
+        }
         for hand in &self.workers {
             hand.postman.ask(move |worker| {
                 worker.io.remove_port(record.id);
@@ -280,11 +298,11 @@ impl Ports {
                 name: name.clone(),
                 kind: record.request.kind.label().into(),
                 state: record.state,
-                attached: opened.map_or("-", |opened| opened.program.mode().label()).into(),
-                bound: opened.map_or("-", |opened| opened.bound).into(),
+                attached: opened.map_or("-", Opened::attached).into(),
+                bound: opened.map_or("-", Opened::bound).into(),
                 mtu: opened.map_or(0, |opened| opened.link.mtu),
                 vlans: record.request.vlans.to_string(),
-                queues: opened.map_or(0, |opened| opened.queues),
+                queues: opened.map_or(0, Opened::queues),
                 notes: record.notes(),
                 counters,
             });
@@ -303,6 +321,39 @@ impl Ports {
         if link.mtu > MAX_MTU {
             return Err(PortError::Mtu { interface: interface.clone(), mtu: link.mtu });
         }
+        let port = Port {
+            id: record.id,
+            name: interface.clone(),
+            kind: record.request.kind,
+            link: link.index,
+            mtu: link.mtu,
+            up: link.up,
+            vlans: record.request.vlans.clone(),
+            completes_checksums: link.kind == LinkKind::Veth && record.request.hold == Hold::Direct,
+            hold: record.request.hold,
+        };
+        let state = if link.up { PortState::Up } else { PortState::Down };
+        let opened = match record.request.hold {
+            Hold::Direct => self.open_sockets(link, &port, &record.counters)?,
+            Hold::Cached(_) => self.enter_cache(link, &port, &record.counters)?,
+        };
+        record.state = state;
+        record.opened = Some(opened);
+        record.refusal = None;
+        for note in record.notes() {
+            tracing::warn!(port = record.request.interface, "{note}");
+        }
+        Ok(())
+    }
+
+    /// Opens sockets on every queue, and lets the workers have them.
+    fn open_sockets(
+        &self,
+        link: Link,
+        port: &Port,
+        counters: &[Arc<PortCounters>],
+    ) -> Result<Opened, PortError> {
+        let interface = &port.name;
         let queues = self.queues(&link);
         if (queues as usize) < self.workers.len() {
             let (interface, workers) = (interface.clone(), self.workers.len());
@@ -327,17 +378,7 @@ impl Ports {
             connections.push((queue, handle));
             sockets[worker].push(socket);
         }
-
-        let port = Port {
-            id: record.id,
-            name: interface.clone(),
-            kind: record.request.kind,
-            mtu: link.mtu,
-            up: link.up,
-            vlans: record.request.vlans.clone(),
-            completes_checksums: link.kind == LinkKind::Veth,
-        };
-        for ((hand, sockets), counters) in self.workers.iter().zip(sockets).zip(&record.counters) {
+        for ((hand, sockets), counters) in self.workers.iter().zip(sockets).zip(counters) {
             let (port, counters) = (port.clone(), Arc::clone(counters));
             hand.postman.ask(move |worker| {
                 worker.io.add_port(port.id, sockets, Arc::clone(&counters));
@@ -348,18 +389,30 @@ impl Ports {
         for (queue, socket) in connections {
             program.connect(queue, &socket)?;
         }
-        record.state = if link.up { PortState::Up } else { PortState::Down };
-        record.opened = Some(Opened { link, program, bound, queues, driver });
-        record.refusal = None;
-        for note in record.notes() {
-            tracing::warn!(port = record.request.interface, "{note}");
+        Ok(Opened { link, way: Way::Sockets { program, bound, queues, driver } })
+    }
+
+    /// Lets the workers know the port, and then the kernel's flow cache.
+    fn enter_cache(
+        &self,
+        link: Link,
+        port: &Port,
+        counters: &[Arc<PortCounters>],
+    ) -> Result<Opened, PortError> {
+        let punt = self.punt.as_ref().ok_or_else(|| PortError::NoCache(port.name.clone()))?;
+        for (hand, counters) in self.workers.iter().zip(counters) {
+            let (port, counters) = (port.clone(), Arc::clone(counters));
+            hand.postman.ask(move |worker| worker.add_port(HeldPort { port, counters }))?;
         }
-        Ok(())
+        punt.attach(&self.namespace, port)?;
+        Ok(Opened { link, way: Way::Cache })
     }
 
     /// Closes a port whose interface is gone; the workers keep its place.
     fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
-        record.opened = None;
+        if let Some(opened) = record.opened.take() {
+            self.shut(opened)?;
+        }
         record.state = PortState::Gone;
         let id = record.id;
         for hand in &self.workers {
@@ -371,6 +424,14 @@ impl Ports {
             })?;
         }
         Ok(())
+    }
+
+    /// Lets no more packets come from what was opened.
+    fn shut(&self, opened: Opened) -> Result<(), PortError> {
+        match (opened.way, &self.punt) {
+            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index)?),
+            _ => Ok(()),
+        }
     }
 
     /// Follows a change of the interface's state or MTU.
@@ -440,15 +501,37 @@ impl PortRecord {
 }
 
 impl Opened {
+    fn attached(&self) -> &'static str {
+        match &self.way {
+            Way::Sockets { program, .. } => program.mode().label(),
+            Way::Cache => "cache",
+        }
+    }
+
+    fn bound(&self) -> &'static str {
+        match self.way {
+            Way::Sockets { bound, .. } => bound,
+            Way::Cache => "-",
+        }
+    }
+
+    fn queues(&self) -> u32 {
+        match self.way {
+            Way::Sockets { queues, .. } => queues,
+            Way::Cache => 0,
+        }
+    }
+
     /// What is odd, with the remedy.
     fn notes(&self) -> Vec<String> {
         let (name, mut notes) = (&self.link.name, Vec::new());
-        if self.program.mode() == AttachMode::Generic {
+        if let Way::Sockets { program, driver, .. } = &self.way
+            && program.mode() == AttachMode::Generic
+        {
             notes.push(format!(
-                "the driver `{}` has no XDP; packets its senders leave to segmentation offload are \
-                 dropped as too large: `ethtool -K {name} gro off lro off`, and `ethtool -K PEER \
-                 tso off gso off` where a veth begins",
-                self.driver
+                "the driver `{driver}` has no XDP; packets its senders leave to segmentation offload \
+                 are dropped as too large: `ethtool -K {name} gro off lro off`, and `ethtool -K \
+                 PEER tso off gso off` where a veth begins"
             ));
         }
         if self.link.mtu > MAX_MTU {

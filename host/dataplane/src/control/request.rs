@@ -7,7 +7,7 @@ use millrace_abi::{CapabilitySet, PortKind, limits};
 use millrace_sandbox::Grant;
 use serde::{Deserialize, Serialize};
 
-use crate::port::Vlans;
+use crate::port::{Hold, Vlans};
 use crate::stage::{Mode, OnFault};
 
 /// A filter to be put into the chain.
@@ -82,4 +82,6 @@ pub struct AddPort {
     pub kind: PortKind,
     /// The VLANs it carries.
     pub vlans: Vlans,
+    /// How its frames come and go.
+    pub hold: Hold,
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use millrace_abi::{PortKind, Reason};
 use millrace_dataplane::control::request::{AddPort, Load};
 use millrace_dataplane::control::status::{PortState, PortStatus, StageStatus};
-use millrace_dataplane::control::{Dataplane, PortError, Settings};
-use millrace_dataplane::port::Vlans;
+use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Settings};
+use millrace_dataplane::port::{Hold, Station, Vlans};
+use millrace_dataplane::worker::WorkerSettings;
 use millrace_filter::testing::frames;
 use millrace_netns::{Namespace, VethSpec};
 use millrace_traffic::End;
@@ -54,6 +55,27 @@ impl Bed {
         Self { plane, pods: Vec::new(), host }
     }
 
+    /// A dataplane with `pods` pods behind cached ports, a worker on each of the first `workers`
+    /// cores, and no filters.
+    pub(crate) fn cached(pods: usize, workers: usize) -> Self {
+        let worker = WorkerSettings { spin: Duration::ZERO, ..WorkerSettings::default() };
+        let flow_cache = Some(CacheSettings::default());
+        let settings = Settings { workers, worker, flow_cache, ..Settings::default() };
+        let mut bed = Self::at(Namespace::create_unique("packet-host").expect("root"), &settings);
+        for n in 1..=pods {
+            let pod = Pod::new(&bed.host, n, 1);
+            let port = AddPort {
+                interface: pod.port.clone(),
+                kind: PortKind::Pod,
+                vlans: Vlans::access(0),
+                hold: Hold::Cached(Station { mac: pod.mac(), gateway: GATEWAY }),
+            };
+            bed.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
+            bed.pods.push(pod);
+        }
+        bed
+    }
+
     /// Puts the built-in bridge into the chain.
     pub(crate) fn bridged(self) -> Self {
         self.load(millrace_packet_tests::built_in("bridge", "bridge", "{}"));
@@ -68,7 +90,7 @@ impl Bed {
     /// Makes an interface a port.
     pub(crate) fn open(&self, interface: &str, vlans: Vlans) -> Result<(), PortError> {
         let interface = interface.to_owned();
-        let port = AddPort { interface, kind: PortKind::Wire, vlans };
+        let port = AddPort { interface, kind: PortKind::Wire, vlans, hold: Hold::Direct };
         self.host.run(|| self.plane.add_port(port)).expect("the namespace can be entered")
     }
 
@@ -208,6 +230,9 @@ pub(crate) fn await_some<T, E: std::fmt::Debug>(mut ask: impl FnMut() -> Result<
         thread::yield_now();
     }
 }
+
+/// The address that pods know the dataplane by.
+const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

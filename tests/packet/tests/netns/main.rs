@@ -1,6 +1,7 @@
 //! The packet path on veth pairs in namespaces of its own. Needs root.
 
 mod bed;
+mod cached;
 mod forwarding;
 mod links;
 mod offloads;

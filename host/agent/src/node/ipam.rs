@@ -1,0 +1,181 @@
+//! Addresses for pods, out of the prefixes that belong to the node.
+//!
+//! The first host address of each prefix is the gateway's. An address that is given back rests
+//! until all others were given out: whoever still talks to the old pod does not reach the new one.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+/// The prefixes of a node, and what of them is taken.
+#[derive(Debug)]
+pub(crate) struct Ipam {
+    pools: Vec<Pool>,
+}
+
+/// Why there is no address.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IpamError {
+    /// All are taken.
+    #[error("all {taken} addresses of {prefix} are taken")]
+    Exhausted {
+        /// The prefix.
+        prefix: IpNetwork,
+        /// How many that are.
+        taken: usize,
+    },
+    /// The node has no prefixes.
+    #[error("node has no podCIDRs: state them with `spec.podCIDRs` of its Node")]
+    NoPrefix,
+}
+
+#[derive(Debug)]
+struct Pool {
+    prefix: IpNetwork,
+    /// Offsets from the prefix's first address.
+    taken: BTreeSet<u64>,
+    /// The offset given out last.
+    last: u64,
+}
+
+impl Ipam {
+    /// Nothing is taken of these prefixes.
+    pub(crate) fn new(prefixes: impl IntoIterator<Item = IpNetwork>) -> Self {
+        let pool = |prefix| Pool { prefix, taken: BTreeSet::new(), last: GATEWAY };
+        Self { pools: prefixes.into_iter().map(pool).collect() }
+    }
+
+    /// The gateway's address in each prefix.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = IpNetwork> {
+        self.pools.iter().map(|pool| pool.address(GATEWAY))
+    }
+
+    /// Takes an address of each prefix.
+    ///
+    /// # Errors
+    /// If one has none left; nothing is taken then.
+    pub(crate) fn take(&mut self) -> Result<Vec<IpNetwork>, IpamError> {
+        if self.pools.is_empty() {
+            return Err(IpamError::NoPrefix);
+        }
+        let free: Vec<u64> = self.pools.iter().map(Pool::free).collect::<Result<_, _>>()?;
+        let take = |(pool, offset): (&mut Pool, u64)| {
+            pool.taken.insert(offset);
+            pool.last = offset;
+            pool.address(offset)
+        };
+        Ok(self.pools.iter_mut().zip(free).map(take).collect())
+    }
+
+    /// Gives addresses back.
+    pub(crate) fn put(&mut self, addresses: &[IpNetwork]) {
+        for address in addresses {
+            for pool in &mut self.pools {
+                if let Some(offset) = pool.offset(address.ip()) {
+                    pool.taken.remove(&offset);
+                }
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// The next free offset behind the one given out last.
+    fn free(&self) -> Result<u64, IpamError> {
+        let (first, end) = (GATEWAY + 1, self.end());
+        let next = (self.last + 1).max(first);
+        let mut candidates = (next..end).chain(first..next.min(end));
+        candidates
+            .find(|offset| !self.taken.contains(offset))
+            .ok_or(IpamError::Exhausted { prefix: self.prefix, taken: self.taken.len() })
+    }
+
+    /// One more than the last offset that a pod may have. Of a large IPv6 prefix only the beginning
+    /// is used; of IPv4 the last address is the broadcast's.
+    fn end(&self) -> u64 {
+        match self.prefix {
+            IpNetwork::V4(prefix) => (1u64 << (32 - prefix.prefix())).saturating_sub(1),
+            IpNetwork::V6(prefix) => 1u64 << (128 - prefix.prefix()).min(48),
+        }
+    }
+
+    fn address(&self, offset: u64) -> IpNetwork {
+        let ip: IpAddr = match self.prefix {
+            IpNetwork::V4(prefix) => {
+                Ipv4Addr::from_bits(prefix.network().to_bits() + offset as u32).into()
+            }
+            IpNetwork::V6(prefix) => {
+                Ipv6Addr::from_bits(prefix.network().to_bits() + u128::from(offset)).into()
+            }
+        };
+        IpNetwork::new(ip, self.prefix.prefix()).expect("the length is that of a prefix")
+    }
+
+    fn offset(&self, ip: IpAddr) -> Option<u64> {
+        if !self.prefix.contains(ip) {
+            return None;
+        }
+        match (self.prefix, ip) {
+            (IpNetwork::V4(prefix), IpAddr::V4(ip)) => {
+                Some(u64::from(ip.to_bits() - prefix.network().to_bits()))
+            }
+            (IpNetwork::V6(prefix), IpAddr::V6(ip)) => {
+                u64::try_from(ip.to_bits() - prefix.network().to_bits()).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The gateway's place in a prefix.
+const GATEWAY: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipam(prefixes: &[&str]) -> Ipam {
+        Ipam::new(prefixes.iter().map(|prefix| prefix.parse().unwrap()))
+    }
+
+    fn texts(addresses: Vec<IpNetwork>) -> Vec<String> {
+        addresses.iter().map(IpNetwork::to_string).collect()
+    }
+
+    #[test]
+    fn a_pod_gets_an_address_of_each_prefix_behind_the_gateways() {
+        let mut ipam = ipam(&["10.1.0.0/24", "fd01::/64"]);
+        let gateways: Vec<_> = ipam.gateways().map(|gateway| gateway.to_string()).collect();
+        assert_eq!(gateways, ["10.1.0.1/24", "fd01::1/64"]);
+        assert_eq!(texts(ipam.take().unwrap()), ["10.1.0.2/24", "fd01::2/64"]);
+        assert_eq!(texts(ipam.take().unwrap()), ["10.1.0.3/24", "fd01::3/64"]);
+    }
+
+    #[test]
+    fn an_address_that_was_given_back_rests_until_the_others_are_taken() {
+        let mut ipam = ipam(&["10.1.0.0/29"]);
+        let first = ipam.take().unwrap();
+        ipam.put(&first);
+        let rest: Vec<_> = (0..5).flat_map(|_| texts(ipam.take().unwrap())).collect();
+        assert_eq!(
+            rest,
+            ["10.1.0.3/29", "10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29", "10.1.0.2/29"]
+        );
+    }
+
+    #[test]
+    fn a_prefix_that_is_used_up_is_named_and_nothing_is_taken() {
+        let mut ipam = ipam(&["fd01::/64", "10.1.0.0/30"]);
+        ipam.take().unwrap();
+        let prefix = "10.1.0.0/30".parse().unwrap();
+        assert_eq!(ipam.take(), Err(IpamError::Exhausted { prefix, taken: 1 }));
+        ipam.put(&["10.1.0.2/30".parse().unwrap()]);
+        assert_eq!(texts(ipam.take().unwrap()), ["fd01::3/64", "10.1.0.2/30"]);
+    }
+
+    #[test]
+    fn a_node_without_prefixes_is_told_so() {
+        assert_eq!(ipam(&[]).take(), Err(IpamError::NoPrefix));
+    }
+}

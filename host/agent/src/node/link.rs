@@ -1,0 +1,118 @@
+//! Walk `pod` 3/3: attach → **link**.
+//!
+//! Links of a node: the veth pair of a pod, and the one of the host itself.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use millrace_netns::{EthtoolError, Namespace, NamespaceError, NetlinkError, Route, VethSpec};
+
+/// The address that pods and the host know the dataplane by. It is the same on every node.
+pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0x6d, 0x72, 0, 0, 1];
+
+/// The host's own address.
+pub(crate) const HOST_MAC: [u8; 6] = [0x02, 0x6d, 0x72, 0, 0, 2];
+
+/// The host's end of its pair, which has the gateway's addresses.
+pub(crate) const HOST_LINK: &str = "millrace";
+
+/// The dataplane's end of the host's pair.
+pub(crate) const HOST_PORT: &str = "millrace-port";
+
+/// Why a link is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// A namespace cannot be entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// An offload stays as it is.
+    #[error(transparent)]
+    Offload(#[from] EthtoolError),
+    /// A setting stays as it is.
+    #[error(transparent)]
+    Sysctl(#[from] millrace_netns::SysctlError),
+}
+
+/// What the link of a pod is to be like.
+pub(crate) struct PodLink<'a> {
+    /// The node's end.
+    pub(crate) port: &'a str,
+    /// The pod's end.
+    pub(crate) interface: &'a str,
+    /// The pod's link-layer address.
+    pub(crate) mac: [u8; 6],
+    /// The pod's addresses, with the length of their prefix.
+    pub(crate) addresses: &'a [IpNetwork],
+    /// The gateway of each prefix.
+    pub(crate) gateways: &'a [IpNetwork],
+    /// Bytes of the largest IP packet.
+    pub(crate) mtu: u32,
+}
+
+impl PodLink<'_> {
+    /// Makes the pair, both ends up. Nothing of it stays if that fails.
+    pub(crate) fn make(&self, node: &Namespace, pod: &Namespace) -> Result<(), LinkError> {
+        let net = node.netlink()?;
+        let spec = VethSpec::new(self.port, self.interface).peer_namespace(pod);
+        net.add_veth(&spec.peer_mac(self.mac).mtu(self.mtu))?;
+        let made = self.furnish(node, pod);
+        if made.is_err() {
+            // the first failure is the one to tell of
+            let _ = net.delete_link(self.port);
+        }
+        made
+    }
+
+    fn furnish(&self, node: &Namespace, pod: &Namespace) -> Result<(), LinkError> {
+        keep_quiet(node, self.port)?;
+        node.netlink()?.set_up(self.port)?;
+        let net = pod.netlink()?;
+        net.set_up("lo")?;
+        net.set_up(self.interface)?;
+        for address in self.addresses {
+            net.add_address(self.interface, *address)?;
+        }
+        for gateway in self.gateways {
+            net.add_route(&Route::to(everywhere(gateway.ip())).via(gateway.ip()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the host's pair, in place of one that is left from before.
+pub(crate) fn make_host_link(
+    node: &Namespace,
+    gateways: &[IpNetwork],
+    mtu: u32,
+) -> Result<(), LinkError> {
+    let net = node.netlink()?;
+    match net.delete_link(HOST_LINK) {
+        Ok(()) | Err(NetlinkError::Missing { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    net.add_veth(&VethSpec::new(HOST_LINK, HOST_PORT).mac(HOST_MAC).mtu(mtu))?;
+    keep_quiet(node, HOST_PORT)?;
+    net.set_up(HOST_PORT)?;
+    net.set_up(HOST_LINK)?;
+    for gateway in gateways {
+        net.add_address(HOST_LINK, *gateway)?;
+    }
+    Ok(())
+}
+
+/// A dataplane's end of a pair sends nothing of its own.
+fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> {
+    Ok(node.set_sysctl(&format!("net.ipv6.conf.{port}.disable_ipv6"), "1")?)
+}
+
+/// The default prefix of an address's family.
+fn everywhere(of: IpAddr) -> IpNetwork {
+    let any: IpAddr = match of {
+        IpAddr::V4(_) => [0; 4].into(),
+        IpAddr::V6(_) => [0; 16].into(),
+    };
+    IpNetwork::new(any, 0).expect("0 is a length of every family")
+}

@@ -1,0 +1,118 @@
+//! `millrace node`: a host whose ports are the pods of a cluster's node.
+//!
+//! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
+//! - `chain`: what the built-in filters are told of them
+
+mod attach;
+mod chain;
+mod ipam;
+mod link;
+
+pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::Context;
+use clap::Args;
+use ipnetwork::IpNetwork;
+use millrace_abi::PortKind;
+use millrace_dataplane::control::CacheSettings;
+use millrace_dataplane::control::request::AddPort;
+use millrace_dataplane::port::{Hold, Station, Vlans};
+use millrace_netns::Namespace;
+
+use crate::api::types::{LoadFilter, Module, Position, Terms};
+use crate::config::{Config, LogFormat, StartPlan};
+use crate::run;
+use crate::text::Span;
+use ipam::Ipam;
+use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
+
+/// Be the network of a node: its pods, and the node itself.
+///
+/// Pods are attached over the admin socket. The first packet of a flow goes through the chain
+/// (bridge, then router); what that decides is kept in the kernel, which carries the rest.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace node --pod-cidr 10.1.0.0/24 --pod-cidr fd01::/64")]
+pub(crate) struct NodeArgs {
+    /// A prefix that pods get addresses of; one for each family (repeat it).
+    #[arg(long = "pod-cidr", value_name = "PREFIX", required = true)]
+    prefixes: Vec<IpNetwork>,
+
+    /// Bytes of the largest IP packet of a pod.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    mtu: u32,
+
+    /// Workers; one for each core by default, which serves what misses on that core.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Serve Prometheus metrics at http://ADDR/metrics, and /healthz; nowhere by default.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+
+    /// The admin socket; /run/millrace/millrace.sock by default.
+    #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET")]
+    socket: Option<PathBuf>,
+
+    /// Keep compiled filters in this folder, so that they start in milliseconds.
+    #[arg(long, value_name = "FOLDER")]
+    module_cache: Option<PathBuf>,
+
+    /// What is logged, to standard error: error, warn, info (the default), debug or trace.
+    #[arg(long, value_name = "FILTER", env = "MILLRACE_LOG")]
+    log: Option<String>,
+
+    /// How it is logged: `text` (the default) or `json`.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Is the network of a node until told to end.
+pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
+    run::log::start(args.log.as_deref(), args.log_format.unwrap_or_default())?;
+    run::privileges::check()?;
+
+    let node = Namespace::current().context("the node's network namespace")?;
+    let ipam = Ipam::new(args.prefixes);
+    let gateways: Vec<_> = ipam.gateways().collect();
+    link::make_host_link(&node, &gateways, args.mtu).context("the host's own link")?;
+    let pods = Pods::new(node, ipam, args.mtu);
+
+    let workers = match args.workers {
+        Some(workers) => workers,
+        None => thread::available_parallelism().context("the number of cores")?.get(),
+    };
+    let config = Config {
+        workers: Some(workers),
+        // who sleeps on the core of the sender is woken at once, and in nobody's way
+        spin: Some(Span::new(0)),
+        metrics: args.metrics,
+        socket: args.socket,
+        module_cache: args.module_cache,
+        ..Config::default()
+    };
+    let mut plan = StartPlan::read(&config)?;
+    plan.settings.flow_cache = Some(CacheSettings::default());
+    plan.filters = chain::CHAIN.into_iter().zip(chain::configs(&pods)).map(built_in).collect();
+    plan.ports.push(AddPort {
+        interface: HOST_PORT.to_owned(),
+        kind: PortKind::Host,
+        vlans: Vlans::access(0),
+        hold: Hold::Cached(Station { mac: HOST_MAC, gateway: GATEWAY_MAC }),
+    });
+    run::host(&config, plan, Some(pods))
+}
+
+fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {
+    LoadFilter {
+        name: name.to_owned(),
+        module: Module::BuiltIn(name.to_owned()),
+        config,
+        position: Position::Last,
+        terms: Terms::default(),
+    }
+}

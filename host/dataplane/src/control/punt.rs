@@ -1,0 +1,157 @@
+//! The punt pair, and the kernel's flow cache in front of it.
+//!
+//! The near end of the pair is where the ports are, the far end in a namespace of its own, with a
+//! queue and a socket for each worker: a packet that misses on a CPU is served on it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use millrace_fastpath::{Capacity, Features, FlowCache, LoadError, MapFault};
+use millrace_netns::{
+    EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
+    unique_name,
+};
+use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
+use parking_lot::Mutex;
+
+use crate::control::ports::Hand;
+use crate::mailbox::NoAnswer;
+use crate::offload::{self, Offload};
+use crate::port::{Port, PortId};
+
+/// How the kernel's flow cache is made.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheSettings {
+    /// Room for entries.
+    pub capacity: Capacity,
+    /// What of the kernel may be used.
+    pub features: Features,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        let usual = millrace_fastpath::Settings::default();
+        Self { capacity: usual.capacity, features: usual.features }
+    }
+}
+
+/// Why there is no punt pair.
+#[derive(Debug, thiserror::Error)]
+pub enum PuntError {
+    /// The cache is not in the kernel.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The cache does not take the pair.
+    #[error(transparent)]
+    Map(#[from] MapFault),
+    /// There is no namespace for the far end.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// There is no pair.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// An offload stays on.
+    #[error(transparent)]
+    Offload(#[from] EthtoolError),
+    /// IPv6 stays on.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The cache does not take a port.
+    #[error(transparent)]
+    Port(#[from] millrace_fastpath::AttachError),
+    /// The far end does not take the program.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A socket is not opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A worker is gone.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+}
+
+/// The flow cache, and the punt pair behind it. The pair is gone when this is.
+pub(super) struct Punt {
+    cache: Arc<Mutex<FlowCache>>,
+    _program: Program,
+    // the far end goes with its namespace, and takes the near one along
+    _far: Namespace,
+}
+
+impl Punt {
+    /// Makes the pair between `namespace` and a new one, and opens a socket for each worker.
+    pub(super) fn open(
+        settings: CacheSettings,
+        namespace: &Namespace,
+        workers: &[Hand],
+        sockets: XskSettings,
+    ) -> Result<Self, PuntError> {
+        let cache = FlowCache::load(millrace_fastpath::Settings {
+            capacity: settings.capacity,
+            features: settings.features,
+        })?;
+        let cache = Arc::new(Mutex::new(cache));
+        let far = Namespace::create_unique("punt")?;
+        let queues = workers.len() as u32;
+        let name = unique_name("pt");
+        let spec = VethSpec::new(&name, FAR).peer_namespace(&far).mtu(MTU).queues(queues);
+        let near = namespace.netlink()?.add_veth(&spec)?;
+        prepare(namespace, &name)?;
+        prepare(&far, FAR)?;
+
+        let program = far.run(|| connect(workers, sockets, &cache))??;
+        namespace.run(|| cache.lock().punt_to(near.index, queues))??;
+        Ok(Self { cache, _program: program, _far: far })
+    }
+
+    /// Puts the cache in front of a port.
+    pub(super) fn attach(&self, namespace: &Namespace, port: &Port) -> Result<(), PuntError> {
+        let (number, egress) = (offload::number(port), offload::egress(port));
+        Ok(namespace.run(|| self.cache.lock().attach(port.link, number, egress))??)
+    }
+
+    /// Takes it away again. What is known of the port's flows goes as well.
+    pub(super) fn detach(&self, namespace: &Namespace, link: u32) -> Result<(), PuntError> {
+        namespace.run(|| self.cache.lock().detach(link))??;
+        Ok(())
+    }
+}
+
+/// Nothing but punted packets comes and goes by an end, complete and with their tags in them.
+fn prepare(namespace: &Namespace, end: &str) -> Result<(), PuntError> {
+    namespace.set_sysctl(&format!("net.ipv6.conf.{end}.disable_ipv6"), "1")?;
+    namespace.ethtool(end)?.disable(&["tx", "txvlan", "tx-vlan-stag-hw-insert"])?;
+    Ok(namespace.netlink()?.set_up(end)?)
+}
+
+/// Opens a socket of each worker at the far end. For a thread in its namespace.
+fn connect(
+    workers: &[Hand],
+    sockets: XskSettings,
+    cache: &Arc<Mutex<FlowCache>>,
+) -> Result<Program, PuntError> {
+    let link = Netlink::host()?.link(FAR)?;
+    let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
+    for (queue, hand) in (0..).zip(workers) {
+        let socket = Xsk::open(&hand.umem, FAR, queue, sockets)?;
+        let handle = socket.as_fd().try_clone_to_owned().map_err(|cause| OpenError::Refused {
+            interface: FAR.to_owned(),
+            queue,
+            cause,
+            remedy: "",
+        })?;
+        let offload = Offload::new(Arc::clone(cache));
+        hand.postman.ask(move |worker| {
+            worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());
+            worker.offload = Some(offload);
+        })?;
+        // frames may come once the worker has put buffers there
+        program.connect(queue, &handle)?;
+    }
+    Ok(program)
+}
+
+const FAR: &str = "punt";
+
+/// Room for any packet that fits into a frame; the driver takes no more with an XDP program.
+const MTU: u32 = 3400;
