@@ -11,8 +11,8 @@ use millrace_wire::{EtherType, vlan};
 use crate::burst::{Burst, Emitted};
 use crate::counters::{Counters, Fate, Key};
 use crate::io::Io;
-use crate::port::{HeldPort, Hold, PortId, PortTable, add};
-use crate::reply::{ReplyLimit, rejection};
+use crate::port::{Gateway, HeldPort, Hold, PortId, PortTable, add};
+use crate::reply::{self, Notice, ReplyLimit};
 use crate::verdict::{Decider, Verdict};
 use crate::{punt, rewrite};
 
@@ -96,12 +96,17 @@ impl<I: Io> Dispatch<'_, I> {
                 return Fate::Dropped(reason);
             }
             Control::Reject => {
-                self.reject(&frame, slot, layers);
+                self.tell(Notice::Rejected, &frame, slot, layers);
                 self.io.put(frame);
                 return Fate::Rejected(reason);
             }
         }
         if let Err(reason) = rewrite::fields(self.io, &mut frame, slot, layers, verdict) {
+            if reason == Reason::TtlExceeded
+                && let Some(gateway) = self.gateway(slot)
+            {
+                self.tell(Notice::NoHopLeft(gateway), &frame, slot, layers);
+            }
             self.io.put(frame);
             return Fate::Dropped(reason);
         }
@@ -123,10 +128,21 @@ impl<I: Io> Dispatch<'_, I> {
             Ok(()) if verdict.answered => Fate::Answered,
             Ok(()) => Fate::Forwarded,
             Err((frame, reason)) => {
+                if reason == Reason::TooBig
+                    && verdict.fields.contains(Field::DecrementTtl)
+                    && let Some((gateway, egress)) = self.gateway(slot).zip(egress)
+                {
+                    self.tell(Notice::TooBig(gateway, egress.port.mtu), &frame, slot, layers);
+                }
                 self.io.put(frame);
                 Fate::Dropped(reason)
             }
         }
+    }
+
+    /// What the sender of a packet knows the dataplane by.
+    fn gateway(&self, slot: &Slot) -> Option<Gateway> {
+        self.ports.get(PortId::new(slot.ingress)?)?.port.gateway()
     }
 
     /// Sends a copy to every other port of the packet's VLAN; the last one gets the frame itself.
@@ -226,24 +242,24 @@ impl<I: Io> Dispatch<'_, I> {
         Some(copy)
     }
 
-    /// Tells the sender of a rejected packet, if anything may be said.
-    fn reject(&mut self, frame: &I::Frame, slot: &Slot, layers: Layers) {
+    /// Tells the sender of a packet that goes no further, if anything may be said.
+    fn tell(&mut self, notice: Notice, frame: &I::Frame, slot: &Slot, layers: Layers) {
         let ports = self.ports;
         let Some(ingress) = PortId::new(slot.ingress).and_then(|id| ports.get(id)) else { return };
         if !self.replies.admit(slot.now_ns) {
             return;
         }
-        let Some(mut reply) = self.io.take() else { return };
+        let Some(mut place) = self.io.take() else { return };
         let mut bytes = [0; REPLY];
-        match rejection(self.io.bytes(frame), slot, layers, &mut bytes) {
+        match reply::compose(notice, self.io.bytes(frame), slot, layers, &mut bytes) {
             Some(len) => {
-                self.io.buffer(&mut reply)[..len].copy_from_slice(&bytes[..len]);
-                self.io.set_len(&mut reply, len);
-                if let Err((reply, _)) = self.send(reply, ingress) {
-                    self.io.put(reply);
+                self.io.buffer(&mut place)[..len].copy_from_slice(&bytes[..len]);
+                self.io.set_len(&mut place, len);
+                if let Err((place, _)) = self.send(place, ingress) {
+                    self.io.put(place);
                 }
             }
-            None => self.io.put(reply),
+            None => self.io.put(place),
         }
     }
 }

@@ -110,7 +110,7 @@ fn directions(
     // the answer is addressed as this packet was, the other way round
     let (to, from) = match egress.hold {
         Hold::Cached(station) if verdict.fields.contains(Field::NextHop) => {
-            (station.mac, station.gateway)
+            (station.mac, station.gateway.mac)
         }
         _ => (slot.dst_mac, slot.src_mac),
     };

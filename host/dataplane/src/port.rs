@@ -1,6 +1,7 @@
 //! Ports: what packets enter and leave by, and which VLANs they carry.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,8 +89,19 @@ pub enum Hold {
 pub struct Station {
     /// Its link-layer address.
     pub mac: [u8; 6],
-    /// The link-layer address that it knows the dataplane by.
-    pub gateway: [u8; 6],
+    /// What it knows the dataplane by.
+    pub gateway: Gateway,
+}
+
+/// What a station knows the dataplane by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+    /// Its IPv4 address, if it speaks IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address, if it speaks IPv6.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// The VLANs a port carries (IEEE 802.1Q clause 6.9). VLAN 0 stands for "none".
@@ -113,6 +125,16 @@ pub enum Tagging {
 /// A set of VLAN identifiers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VlanSet(Box<[u64; 64]>);
+
+impl Port {
+    /// What whoever is behind the port knows the dataplane by, if anything.
+    pub fn gateway(&self) -> Option<Gateway> {
+        match self.hold {
+            Hold::Direct => None,
+            Hold::Cached(station) => Some(station.gateway),
+        }
+    }
+}
 
 impl Vlans {
     /// A port that carries every frame as it is.

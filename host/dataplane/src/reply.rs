@@ -1,15 +1,17 @@
-//! Frames that the host answers with: a connection that is rejected hears so.
+//! Frames that the host answers with: the sender of a packet that goes no further hears so.
 //!
 //! Replies are limited in rate, and never sent about a packet to or from a group, an
 //! error, or a later fragment (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use millrace_abi::{Slot, slot_flag};
 use millrace_parse::Layers;
 use millrace_wire::builder::{self, Ethernet, Ip};
 use millrace_wire::tcp::Flags;
 use millrace_wire::{IpProtocol, MacAddr, Ports, icmpv4, icmpv6, ipv4, ipv6, tcp, vlan};
+
+use crate::port::Gateway;
 
 /// How many replies a worker sends.
 #[derive(Debug)]
@@ -43,11 +45,24 @@ impl Default for ReplyLimit {
     }
 }
 
-/// Writes into `reply` what tells the sender of `packet` that it is rejected: a TCP RST, or the
-/// ICMP or ICMPv6 error "port unreachable". Returns its length; `None` if nothing may be said.
+/// What the sender of a packet that goes no further is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A filter rejects it: a TCP RST, or the ICMP error "port unreachable".
+    Rejected,
+    /// It has no hop left (RFC 792, RFC 4443 section 3.3).
+    NoHopLeft(Gateway),
+    /// It does not fit the way it is to go, which takes so many bytes (RFC 1191, RFC 8201).
+    TooBig(Gateway, u32),
+}
+
+/// Writes into `reply` what tells the sender of `packet` of its fate. Returns its length; `None` if
+/// nothing may be said.
 ///
-/// The reply seems to come from where the packet was going, and has the packet's VLAN tag.
-pub(crate) fn rejection(
+/// A rejection seems to come from where the packet was going, all else from the gateway; the reply
+/// has the packet's VLAN tag.
+pub(crate) fn compose(
+    notice: Notice,
     packet: &[u8],
     slot: &Slot,
     layers: Layers,
@@ -67,26 +82,58 @@ pub(crate) fn rejection(
     if slot.flags & slot_flag::TAGGED != 0 {
         ethernet = ethernet.tagged(vlan::Frame::new_checked(&packet[14..]).ok()?.tci());
     }
-    if slot.protocol == IpProtocol::TCP.0 && layers.transport != 0 {
+    let is_tcp = slot.protocol == IpProtocol::TCP.0 && layers.transport != 0;
+    if notice == Notice::Rejected && is_tcp {
         return reset(packet, slot, layers, &ethernet, (source, destination), reply);
     }
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let error = icmpv4::Repr::DestinationUnreachable {
-                code: icmpv4::Unreachable::PORT,
-                next_hop_mtu: 0,
-            };
-            let ip = ipv4::Repr::new(destination, source);
+            let (error, from) = notice.for_ipv4(destination)?;
+            let ip = ipv4::Repr::new(from, source);
             let quote = icmpv4::quote(whole(packet, network)?);
             builder::icmpv4(reply, &ethernet, &ip, &error, quote).ok()
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let error = icmpv6::Repr::DestinationUnreachable { code: icmpv6::Unreachable::PORT };
-            let ip = ipv6::Repr::new(destination, source);
+            let (error, from) = notice.for_ipv6(destination)?;
+            let ip = ipv6::Repr::new(from, source);
             let quote = icmpv6::quote(whole(packet, network)?);
             builder::icmpv6(reply, &ethernet, &ip, &error, quote).ok()
         }
         _ => None,
+    }
+}
+
+impl Notice {
+    /// The error, and who sends it.
+    fn for_ipv4(self, destination: Ipv4Addr) -> Option<(icmpv4::Repr, Ipv4Addr)> {
+        let unreachable =
+            |code, next_hop_mtu| icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu };
+        Some(match self {
+            Self::Rejected => (unreachable(icmpv4::Unreachable::PORT, 0), destination),
+            Self::NoHopLeft(gateway) => {
+                let code = icmpv4::TimeExceeded::TRANSIT;
+                (icmpv4::Repr::TimeExceeded { code }, gateway.v4?)
+            }
+            Self::TooBig(gateway, mtu) => {
+                let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+                (unreachable(icmpv4::Unreachable::FRAGMENTATION_NEEDED, mtu), gateway.v4?)
+            }
+        })
+    }
+
+    /// The error, and who sends it.
+    fn for_ipv6(self, destination: Ipv6Addr) -> Option<(icmpv6::Repr, Ipv6Addr)> {
+        Some(match self {
+            Self::Rejected => {
+                let code = icmpv6::Unreachable::PORT;
+                (icmpv6::Repr::DestinationUnreachable { code }, destination)
+            }
+            Self::NoHopLeft(gateway) => {
+                let code = icmpv6::TimeExceeded::TRANSIT;
+                (icmpv6::Repr::TimeExceeded { code }, gateway.v6?)
+            }
+            Self::TooBig(gateway, mtu) => (icmpv6::Repr::PacketTooBig { mtu }, gateway.v6?),
+        })
     }
 }
 
@@ -170,7 +217,7 @@ mod tests {
         let mut slot = Slot::ZERO;
         let layers = millrace_parse::parse(frame, &mut slot).expect("it is well-formed");
         let mut reply = vec![0; 2000];
-        let len = rejection(frame, &slot, layers, &mut reply)?;
+        let len = compose(Notice::Rejected, frame, &slot, layers, &mut reply)?;
         reply.truncate(len);
         let mut back = Slot::ZERO;
         let layers = millrace_parse::parse(&reply, &mut back).expect("a reply is well-formed");
@@ -217,6 +264,34 @@ mod tests {
             assert_eq!((slot.icmp_type, slot.icmp_code), unreachable);
             assert_eq!(slot.vlan, 9);
         }
+    }
+
+    #[test]
+    fn f4_the_gateway_says_that_a_packet_had_no_hop_left_or_was_too_big() {
+        let gateway = Gateway {
+            mac: B.0,
+            v4: Some([10, 0, 0, 254].into()),
+            v6: Some(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe)),
+        };
+        let mut kinds = Vec::new();
+        for ip in ips() {
+            let frame = built(|b| builder::udp(b, &Ethernet::new(A, B), &ip, PORTS, &[1; 1400]));
+            let mut slot = Slot::ZERO;
+            let layers = millrace_parse::parse(&frame, &mut slot).expect("it is well-formed");
+            for notice in [Notice::NoHopLeft(gateway), Notice::TooBig(gateway, 1300)] {
+                let mut reply = vec![0; 2000];
+                let len = compose(notice, &frame, &slot, layers, &mut reply).expect("it is told");
+                let mut back = Slot::ZERO;
+                let layers = millrace_parse::parse(&reply[..len], &mut back).expect("well-formed");
+                let from = [gateway.v4.map(IpAddr::from), gateway.v6.map(IpAddr::from)];
+                assert!(from.contains(&back.source()), "{back:?}");
+                assert_eq!(back.destination(), slot.source());
+                let mtu = &reply[usize::from(layers.transport) + 4..][..4];
+                kinds.push((back.icmp_type, back.icmp_code, [mtu[2], mtu[3]]));
+            }
+        }
+        let mtu = 1300u16.to_be_bytes();
+        assert_eq!(kinds, [(11, 0, [0, 0]), (3, 4, mtu), (3, 0, [0, 0]), (2, 0, mtu)]);
     }
 
     #[test]

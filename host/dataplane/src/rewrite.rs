@@ -59,7 +59,7 @@ pub(crate) fn neighbour<I: Io>(
         Hold::Cached(station) => {
             let mut ethernet = ethernet::Frame::new_unchecked(io.buffer(frame));
             ethernet.set_destination(MacAddr(station.mac));
-            ethernet.set_source(MacAddr(station.gateway));
+            ethernet.set_source(MacAddr(station.gateway.mac));
             Ok(())
         }
     }

@@ -1,4 +1,5 @@
-//! Connections, one after the other: connect, a byte there, a byte back, close.
+//! Connections, one after the other: connect, a byte there, a byte back, close; in one lane, or in
+//! several side by side.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,12 +13,20 @@ use crate::latencies::Latencies;
 /// How connections are made.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectSettings {
+    /// Lanes, each with a client and a server of its own; a lane has one connection at a time.
+    pub lanes: u32,
     /// For how long.
     pub time: Duration,
     /// Who connects, on which core.
     pub client: Option<Core>,
     /// Who accepts, on which core.
     pub server: Option<Core>,
+}
+
+impl Default for ConnectSettings {
+    fn default() -> Self {
+        Self { lanes: 1, time: Duration::from_secs(1), client: None, server: None }
+    }
 }
 
 /// What became of connections.
@@ -49,23 +58,42 @@ pub fn connect(
 ) -> Result<Connected, TrafficError> {
     let listener = to.listen()?;
     let address = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
-    let server = spawn("connect-server", settings.server, move || serve(&listener));
-    let connected = from.namespace.run(|| client(address, settings));
-    // from the server's own side, which works whatever became of the path
+    let mut servers = Vec::new();
+    for _ in 0..settings.lanes {
+        let listener = listener.try_clone().map_err(TrafficError::socket("sharing a socket"))?;
+        servers.push(spawn("connect-server", settings.server, move || serve(&listener)));
+    }
+    // threads stay in the namespace of those that start them
+    let connected = from.namespace.run(|| clients(address, settings));
+    // from the servers' own side, which works whatever became of the path
     let farewell = to.namespace.run(|| {
-        TcpStream::connect_timeout(&address, PATIENCE)
-            .and_then(|mut stream| stream.write_all(&[FAREWELL]))
+        (0..settings.lanes).try_for_each(|_| {
+            TcpStream::connect_timeout(&address, PATIENCE)
+                .and_then(|mut stream| stream.write_all(&[FAREWELL]))
+        })
     })?;
-    farewell.map_err(TrafficError::socket("ending the server"))?;
-    join(server);
+    farewell.map_err(TrafficError::socket("ending the servers"))?;
+    servers.into_iter().for_each(join);
     connected?.map_err(TrafficError::socket("connecting again and again"))
 }
 
-fn client(to: SocketAddr, settings: ConnectSettings) -> io::Result<Connected> {
-    let _stay = settings.client.map(Core::keep);
+/// All lanes, until their time is over.
+fn clients(to: SocketAddr, settings: ConnectSettings) -> io::Result<Connected> {
+    let start = Instant::now();
+    let lane = |_| spawn("connect-client", settings.client, move || client(to, settings.time));
+    let lanes: Vec<_> = (0..settings.lanes).map(lane).collect();
+    // each of them ends, whatever became of the others
+    let lanes: Vec<_> = lanes.into_iter().map(join).collect();
+    let elapsed = start.elapsed();
+    let latencies = lanes.into_iter().collect::<io::Result<Vec<_>>>()?;
+    Ok(Connected { latencies: latencies.into_iter().flatten().collect(), elapsed })
+}
+
+/// How long each connection took.
+fn client(to: SocketAddr, time: Duration) -> io::Result<Vec<Duration>> {
     let (mut latencies, start) = (Vec::new(), Instant::now());
     let mut before = start;
-    while before - start < settings.time {
+    while before - start < time {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut byte = [ASK];
@@ -77,7 +105,7 @@ fn client(to: SocketAddr, settings: ConnectSettings) -> io::Result<Connected> {
         let _ = stream.read(&mut byte)?;
         before = Instant::now();
     }
-    Ok(Connected { latencies: latencies.into_iter().collect(), elapsed: start.elapsed() })
+    Ok(latencies)
 }
 
 /// Answers until somebody says farewell.

@@ -8,11 +8,13 @@
 //! - [`blast`]: as many datagrams as a pod can send; [`sink`]: how many arrive
 //! - [`stream`]: TCP in bulk
 //! - [`exchange`]: there and back, over TCP or UDP, and how long that takes ([`Latencies`])
-//! - [`connect`]: connections, one after the other
+//! - [`connect`]: connections, one after the other or in lanes side by side
+//! - [`burst`]: flows that open with several datagrams at once: does one overtake another?
 //! - [`cpu`]: what all of that costs
 #![forbid(unsafe_code)]
 
 pub mod blast;
+pub mod burst;
 pub mod connect;
 pub mod cpu;
 mod end;

@@ -186,7 +186,7 @@ impl Shared {
 }
 
 /// Sends an empty datagram until one arrives.
-fn greet(flow: &UdpSocket, receiver: &UdpSocket) -> io::Result<()> {
+pub(crate) fn greet(flow: &UdpSocket, receiver: &UdpSocket) -> io::Result<()> {
     receiver.set_read_timeout(Some(GREETING))?;
     let start = Instant::now();
     loop {

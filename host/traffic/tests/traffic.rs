@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millrace_netns::{Namespace, NamespaceError, VethSpec};
 use millrace_traffic::blast::{Blast, BlastSettings, Blasted, Handing};
+use millrace_traffic::burst::{BurstReport, BurstSettings, bursts};
 use millrace_traffic::connect::{ConnectSettings, connect};
 use millrace_traffic::cpu::CpuMeter;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
@@ -194,13 +195,31 @@ fn what_goes_there_comes_back() {
 }
 
 #[test]
-fn connections_are_made_and_closed_one_after_the_other() {
+fn connections_are_made_and_closed_one_after_the_other_and_side_by_side() {
     let Some(wire) = Wire::new() else { return };
     let (near, far) = wire.ends();
     let time = Duration::from_millis(50);
-    let settings = ConnectSettings { time, client: None, server: None };
-    let connected = connect(near, far, settings).expect("connections hold");
-    assert!(!connected.latencies.is_empty() && connected.per_second() > 0.0, "{connected:?}");
+    for lanes in [1, 16] {
+        let settings = ConnectSettings { lanes, time, ..ConnectSettings::default() };
+        let connected = connect(near, far, settings).expect("connections hold");
+        assert!(connected.latencies.len() >= lanes as usize, "{connected:?}");
+        // lanes have their time each, and side by side
+        let lanes = f64::from(lanes);
+        let busy = connected.latencies.total().div_f64(connected.elapsed.as_secs_f64());
+        assert!(busy.as_secs_f64() <= lanes && connected.per_second() > 0.0, "{connected:?}");
+    }
+}
+
+#[test]
+fn flows_that_open_with_a_burst_keep_their_order_on_a_wire() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    for length in [1, 2, 64] {
+        let settings = BurstSettings { flows: 20, length, ..BurstSettings::default() };
+        let report = bursts(near, far, settings).expect("sockets do not fail");
+        let whole = BurstReport { sent: 20 * u64::from(length), ..BurstReport::default() };
+        assert_eq!(report, whole, "{length}");
+    }
 }
 
 #[test]
@@ -209,7 +228,7 @@ fn a_path_that_carries_nothing_is_an_error_and_no_hang() {
     let (near, far) = wire.ends();
     wire.near.netlink().expect("netlink works").set_down("eth0").expect("it is there");
     let time = Duration::from_millis(50);
-    assert!(connect(near, far, ConnectSettings { time, client: None, server: None }).is_err());
+    assert!(connect(near, far, ConnectSettings { time, ..ConnectSettings::default() }).is_err());
     assert!(stream(near, far, StreamSettings { time, ..StreamSettings::default() }).is_err());
     let settings = ExchangeSettings { over: Over::Udp, time, client: None, server: None };
     assert!(exchange(near, far, settings).is_err());

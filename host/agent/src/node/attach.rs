@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
-use millrace_dataplane::port::{Hold, Station, Vlans};
+use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_netns::{Namespace, NamespaceError, NetlinkError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -172,7 +173,7 @@ impl Pods {
             mtu: self.mtu,
         };
         self.attached.insert(pod.clone(), attached.clone());
-        let station = Station { mac, gateway: GATEWAY_MAC };
+        let station = Station { mac, gateway: gateway(&attached.gateways) };
         let added = plane.add_port(AddPort {
             interface: port.clone(),
             kind: PortKind::Pod,
@@ -233,6 +234,18 @@ impl fmt::Display for PodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// What pods know the dataplane by.
+pub(crate) fn gateway(addresses: &[IpNetwork]) -> Gateway {
+    let mut gateway = Gateway { mac: GATEWAY_MAC, v4: None, v6: None };
+    for address in addresses {
+        match address.ip() {
+            IpAddr::V4(v4) => gateway.v4 = Some(v4),
+            IpAddr::V6(v6) => gateway.v6 = Some(v6),
+        }
+    }
+    gateway
 }
 
 fn eth0() -> String {

@@ -28,7 +28,7 @@ use crate::config::{Config, LogFormat, StartPlan};
 use crate::run;
 use crate::text::Span;
 use ipam::Ipam;
-use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
+use link::{HOST_MAC, HOST_PORT};
 
 /// Be the network of a node: its pods, and the node itself.
 ///
@@ -102,7 +102,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         interface: HOST_PORT.to_owned(),
         kind: PortKind::Host,
         vlans: Vlans::access(0),
-        hold: Hold::Cached(Station { mac: HOST_MAC, gateway: GATEWAY_MAC }),
+        hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
     });
     run::host(&config, plan, Some(pods))
 }

@@ -8,7 +8,7 @@ use millrace_abi::{PortKind, Reason};
 use millrace_dataplane::control::request::{AddPort, Load};
 use millrace_dataplane::control::status::{PortState, PortStatus, StageStatus};
 use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Settings};
-use millrace_dataplane::port::{Hold, Station, Vlans};
+use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_filter::testing::frames;
 use millrace_netns::{Namespace, VethSpec};
@@ -64,11 +64,16 @@ impl Bed {
         let mut bed = Self::at(Namespace::create_unique("packet-host").expect("root"), &settings);
         for n in 1..=pods {
             let pod = Pod::new(&bed.host, n, 1);
+            let gateway = Gateway {
+                mac: GATEWAY,
+                v4: "10.77.0.254".parse().ok(),
+                v6: "fd77::fe".parse().ok(),
+            };
             let port = AddPort {
                 interface: pod.port.clone(),
                 kind: PortKind::Pod,
                 vlans: Vlans::access(0),
-                hold: Hold::Cached(Station { mac: pod.mac(), gateway: GATEWAY }),
+                hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
             };
             bed.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
             bed.pods.push(pod);
