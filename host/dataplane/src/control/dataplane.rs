@@ -18,7 +18,9 @@ use crate::control::ports::{Hand, PortError, Ports};
 use crate::control::punt::CacheSettings;
 use crate::control::request::{AddPort, Load, Position};
 use crate::control::stages::{StageError, Stages};
-use crate::control::status::{FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus};
+use crate::control::status::{
+    CacheStatus, FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus,
+};
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
 use crate::stage::{FaultDesk, FaultReport, Mode};
@@ -306,6 +308,14 @@ impl Dataplane {
     /// If a worker is gone.
     pub fn ports(&self) -> Result<Vec<PortStatus>, NoAnswer> {
         self.shared.ports.lock().status()
+    }
+
+    /// The kernel's flow cache, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn cache(&self) -> Result<Option<CacheStatus>, PortError> {
+        self.shared.ports.lock().cache()
     }
 
     /// What became of packets.

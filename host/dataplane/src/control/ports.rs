@@ -18,7 +18,7 @@ use millrace_xsk::{
 use crate::control::names::present;
 use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::request::AddPort;
-use crate::control::status::{PortState, PortStatus, PortTotals};
+use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
 use crate::worker::Worker;
@@ -309,6 +309,14 @@ impl Ports {
         }
         statuses.sort_by_key(|status| status.id);
         Ok(statuses)
+    }
+
+    /// What there is to see of the flow cache, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn cache(&self) -> Result<Option<CacheStatus>, PortError> {
+        Ok(self.punt.as_ref().map(Punt::status).transpose()?)
     }
 
     /// Opens a port's interface on every worker.

@@ -5,8 +5,10 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use millrace_fastpath::{Capacity, Features, FlowCache, LoadError, MapFault};
+use millrace_fastpath::{Capacity, Counter, Features, FlowCache, LoadError, MapFault};
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
     unique_name,
@@ -15,8 +17,9 @@ use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings
 use parking_lot::Mutex;
 
 use crate::control::ports::Hand;
+use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
-use crate::offload::{self, Offload};
+use crate::offload::{self, Offload, OffloadCounters};
 use crate::port::{Port, PortId};
 
 /// How the kernel's flow cache is made.
@@ -73,6 +76,8 @@ pub enum PuntError {
 /// The flow cache, and the punt pair behind it. The pair is gone when this is.
 pub(super) struct Punt {
     cache: Arc<Mutex<FlowCache>>,
+    /// By worker.
+    counters: Vec<Arc<OffloadCounters>>,
     _program: Program,
     // the far end goes with its namespace, and takes the near one along
     _far: Namespace,
@@ -99,9 +104,24 @@ impl Punt {
         prepare(namespace, &name)?;
         prepare(&far, FAR)?;
 
-        let program = far.run(|| connect(workers, sockets, &cache))??;
+        let (program, counters) = far.run(|| connect(workers, sockets, &cache))??;
         namespace.run(|| cache.lock().punt_to(near.index, queues))??;
-        Ok(Self { cache, _program: program, _far: far })
+        Ok(Self { cache, counters, _program: program, _far: far })
+    }
+
+    /// What there is to see.
+    pub(super) fn status(&self) -> Result<CacheStatus, PuntError> {
+        let sum = |of: fn(&OffloadCounters) -> &AtomicU64| {
+            self.counters.iter().map(|counters| of(counters).load(Relaxed)).sum()
+        };
+        let cache = self.cache.lock();
+        let count = |counter| Ok((format!("{counter:?}"), cache.count(counter)?));
+        Ok(CacheStatus {
+            installed: sum(|counters| &counters.installed),
+            full: sum(|counters| &counters.full),
+            refused: sum(|counters| &counters.refused),
+            packets: Counter::ALL.into_iter().map(count).collect::<Result<_, MapFault>>()?,
+        })
     }
 
     /// Puts the cache in front of a port.
@@ -129,9 +149,10 @@ fn connect(
     workers: &[Hand],
     sockets: XskSettings,
     cache: &Arc<Mutex<FlowCache>>,
-) -> Result<Program, PuntError> {
+) -> Result<(Program, Vec<Arc<OffloadCounters>>), PuntError> {
     let link = Netlink::host()?.link(FAR)?;
     let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
+    let mut counters = Vec::new();
     for (queue, hand) in (0..).zip(workers) {
         let socket = Xsk::open(&hand.umem, FAR, queue, sockets)?;
         let handle = socket.as_fd().try_clone_to_owned().map_err(|cause| OpenError::Refused {
@@ -141,6 +162,7 @@ fn connect(
             remedy: "",
         })?;
         let offload = Offload::new(Arc::clone(cache));
+        counters.push(offload.counters());
         hand.postman.ask(move |worker| {
             worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());
             worker.offload = Some(offload);
@@ -148,7 +170,7 @@ fn connect(
         // frames may come once the worker has put buffers there
         program.connect(queue, &handle)?;
     }
-    Ok(program)
+    Ok((program, counters))
 }
 
 const FAR: &str = "punt";

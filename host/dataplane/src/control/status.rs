@@ -58,6 +58,20 @@ pub enum PortState {
     Gone,
 }
 
+/// The kernel's flow cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheStatus {
+    /// Flows that workers installed.
+    pub installed: u64,
+    /// Flows that found no room.
+    pub full: u64,
+    /// Flows that the kernel refused for another reason.
+    pub refused: u64,
+    /// Packets by what became of them in the kernel.
+    pub packets: BTreeMap<String, u64>,
+}
+
 /// What was counted of a port, over all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -128,6 +128,12 @@ impl Bed {
         stages.into_iter().find(|stage| stage.name == name).expect("it is in the chain")
     }
 
+    /// How many flows workers gave to the kernel.
+    pub(crate) fn installed(&self) -> u64 {
+        let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
+        cache.expect("there is a cache").installed
+    }
+
     /// How many packets were dropped for a reason.
     pub(crate) fn dropped(&self, reason: Reason) -> u64 {
         let fates = self.plane.fates();

@@ -1,7 +1,62 @@
 //! Pods behind the kernel's flow cache: what it does not know goes through a worker, and what
 //! was decided stays in the kernel.
 
-use crate::bed::Bed;
+use std::io::{Read, Write};
+use std::mem::offset_of;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use millrace_abi::{Capability, Slot};
+use millrace_packet_tests::guests::{self, Guest};
+use millrace_packet_tests::module_as;
+
+use crate::bed::{Bed, Pod, await_some};
+
+/// A guest that sends what one of two pods sends to the other.
+fn crossing() -> Vec<u8> {
+    let ingress = offset_of!(Slot, ingress);
+    let other = format!("(i32.sub (i32.const 3) (i32.load16_u offset={ingress} {}))", guests::SLOT);
+    Guest::new().wants(&[Capability::Redirect]).flow(&guests::egress_by(&other)).build()
+}
+
+/// Two pods whose flows are decided for good.
+fn crossed() -> Bed {
+    let bed = Bed::cached(2, 2);
+    bed.load(module_as("crossing", crossing(), "{}"));
+    bed
+}
+
+/// How many packets met a fate in the kernel.
+fn in_kernel(bed: &Bed, fate: &str) -> u64 {
+    let cache = bed.plane.cache().expect("the kernel says").expect("there is a cache");
+    cache.packets[fate]
+}
+
+fn talk(client: &Pod, server: &Pod, to: IpAddr, data: &[u8]) {
+    let address = SocketAddr::new(to, 0);
+    let listener = server.namespace.run(|| TcpListener::bind(address)).expect("it can be entered");
+    let listener = listener.expect("the port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let expected = data.to_vec();
+    let receiver = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).expect("the stream ends");
+        stream.write_all(b"thanks").expect("the client is there");
+        received
+    });
+    let mut stream = client
+        .namespace
+        .run(|| TcpStream::connect(address))
+        .expect("it can be entered")
+        .expect("the server listens");
+    stream.write_all(data).expect("the server reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server answers");
+    assert_eq!(answer, "thanks");
+    assert!(receiver.join().expect("it does not panic") == expected, "every byte arrived");
+}
 
 #[test]
 fn what_the_cache_does_not_know_goes_through_the_chain() {
@@ -12,6 +67,38 @@ fn what_the_cache_does_not_know_goes_through_the_chain() {
             assert!(from.pings(to.v6()), "{} to {}", from.v6(), to.v6());
         }
     }
-    let asked = bed.stage("bridge");
-    assert!(bed.port("p1").counters.rx_packets > 0, "{asked:?}");
+    assert!(bed.port("p1").counters.rx_packets > 0);
+}
+
+#[test]
+fn a_connection_is_punted_once_and_the_kernel_carries_the_rest() {
+    let bed = crossed();
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let data: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
+    for to in [server.address, server.v6()] {
+        assert!(client.pings(to), "neighbours know each other before anything is counted");
+        let (punted, installed) = (in_kernel(&bed, "MissUnknown"), bed.installed());
+        talk(client, server, to, &data);
+        assert_eq!(in_kernel(&bed, "MissUnknown") - punted, 1, "{to}: the opening SYN alone");
+        assert_eq!(bed.installed() - installed, 1);
+    }
+    assert!(in_kernel(&bed, "Hit") > 0);
+}
+
+#[test]
+fn a_flow_without_a_reply_stays_with_its_own_direction() {
+    let bed = crossed();
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let (from, to) = (client.udp(), server.udp_at(5000));
+    let address = to.local_addr().expect("bound");
+    let mut byte = [0];
+    for n in 0..100u8 {
+        from.send_to(&[n], address).expect("there is a route");
+        to.recv(&mut byte).expect("it arrives");
+        assert_eq!(byte, [n]);
+    }
+    await_some(|| match in_kernel(&bed, "Hit") {
+        hits if hits >= 90 => Ok(()),
+        hits => Err(hits),
+    });
 }
