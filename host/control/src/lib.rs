@@ -1,0 +1,34 @@
+//! What is known of the cluster, and where it is known from.
+//!
+//! In reading order:
+//! - [`World`]: nodes, namespaces and pods as plain data; what everything else is computed from
+//! - `quantity`: [`BitRate`], as Kubernetes writes amounts
+//! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
+//!   read, so that nothing behind it checks again
+//! - [`source`]: [`Manifests`](source::Manifests), a directory of YAML files, read and watched
+//!
+//! A bad object is reported, with file, line and field, and never keeps the rest from counting:
+//!
+//! ```no_run
+//! use millrace_control::source::Manifests;
+//!
+//! let manifests = Manifests::open("manifests")?;
+//! let (world, complaints) = manifests.read()?;
+//! for complaint in complaints {
+//!     eprintln!("{complaint}");
+//! }
+//! println!("{} pods on {} nodes", world.pods.len(), world.nodes.len());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod manifest;
+mod quantity;
+pub mod source;
+mod world;
+
+pub use quantity::{BitRate, QuantityError};
+pub use world::{
+    Bandwidth, Container, ContainerPort, Labels, Namespace, Node, Pod, PodName, PodNetwork,
+    Protocol, World,
+};

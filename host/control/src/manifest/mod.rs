@@ -1,0 +1,191 @@
+//! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
+//!
+//! - `meta`, `node`, `namespace`, `pod`: the fields that count, of each kind; all others are passed
+//!   over
+//! - `field`: where in an object a field is
+//!
+//! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
+//! and cannot say which field it was. Here a field is checked where it is read, so the reader
+//! knows file, line and path of whatever is wrong with it. A source that watches an API server
+//! has the same objects as JSON, and reads them with the same structs.
+
+pub(crate) mod field;
+mod meta;
+mod namespace;
+mod node;
+mod pod;
+
+pub use field::FieldPath;
+
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_norway::Value;
+
+use crate::{Namespace, Node, Pod, PodName, World};
+use namespace::NamespaceManifest;
+use node::NodeManifest;
+use pod::PodManifest;
+
+/// An object that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// `v1 Node`
+    Node(Node),
+    /// `v1 Namespace`
+    Namespace(Namespace),
+    /// `v1 Pod`
+    Pod(Pod),
+}
+
+/// The kinds of objects that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1 Node`
+    Node,
+    /// `v1 Namespace`
+    Namespace,
+    /// `v1 Pod`
+    Pod,
+}
+
+/// A field that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct FieldError {
+    /// Where it is in its object.
+    pub field: FieldPath,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Kind {
+    /// The kind with this name in a group's version, if it counts.
+    pub fn find(api_version: &str, kind: &str) -> Option<Self> {
+        match (api_version, kind) {
+            ("v1", "Node") => Some(Self::Node),
+            ("v1", "Namespace") => Some(Self::Namespace),
+            ("v1", "Pod") => Some(Self::Pod),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+        }
+    }
+
+    /// Reads an object of this kind.
+    ///
+    /// # Errors
+    /// The first field that is not as it should be.
+    pub fn read(self, object: Value) -> Result<Object, FieldError> {
+        match self {
+            Self::Node => decode::<NodeManifest>(object)?.try_into().map(Object::Node),
+            Self::Namespace => Ok(Object::Namespace(decode::<NamespaceManifest>(object)?.into())),
+            Self::Pod => decode::<PodManifest>(object)?.try_into().map(Object::Pod),
+        }
+    }
+}
+
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Node(_) => Kind::Node,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Pod(_) => Kind::Pod,
+        }
+    }
+
+    /// What it is called among its kind.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Node(node) => node.name.clone(),
+            Self::Namespace(namespace) => namespace.name.clone(),
+            Self::Pod(pod) => pod.name.to_string(),
+        }
+    }
+}
+
+/// Writes a world as one file of YAML, which reads back the same.
+pub fn write(world: &World) -> String {
+    let nodes = world.nodes.values().map(|node| text(Kind::Node, NodeManifest::from(node)));
+    let namespaces = world.namespaces.values();
+    let namespaces = namespaces.map(|it| text(Kind::Namespace, NamespaceManifest::from(it)));
+    let pods = world.pods.values().map(|pod| text(Kind::Pod, PodManifest::from(pod)));
+    nodes.chain(namespaces).chain(pods).collect::<Vec<_>>().join("---\n")
+}
+
+/// What an object says of itself before its kind is known; for messages about a broken one.
+pub(crate) struct Rough<'v> {
+    pub(crate) api_version: Option<&'v str>,
+    pub(crate) kind: Option<&'v str>,
+    namespace: Option<&'v str>,
+    name: Option<&'v str>,
+}
+
+impl<'v> Rough<'v> {
+    /// What there is of it, whatever else there is.
+    pub(crate) fn of(object: &'v Value) -> Self {
+        let text = |value: Option<&'v Value>| value.and_then(Value::as_str);
+        let metadata = object.get("metadata");
+        let of_metadata = |key| text(metadata.and_then(|metadata| metadata.get(key)));
+        Self {
+            api_version: text(object.get("apiVersion")),
+            kind: text(object.get("kind")),
+            namespace: of_metadata("namespace"),
+            name: of_metadata("name"),
+        }
+    }
+
+    /// `Pod default/web`, as far as it says.
+    pub(crate) fn title(&self) -> Option<String> {
+        let (kind, name) = (self.kind?, self.name?);
+        Some(match self.namespace {
+            Some(namespace) => format!("{kind} {}", PodName::new(namespace, name)),
+            None => format!("{kind} {name}"),
+        })
+    }
+}
+
+fn decode<T: DeserializeOwned>(object: Value) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(object.into_deserializer()).map_err(|error| {
+        let field = FieldPath::from(error.path());
+        FieldError { field, reason: error.into_inner().to_string() }
+    })
+}
+
+#[derive(Serialize)]
+struct Document<T> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    object: T,
+}
+
+fn text(kind: Kind, object: impl Serialize) -> String {
+    let document = Document { api_version: "v1", kind: kind.name(), object };
+    serde_norway::to_string(&document).expect("a manifest has keys that are texts")
+}
+
+/// What is null counts as not said, as everywhere in Kubernetes.
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Whether a field need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[cfg(test)]
+mod tests;

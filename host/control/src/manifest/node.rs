@@ -1,0 +1,141 @@
+//! `v1 Node`.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::Node;
+use crate::manifest::meta::{Metadata, Subdomain};
+use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct NodeManifest {
+    metadata: Metadata<Subdomain>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    spec: NodeSpec,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    status: NodeStatus,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct NodeSpec {
+    /// The first of `podCIDRs`, from before there could be two.
+    #[serde(rename = "podCIDR", default, skip_serializing_if = "Option::is_none")]
+    pod_cidr: Option<Prefix>,
+    #[serde(
+        rename = "podCIDRs",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_default"
+    )]
+    pod_cidrs: Vec<Prefix>,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct NodeStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    addresses: Vec<NodeAddress>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct NodeAddress {
+    r#type: String,
+    /// Of type `InternalIP` and `ExternalIP` an IP address, of others a name.
+    address: String,
+}
+
+/// A prefix without host bits.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Prefix(IpNetwork);
+
+impl TryFrom<NodeManifest> for Node {
+    type Error = FieldError;
+
+    fn try_from(manifest: NodeManifest) -> Result<Self, FieldError> {
+        let NodeManifest { metadata, spec, status } = manifest;
+        let addresses = status.addresses()?;
+        let pod_cidrs = spec.pod_cidrs()?;
+        Ok(Self { name: metadata.name.0, labels: metadata.labels, pod_cidrs, addresses })
+    }
+}
+
+impl From<&Node> for NodeManifest {
+    fn from(node: &Node) -> Self {
+        let name = Subdomain(node.name.clone());
+        let address = |address: &IpAddr| NodeAddress {
+            r#type: INTERNAL.to_owned(),
+            address: address.to_string(),
+        };
+        Self {
+            metadata: Metadata::new(name, None, &node.labels, <_>::default()),
+            spec: NodeSpec {
+                pod_cidr: node.pod_cidrs.first().copied().map(Prefix),
+                pod_cidrs: node.pod_cidrs.iter().copied().map(Prefix).collect(),
+            },
+            status: NodeStatus { addresses: node.addresses.iter().map(address).collect() },
+        }
+    }
+}
+
+impl NodeSpec {
+    fn pod_cidrs(self) -> Result<Vec<IpNetwork>, FieldError> {
+        let field = |key| FieldPath::root().key("spec").key(key);
+        let prefixes: Vec<IpNetwork> = self.pod_cidrs.into_iter().map(|prefix| prefix.0).collect();
+        for (index, prefix) in prefixes.iter().enumerate() {
+            if prefixes[..index].iter().any(|other| other.is_ipv4() == prefix.is_ipv4()) {
+                let family = if prefix.is_ipv4() { "IPv4" } else { "IPv6" };
+                let reason = format!("`{prefix}` is the second {family} prefix, one is the most");
+                return Err(FieldError { field: field("podCIDRs").index(index), reason });
+            }
+        }
+        match (self.pod_cidr, prefixes.first()) {
+            (Some(Prefix(only)), None) => Ok(vec![only]),
+            (Some(Prefix(other)), Some(first)) if other != *first => {
+                let reason = format!("`{other}` is not the first of `podCIDRs`, which is {first}");
+                Err(FieldError { field: field("podCIDR"), reason })
+            }
+            _ => Ok(prefixes),
+        }
+    }
+}
+
+impl NodeStatus {
+    fn addresses(&self) -> Result<Vec<IpAddr>, FieldError> {
+        let of_nodes = |(_, it): &(usize, &NodeAddress)| it.r#type == INTERNAL;
+        let parse = |(index, it): (usize, &NodeAddress)| {
+            it.address.parse().map_err(|_| FieldError {
+                field: FieldPath::root().key("status").key("addresses").index(index).key("address"),
+                reason: format!("`{}` is no IP address", it.address),
+            })
+        };
+        self.addresses.iter().enumerate().filter(of_nodes).map(parse).collect()
+    }
+}
+
+impl TryFrom<String> for Prefix {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // without a length it would be a single address, which nobody means
+        let prefix = text.contains('/').then(|| text.parse::<IpNetwork>().ok()).flatten();
+        let Some(prefix) = prefix else {
+            return Err(format!("`{text}` is no prefix: write `10.1.0.0/24` or `fd01::/64`"));
+        };
+        if prefix.ip() != prefix.network() {
+            let (network, length) = (prefix.network(), prefix.prefix());
+            return Err(format!("`{text}` has bits behind its length: write {network}/{length}"));
+        }
+        Ok(Self(prefix))
+    }
+}
+
+impl From<Prefix> for String {
+    fn from(prefix: Prefix) -> Self {
+        prefix.0.to_string()
+    }
+}
+
+/// The type of the addresses that other nodes use.
+const INTERNAL: &str = "InternalIP";

@@ -1,0 +1,144 @@
+//! `v1 Pod`.
+
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::meta::{LabelName, Metadata, Subdomain};
+use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::{Bandwidth, BitRate, Container, ContainerPort, Pod, PodName, PodNetwork, Protocol};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PodManifest {
+    metadata: Metadata<Subdomain, PodAnnotations>,
+    spec: PodSpec,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct PodAnnotations {
+    #[serde(
+        rename = "kubernetes.io/ingress-bandwidth",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    ingress: Option<BitRate>,
+    #[serde(
+        rename = "kubernetes.io/egress-bandwidth",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    egress: Option<BitRate>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node_name: Option<Subdomain>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    host_network: bool,
+    containers: Vec<ContainerSpec>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ContainerSpec {
+    name: LabelName,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    command: Vec<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    args: Vec<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    ports: Vec<PortSpec>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortSpec {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    container_port: NonZeroU16,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    protocol: Protocol,
+}
+
+impl TryFrom<PodManifest> for Pod {
+    type Error = FieldError;
+
+    fn try_from(manifest: PodManifest) -> Result<Self, FieldError> {
+        let PodManifest { mut metadata, spec } = manifest;
+        let name = PodName::new(metadata.take_namespace(), metadata.name.0);
+        check(&spec.containers)?;
+        let PodAnnotations { ingress, egress } = metadata.annotations;
+        Ok(Self {
+            name,
+            labels: metadata.labels,
+            node: spec.node_name.map(|name| name.0),
+            network: if spec.host_network { PodNetwork::Host } else { PodNetwork::Own },
+            bandwidth: Bandwidth { ingress, egress },
+            containers: spec.containers.into_iter().map(Container::from).collect(),
+        })
+    }
+}
+
+impl From<&Pod> for PodManifest {
+    fn from(pod: &Pod) -> Self {
+        let Bandwidth { ingress, egress } = pod.bandwidth;
+        let annotations = PodAnnotations { ingress, egress };
+        let name = Subdomain(pod.name.name.clone());
+        Self {
+            metadata: Metadata::new(name, Some(&pod.name.namespace), &pod.labels, annotations),
+            spec: PodSpec {
+                node_name: pod.node.clone().map(Subdomain),
+                host_network: pod.network == PodNetwork::Host,
+                containers: pod.containers.iter().map(ContainerSpec::from).collect(),
+            },
+        }
+    }
+}
+
+impl From<ContainerSpec> for Container {
+    fn from(spec: ContainerSpec) -> Self {
+        // arguments alone are for the program of an image, which is not known here
+        let command = match spec.command.is_empty() {
+            true => Vec::new(),
+            false => [spec.command, spec.args].concat(),
+        };
+        let port = |it: PortSpec| ContainerPort {
+            name: it.name,
+            protocol: it.protocol,
+            port: it.container_port.get(),
+        };
+        Self { name: spec.name.0, command, ports: spec.ports.into_iter().map(port).collect() }
+    }
+}
+
+impl From<&Container> for ContainerSpec {
+    fn from(container: &Container) -> Self {
+        let port = |it: &ContainerPort| PortSpec {
+            name: it.name.clone(),
+            container_port: NonZeroU16::new(it.port).expect("port 0 is never read"),
+            protocol: it.protocol,
+        };
+        Self {
+            name: LabelName(container.name.clone()),
+            command: container.command.clone(),
+            args: Vec::new(),
+            ports: container.ports.iter().map(port).collect(),
+        }
+    }
+}
+
+/// A pod has containers, and their names tell them apart.
+fn check(containers: &[ContainerSpec]) -> Result<(), FieldError> {
+    let field = FieldPath::root().key("spec").key("containers");
+    if containers.is_empty() {
+        return Err(FieldError { field, reason: "a pod has one container at least".to_owned() });
+    }
+    for (index, LabelName(name)) in containers.iter().map(|it| &it.name).enumerate() {
+        if containers[..index].iter().any(|other| other.name.0 == *name) {
+            let field = field.index(index).key("name");
+            return Err(FieldError { field, reason: format!("`{name}` is another container") });
+        }
+    }
+    Ok(())
+}
