@@ -1,6 +1,6 @@
 //! What stands above a field: its documentation, and `#[config(…)]`.
 
-use syn::{Attribute, Expr, ExprLit, Lit, Meta, Result};
+use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Result};
 
 /// The first paragraph of the documentation, as one line.
 pub(crate) fn documentation(attributes: &[Attribute]) -> String {
@@ -14,17 +14,31 @@ pub(crate) fn documentation(attributes: &[Attribute]) -> String {
     lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The expression of `#[config(default = …)]`.
-pub(crate) fn default(attributes: &[Attribute]) -> Result<Option<Expr>> {
-    let mut default = None;
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("config")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("default") {
-                return Err(meta.error("only `default = …` is known here"));
-            }
-            default = Some(meta.value()?.parse()?);
-            Ok(())
-        })?;
+/// What `#[config(…)]` says of a field.
+#[derive(Default)]
+pub(crate) struct FieldTerms {
+    /// What it is where the key is absent: `default = …`.
+    pub(crate) default: Option<Expr>,
+    /// Its key, where that is not its name: `name = "…"`.
+    pub(crate) name: Option<LitStr>,
+}
+
+impl FieldTerms {
+    /// Reads them from what stands above a field.
+    pub(crate) fn read(attributes: &[Attribute]) -> Result<Self> {
+        let mut terms = Self::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("config")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("default") {
+                    terms.default = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("name") {
+                    terms.name = Some(meta.value()?.parse()?);
+                } else {
+                    return Err(meta.error("only `default = …` and `name = \"…\"` are known here"));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(terms)
     }
-    Ok(default)
 }

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Ident, Result};
 
-use crate::attributes::{default, documentation};
+use crate::attributes::{FieldTerms, documentation};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     if !input.generics.params.is_empty() {
@@ -30,9 +30,12 @@ fn structure(name: &Ident, data: &DataStruct) -> Result<TokenStream> {
     let (mut schemas, mut keys, mut reads) = (Vec::new(), Vec::new(), Vec::new());
     for field in fields {
         let ident = field.ident.as_ref().expect("named fields have names");
-        let key = ident.to_string().trim_start_matches("r#").to_owned();
+        let FieldTerms { default, name } = FieldTerms::read(&field.attrs)?;
+        let key = match name {
+            Some(name) => name.value(),
+            None => ident.to_string().trim_start_matches("r#").to_owned(),
+        };
         let (ty, help) = (&field.ty, documentation(&field.attrs));
-        let default = default(&field.attrs)?;
         let optional = match &default {
             Some(_) => quote!(true),
             None => quote!(<#ty as ::millrace_filter::Config>::OPTIONAL),

@@ -3,6 +3,7 @@
 //!
 //! ```
 //! # use millrace_filter::prelude::*;
+//! # use millrace_filter::record::Port;
 //! #[derive(Config)]
 //! struct Settings {
 //!     /// Sources whose packets are dropped.
@@ -14,7 +15,8 @@
 //!     #[config(default = Excess::Drop)]
 //!     excess: Excess,
 //!     /// Only packets from this port count; all, if it is absent.
-//!     port: Option<u16>,
+//!     #[config(name = "onlyFrom")]
+//!     only_from: Option<Port>,
 //! }
 //!
 //! #[derive(Config)]
@@ -33,8 +35,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use serde_json::Value;
 
+use crate::abi::limits::MAX_PORT;
 use crate::filter::Error;
 use crate::prefix::Prefix;
+use crate::record::Port;
 pub use crate::text::Text;
 use crate::wire::MacAddr;
 
@@ -344,6 +348,22 @@ macro_rules! integers {
 }
 integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 
+/// A port by its number. Its schema has the format `port`, by which the host knows where it may
+/// put the number in place of a port's name.
+impl Config for Port {
+    const SCHEMA: Schema = Schema::around(
+        "{\"format\":\"port\",\"allOf\":[",
+        &Schema::integer(1, MAX_PORT as i128),
+        "]}",
+    );
+
+    fn read(value: &Value, at: &Place<'_>) -> Result<Self, Error> {
+        let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
+        let number = number.filter(|number| (1..=MAX_PORT).contains(number));
+        number.map(Self).ok_or_else(|| at.wrong(format!("{value} is not the number of a port")))
+    }
+}
+
 macro_rules! parsed {
     ($($ty:ty, $format:literal, $what:literal;)*) => {$(
         impl Config for $ty {
@@ -384,6 +404,9 @@ mod tests {
         then: Then,
         /// A part.
         part: Option<Part>,
+        /// Where to.
+        #[config(name = "wayOut")]
+        way_out: Option<Port>,
     }
 
     #[derive(DeriveConfig, Debug, PartialEq)]
@@ -402,11 +425,14 @@ mod tests {
     fn a_configuration_is_read_with_its_defaults() {
         let settings: Settings = parse(br#"{"deny":["10.0.0.0/8"]}"#).expect("it is right");
         let deny = vec!["10.0.0.0/8".parse().expect("a prefix")];
-        assert_eq!(settings, Settings { deny, rate: 7, then: Then::GoOn, part: None });
+        let expected = Settings { deny, rate: 7, then: Then::GoOn, part: None, way_out: None };
+        assert_eq!(settings, expected);
         let settings: Settings =
             parse(br#"{"deny":[],"rate":1,"then":"stop","part":{"gate":"::1"}}"#).expect("right");
         assert_eq!(settings.then, Then::Stop);
         assert_eq!(settings.part, Some(Part { gate: Ipv6Addr::LOCALHOST.into() }));
+        let settings: Settings = parse(br#"{"deny":[],"wayOut":4094}"#).expect("it is right");
+        assert_eq!(settings.way_out, Some(Port(4094)));
     }
 
     #[test]
@@ -422,6 +448,10 @@ mod tests {
             (r#"{"deny":[],"then":"maybe"}"#, r#"`then`: "maybe" is not one of `stop`, `go-on`"#),
             (r#"{"deny":[],"part":{}}"#, "`part.gate`: is missing"),
             (r#"{"deny":[],"part":{"gate":"gate"}}"#, "`part.gate`: `gate` is not an IP address"),
+            (r#"{"deny":[],"wayOut":0}"#, "`wayOut`: 0 is not the number of a port"),
+            (r#"{"deny":[],"wayOut":4095}"#, "`wayOut`: 4095 is not the number of a port"),
+            (r#"{"deny":[],"wayOut":"eth0"}"#, r#"`wayOut`: "eth0" is not the number of a port"#),
+            (r#"{"deny":[],"way_out":1}"#, "has the unknown key `way_out`"),
             (r#"{"deny":[],"more":1}"#, "has the unknown key `more`; there are `deny`, `rate`"),
         ] {
             let error = parse::<Settings>(json.as_bytes()).expect_err(json).to_string();
@@ -442,6 +472,7 @@ mod tests {
         assert_eq!(properties["then"]["enum"], serde_json::json!(["stop", "go-on"]));
         assert_eq!(properties["then"]["description"], "What \"then\".");
         assert_eq!(properties["part"]["anyOf"][0]["required"], serde_json::json!(["gate"]));
+        assert_eq!(properties["wayOut"]["anyOf"][0]["format"], "port");
         let signed: Value = serde_json::from_slice(i8::SCHEMA.text().as_bytes()).expect("JSON");
         assert_eq!(signed["minimum"], -128);
     }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use hashbrown::HashMap;
 
+use crate::abi::{Tag, TagKind};
+
 /// An address prefix, such as `10.0.0.0/8`. Bits behind the prefix are cleared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
@@ -67,6 +69,19 @@ impl Prefix {
     #[allow(clippy::len_without_is_empty, reason = "a prefix is no collection")]
     pub fn len(&self) -> u8 {
         self.len
+    }
+
+    /// The tag of decisions that depend on what is known of this very prefix. Whoever changes that
+    /// names it alike; that two prefixes have one tag is rare, and does no harm.
+    pub fn tag(&self) -> Tag {
+        // FNV-1a, so that it is the same wherever and whenever it is reckoned
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = match self.address {
+            IpAddr::V4(v4) => v4.octets().into_iter().fold(0x811c_9dc5, step),
+            IpAddr::V6(v6) => v6.octets().into_iter().fold(0x811c_9dc5, step),
+        };
+        let hash = step(hash, self.len);
+        Tag::new(TagKind::Prefix, hash ^ hash >> Tag::ID_BITS)
     }
 
     /// Whether `address` is of this IP version and begins with the prefix.
@@ -244,6 +259,8 @@ impl Bits {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn prefix(text: &str) -> Prefix {
@@ -263,6 +280,18 @@ mod tests {
         {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_prefix_has_one_tag_and_others_have_others() {
+        assert_eq!(prefix("10.0.0.0/8").tag(), prefix("10.1.2.3/8").tag());
+        let tags: HashSet<u32> =
+            ["10.0.0.0/8", "10.0.0.0/9", "11.0.0.0/8", "::/0", "0.0.0.0/0", "2001:db8::/32"]
+                .map(|text| prefix(text).tag().bits())
+                .into();
+        assert_eq!(tags.len(), 6);
+        assert!(tags.iter().all(|tag| tag >> Tag::ID_BITS == TagKind::Prefix as u32));
+        assert_eq!(prefix("10.0.0.0/8").tag().bits(), 0x4c99_9119);
     }
 
     #[test]
