@@ -6,7 +6,12 @@
 //! tags, and copies flooded frames.
 //!
 //! A decision is remembered for half a second at most, so that a station that
-//! speaks, even in one long flow, keeps its place, and one that moved is found again.
+//! speaks, even in one long flow, keeps its place, and one that moved is found again. Where
+//! both ends are known from the configuration nothing moves, and the decision lasts.
+
+mod neighbours;
+mod segment;
+mod settings;
 
 use std::time::Duration;
 
@@ -14,22 +19,13 @@ use millrace_filter::prelude::*;
 use millrace_filter::record::{Port, Time};
 use millrace_filter::{Tag, TagKind};
 
-/// What the operator configures.
-#[derive(Config, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Seconds without a frame after which a station is forgotten.
-    #[config(default = 300)]
-    pub aging_seconds: u32,
-    /// Stations that are learned behind one port; frames of further ones are dropped.
-    #[config(default = 1024)]
-    pub stations_per_port: u32,
-    /// Stations in all.
-    #[config(default = 65536)]
-    pub stations: u32,
-}
+use segment::{At, Neighbour, Segment};
+pub use settings::{GatewaySettings, HostSettings, PodSettings, Settings};
 
 /// The bridge.
 pub struct Bridge {
+    /// Who is known without being learned, if anybody is.
+    segment: Option<Segment>,
     stations: Map<Station, Place>,
     /// The stations of a batch: each slot's source, then its destination.
     read: Entries<Station, Place>,
@@ -58,8 +54,19 @@ pub struct Place {
 impl Filter for Bridge {
     const MANIFEST: Manifest = Manifest::new("bridge", env!("CARGO_PKG_VERSION"))
         .describes("A learning, VLAN-aware bridge.")
-        .wants(&[Capability::Drop, Capability::Redirect])
-        .rules(&[RESERVED, SAME_PORT, TOO_MANY])
+        .wants(&[Capability::Drop, Capability::Redirect, Capability::Inspect, Capability::Emit])
+        .sees(&[Class::Arp, Class::Nd])
+        .snap(SNAP)
+        .rules(&[
+            RESERVED,
+            SAME_PORT,
+            TOO_MANY,
+            SPOOFED,
+            ROUTER_DISCOVERY,
+            UNSOUND,
+            NOT_A_QUESTION,
+            ANSWERED,
+        ])
         .map::<Station, Place>("stations");
     type Config = Settings;
 
@@ -67,10 +74,12 @@ impl Filter for Bridge {
         if settings.aging_seconds < 1 {
             return Err("`aging_seconds`: must be at least 1".into());
         }
+        let segment = Segment::new(&settings)?;
         let options = MapOptions::new(settings.stations)
             .ttl(Duration::from_secs(settings.aging_seconds.into()))
             .quota(settings.stations_per_port);
         Ok(Self {
+            segment,
             stations: setup.map("stations", options)?,
             read: Entries::new(),
             stale: false,
@@ -94,9 +103,15 @@ impl Filter for Bridge {
             self.decide(slot, decision, n);
         }
     }
+
+    fn packet(&mut self, slot: &Slot, packet: &mut Packet<'_>) {
+        if let Some(segment) = &self.segment {
+            segment.hear(slot, packet);
+        }
+    }
 }
 
-filter!(Bridge: flow);
+filter!(Bridge: flow, packet);
 
 impl Bridge {
     /// Decides about the slot that is number `n` of its batch.
@@ -106,12 +121,25 @@ impl Bridge {
             decision.drop(Reason::LinkLocal).by_rule(RESERVED.id);
             return;
         }
-        if !self.learn(slot, n) {
+        let (mut settled, mut neighbour) = (false, None);
+        if let Some(segment) = &self.segment {
+            if let Err((reason, rule)) = segment.admit(slot) {
+                decision.drop(reason).by_rule(rule.id);
+                return;
+            }
+            settled = segment.is_owned(slot.ingress);
+            neighbour = segment.at_mac(destination.mac);
+        }
+        if !settled && !self.learn(slot, n) {
             decision.drop(Reason::StationLimit).by_rule(TOO_MANY.id).once();
             return;
         }
         if destination.mac.is_multicast() {
             decision.flood().revalidate_after(REVALIDATE_MS);
+            return;
+        }
+        if let Some(neighbour) = neighbour {
+            forward(slot, decision, neighbour, settled);
             return;
         }
         match self.place(&destination, 2 * n + 1) {
@@ -173,6 +201,27 @@ impl Station {
     }
 }
 
+/// Sends to a neighbour that is known, and stays where it is. Whoever is `settled` sends from a
+/// place that is known too; others have to be seen again and again.
+fn forward(slot: &Slot, decision: &mut Decision, neighbour: Neighbour, settled: bool) {
+    match neighbour.at {
+        // the packet hook has the last word on these; nobody else is to see them
+        At::Gateway if matches!(slot.class(), Class::Arp | Class::Nd) => {
+            decision.egress(slot.ingress).once();
+        }
+        At::Gateway => {}
+        At::Port(port) if port == slot.ingress => {
+            decision.drop(Reason::SamePort).by_rule(SAME_PORT.id);
+        }
+        At::Port(port) => {
+            decision.egress(port).depends_on(Tag::new(TagKind::Port, port.into()));
+        }
+    }
+    if !settled {
+        decision.revalidate_after(REVALIDATE_MS);
+    }
+}
+
 /// `01:80:c2:00:00:00` to `0f` stay on their link (IEEE 802.1Q table 8-1).
 fn is_reserved(destination: MacAddr) -> bool {
     let [a, b, c, d, e, last] = destination.0;
@@ -183,6 +232,18 @@ const RESERVED: Rule =
     Rule::new(1, "reserved", "The destination address is reserved for the link.");
 const SAME_PORT: Rule = Rule::new(2, "same-port", "The destination is where the frame came from.");
 const TOO_MANY: Rule = Rule::new(3, "too-many", "The port has as many stations as it may have.");
+const SPOOFED: Rule =
+    Rule::new(4, "spoofed", "The port states an address that is known not to be its own.");
+const ROUTER_DISCOVERY: Rule =
+    Rule::new(5, "router-discovery", "Pods neither find routers so, nor are they any (RFC 6105).");
+const UNSOUND: Rule =
+    Rule::new(6, "unsound", "The message is not what ARP or neighbour discovery allows.");
+const NOT_A_QUESTION: Rule =
+    Rule::new(7, "not-a-question", "The gateway was told what it did not ask for.");
+const ANSWERED: Rule = Rule::new(8, "answered", "The bridge knows the answer.");
+
+/// Bytes of a message that are looked at: with options of any kind, nobody sends longer ones.
+const SNAP: u32 = 1024;
 
 /// How long a decision is remembered.
 const REVALIDATE_MS: u32 = 500;

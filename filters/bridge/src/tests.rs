@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::Bridge;
 
+mod neighbours;
+mod pods;
+
 fn rig() -> Rig<Bridge> {
     Rig::new("{}")
 }

@@ -164,7 +164,7 @@ impl Ways {
     pub(crate) fn pick(&self, hash: u32) -> &Way {
         // the hash as a fraction of all weights; trials and shards go by the hash itself
         let spread = u64::from(hash.wrapping_mul(GOLDEN_RATIO));
-        let at = (spread * u64::from(self.total) >> u32::BITS) as u32;
+        let at = ((spread * u64::from(self.total)) >> u32::BITS) as u32;
         let way = self.ways.partition_point(|way| way.below <= at);
         &self.ways[way]
     }

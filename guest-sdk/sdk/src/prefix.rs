@@ -81,7 +81,7 @@ impl Prefix {
             IpAddr::V6(v6) => v6.octets().into_iter().fold(0x811c_9dc5, step),
         };
         let hash = step(hash, self.len);
-        Tag::new(TagKind::Prefix, hash ^ hash >> Tag::ID_BITS)
+        Tag::new(TagKind::Prefix, hash ^ (hash >> Tag::ID_BITS))
     }
 
     /// Whether `address` is of this IP version and begins with the prefix.
