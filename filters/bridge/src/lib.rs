@@ -19,7 +19,7 @@ use millrace_filter::prelude::*;
 use millrace_filter::record::{Port, Time};
 use millrace_filter::{Tag, TagKind};
 
-use segment::{At, Neighbour, Segment};
+use segment::{At, Meeting, Neighbour, Refusal, Segment};
 pub use settings::{GatewaySettings, HostSettings, PodSettings, Settings};
 
 /// The bridge.
@@ -100,7 +100,10 @@ impl Filter for Bridge {
         self.stale = false;
 
         for (n, (slot, decision)) in slots.iter().zip(decisions).enumerate() {
-            self.decide(slot, decision, n);
+            match self.segment.as_ref().map(|segment| segment.meet(slot)) {
+                None => self.decide(slot, decision, n),
+                Some(meeting) => self.decide_among_known(slot, decision, n, meeting),
+            }
         }
     }
 
@@ -116,30 +119,45 @@ filter!(Bridge: flow, packet);
 impl Bridge {
     /// Decides about the slot that is number `n` of its batch.
     fn decide(&mut self, slot: &Slot, decision: &mut Decision, n: usize) {
-        let destination = Station::destination(slot);
-        if is_reserved(destination.mac) {
+        if is_reserved(MacAddr(slot.dst_mac)) {
             decision.drop(Reason::LinkLocal).by_rule(RESERVED.id);
-            return;
-        }
-        let (mut settled, mut neighbour) = (false, None);
-        if let Some(segment) = &self.segment {
-            if let Err((reason, rule)) = segment.admit(slot) {
-                decision.drop(reason).by_rule(rule.id);
-                return;
-            }
-            settled = segment.is_owned(slot.ingress);
-            neighbour = segment.at_mac(destination.mac);
-        }
-        if !settled && !self.learn(slot, n) {
+        } else if self.learn(slot, n) {
+            self.send(slot, decision, n);
+        } else {
             decision.drop(Reason::StationLimit).by_rule(TOO_MANY.id).once();
-            return;
         }
+    }
+
+    /// The same where somebody is known without having been seen.
+    #[inline(never)]
+    fn decide_among_known(
+        &mut self,
+        slot: &Slot,
+        decision: &mut Decision,
+        n: usize,
+        meeting: Result<Meeting, Refusal>,
+    ) {
+        match meeting {
+            _ if is_reserved(MacAddr(slot.dst_mac)) => self.decide(slot, decision, n),
+            Err((reason, rule)) => {
+                decision.drop(reason).by_rule(rule.id);
+            }
+            Ok(Meeting { settled: false, .. }) if !self.learn(slot, n) => {
+                decision.drop(Reason::StationLimit).by_rule(TOO_MANY.id).once();
+            }
+            Ok(Meeting { neighbour: None, .. }) => self.send(slot, decision, n),
+            Ok(Meeting { neighbour: Some(neighbour), settled }) => {
+                forward(slot, decision, neighbour, settled);
+            }
+        }
+    }
+
+    /// Sends to where the destination was seen.
+    #[inline(always)]
+    fn send(&mut self, slot: &Slot, decision: &mut Decision, n: usize) {
+        let destination = Station::destination(slot);
         if destination.mac.is_multicast() {
             decision.flood().revalidate_after(REVALIDATE_MS);
-            return;
-        }
-        if let Some(neighbour) = neighbour {
-            forward(slot, decision, neighbour, settled);
             return;
         }
         match self.place(&destination, 2 * n + 1) {
@@ -166,6 +184,7 @@ impl Bridge {
     }
 
     /// Notes where the source of slot number `n` is; false if its port has no room for it.
+    #[inline(always)]
     fn learn(&mut self, slot: &Slot, n: usize) -> bool {
         let station = Station::source(slot);
         let here = Place { port: Port(slot.ingress), seen: Time(slot.now_ns) };

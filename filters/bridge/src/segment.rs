@@ -55,6 +55,15 @@ enum Addresses {
     Own(Box<[IpAddr]>),
 }
 
+/// What is known of the two ends of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meeting {
+    /// Whether the source can be nowhere else.
+    pub(crate) settled: bool,
+    /// Who the destination is, if that is known.
+    pub(crate) neighbour: Option<Neighbour>,
+}
+
 /// Why something is dropped, and by which rule.
 pub(crate) type Refusal = (Reason, Rule);
 
@@ -118,6 +127,14 @@ impl Segment {
         Ok(neighbour)
     }
 
+    /// What is known of a packet's source and destination, if it may come in by its port.
+    pub(crate) fn meet(&self, slot: &Slot) -> Result<Meeting, Refusal> {
+        self.admit(slot)?;
+        let (settled, neighbour) =
+            (self.is_owned(slot.ingress), self.at_mac(MacAddr(slot.dst_mac)));
+        Ok(Meeting { settled, neighbour })
+    }
+
     /// Whether the port has an owner: nothing is learned there.
     pub(crate) fn is_owned(&self, port: u16) -> bool {
         self.owner(port).is_some()
@@ -130,7 +147,7 @@ impl Segment {
     }
 
     /// Whether a packet may come in by its port, going by its headers.
-    pub(crate) fn admit(&self, slot: &Slot) -> Result<(), Refusal> {
+    fn admit(&self, slot: &Slot) -> Result<(), Refusal> {
         let class = slot.class();
         let address = slot.source().filter(|source| {
             // one that has no address yet may look for others that have it, and for groups

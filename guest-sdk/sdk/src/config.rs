@@ -351,11 +351,8 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 /// A port by its number. Its schema has the format `port`, by which the host knows where it may
 /// put the number in place of a port's name.
 impl Config for Port {
-    const SCHEMA: Schema = Schema::around(
-        "{\"format\":\"port\",\"allOf\":[",
-        &Schema::integer(1, MAX_PORT as i128),
-        "]}",
-    );
+    const SCHEMA: Schema =
+        Schema::new("{\"type\":\"integer\",\"format\":\"port\",\"minimum\":1,\"maximum\":4094}");
 
     fn read(value: &Value, at: &Place<'_>) -> Result<Self, Error> {
         let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
@@ -472,7 +469,8 @@ mod tests {
         assert_eq!(properties["then"]["enum"], serde_json::json!(["stop", "go-on"]));
         assert_eq!(properties["then"]["description"], "What \"then\".");
         assert_eq!(properties["part"]["anyOf"][0]["required"], serde_json::json!(["gate"]));
-        assert_eq!(properties["wayOut"]["anyOf"][0]["format"], "port");
+        let port = &properties["wayOut"]["anyOf"][0];
+        assert_eq!((&port["format"], &port["maximum"]), (&"port".into(), &MAX_PORT.into()));
         let signed: Value = serde_json::from_slice(i8::SCHEMA.text().as_bytes()).expect("JSON");
         assert_eq!(signed["minimum"], -128);
     }

@@ -8,4 +8,5 @@ mod faults;
 mod inspection;
 mod live;
 mod malformed;
+mod pods;
 mod vlans;
