@@ -14,7 +14,7 @@
 use core::fmt;
 use core::ops::{BitAnd, BitOr, Not};
 
-use crate::checksum::{Delta, Pseudo};
+use crate::checksum::{Delta, Pseudo, Sum};
 use crate::ip::IpProtocol;
 use crate::{Malformed, Ports, field};
 
@@ -341,6 +341,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Segment<B> {
     pub fn fill_checksum(&mut self, pseudo: Pseudo) {
         self.set_checksum(0);
         let checksum = pseudo.cover(IpProtocol::TCP, self.octets()).checksum();
+        self.set_checksum(checksum);
+    }
+
+    /// Completes a checksum of which the field has the pseudo-header's share ([`Sum::partial`]).
+    #[inline]
+    pub fn complete_checksum(&mut self) {
+        let checksum = Sum::of(self.octets()).checksum();
         self.set_checksum(checksum);
     }
 

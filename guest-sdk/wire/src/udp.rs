@@ -9,7 +9,7 @@
 //! A checksum of 0 says that the sender computed none: allowed over IPv4, over IPv6 only to
 //! tunnels that declare it (RFC 6935). A computed 0 is sent as 0xffff.
 
-use crate::checksum::Pseudo;
+use crate::checksum::{Pseudo, Sum};
 use crate::ip::{IpProtocol, IpVersion};
 use crate::{Malformed, Ports, field};
 
@@ -160,11 +160,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Datagram<B> {
     #[inline]
     pub fn fill_checksum(&mut self, pseudo: Pseudo) {
         self.set_checksum(0);
-        let checksum = match pseudo.cover(IpProtocol::UDP, self.covered()).checksum() {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        self.set_checksum(checksum);
+        self.set_sum(pseudo.cover(IpProtocol::UDP, self.covered()));
+    }
+
+    /// Completes a checksum of which the field has the pseudo-header's share
+    /// ([`Sum::partial`]); never 0.
+    #[inline]
+    pub fn complete_checksum(&mut self) {
+        self.set_sum(Sum::of(self.covered()));
     }
 
     /// [`payload`](Self::payload), to be changed.
@@ -172,6 +175,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Datagram<B> {
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let end = self.total_len();
         &mut self.bytes.as_mut()[HEADER_LEN..end]
+    }
+
+    #[inline]
+    fn set_sum(&mut self, sum: Sum) {
+        let checksum = match sum.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        self.set_checksum(checksum);
     }
 }
 

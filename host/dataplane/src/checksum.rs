@@ -30,18 +30,20 @@ pub(crate) fn complete(frame: &mut [u8], slot: &Slot, layers: Layers) {
     };
     // the parser has seen that the packet's length fits the frame
     let segment = &mut segment[..end - transport];
-    let partial = |protocol| pseudo.sum(protocol, end - transport).partial();
     match IpProtocol(slot.protocol) {
         IpProtocol::TCP => {
+            let partial = pseudo.sum(IpProtocol::TCP, segment.len()).partial();
             let mut segment = tcp::Segment::new_unchecked(segment);
-            if segment.checksum() == partial(IpProtocol::TCP) {
-                segment.fill_checksum(pseudo);
+            if segment.checksum() == partial {
+                segment.complete_checksum();
             }
         }
         IpProtocol::UDP => {
             let mut datagram = udp::Datagram::new_unchecked(segment);
-            if datagram.checksum() != 0 && datagram.checksum() == partial(IpProtocol::UDP) {
-                datagram.fill_checksum(pseudo);
+            // never 0, which says that there is no checksum
+            let partial = pseudo.sum(IpProtocol::UDP, datagram.total_len()).partial();
+            if datagram.checksum() == partial {
+                datagram.complete_checksum();
             }
         }
         _ => {}
