@@ -8,6 +8,7 @@
 //! - [`registry`]: the benches, and what they promise
 //! - [`memory`]: what filters cost, without a network; [`native`] is what they are compared with
 //! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
+//! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
 //! - [`swap`], [`load`], [`footprint`]: what changes cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
@@ -26,6 +27,7 @@ pub mod memory;
 pub mod native;
 pub mod outcome;
 pub mod plan;
+pub mod pods;
 pub mod promise;
 pub mod registry;
 pub mod report;

@@ -6,8 +6,9 @@ use anyhow::Result;
 use crate::memory::{calls, filters, instructions, rounds};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::pods::handover;
 use crate::promise::Promise;
-use crate::{footprint, load, swap, veth};
+use crate::{footprint, load, pods, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -52,6 +53,20 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[veth::END_TO_END, veth::WITH_FLOWS, veth::WITH_CHAIN, veth::IDLE],
         run: veth::run,
+    },
+    Bench {
+        name: "pods",
+        what: "packets between pods: the kernel's flow cache, and what the kernel has in its place",
+        usual: true,
+        promises: &[pods::SMALL, pods::STREAM, pods::ROUND_TRIP, pods::CONNECTIONS, pods::PUNTS],
+        run: pods::run,
+    },
+    Bench {
+        name: "handover",
+        what: "order of packets while the kernel takes a flow over",
+        usual: true,
+        promises: &[handover::REORDERED],
+        run: handover::run,
     },
     Bench {
         name: "swap",

@@ -20,6 +20,8 @@ pub enum Unit {
     PacketsPerSecond,
     /// Bits per second; more is better.
     BitsPerSecond,
+    /// Things per second, such as connections; more is better.
+    PerSecond,
     /// Hundredths of a core.
     PercentOfCore,
     /// Bytes.
@@ -31,7 +33,7 @@ pub enum Unit {
 impl Unit {
     /// Whether more of it is better.
     pub fn more_is_better(self) -> bool {
-        matches!(self, Self::Ratio | Self::PacketsPerSecond | Self::BitsPerSecond)
+        matches!(self, Self::Ratio | Self::PacketsPerSecond | Self::BitsPerSecond | Self::PerSecond)
     }
 
     /// A value with its unit, in few digits.
@@ -51,6 +53,7 @@ impl Unit {
             Self::PercentOfCore => format!("{} %", few_digits(value)),
             Self::PacketsPerSecond => scaled(&[(1e6, "Mpps"), (1e3, "kpps"), (1.0, "pps")]),
             Self::BitsPerSecond => scaled(&[(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1.0, "bit/s")]),
+            Self::PerSecond => scaled(&[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")]),
             Self::Bytes => scaled(&[(1e6, "MB"), (1e3, "kB"), (1.0, "B")]),
         }
     }
@@ -83,6 +86,7 @@ mod tests {
             (Unit::PacketsPerSecond, 1_200_000.0, "1.20 Mpps"),
             (Unit::PacketsPerSecond, 0.0, "0 pps"),
             (Unit::BitsPerSecond, 3.6e9, "3.60 Gbit/s"),
+            (Unit::PerSecond, 13_400.0, "13.4 k/s"),
             (Unit::Bytes, 33554432.0, "33.6 MB"),
             (Unit::Count, 3.0, "3"),
         ] {

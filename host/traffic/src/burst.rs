@@ -6,7 +6,7 @@
 //! The socket that receives keeps the order in which datagrams came, so one thread does it all.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::core::Core;
@@ -74,7 +74,6 @@ pub fn bursts(
     assert!(settings.flows <= BurstSettings::MOST_FLOWS, "each flow has a source port");
     assert!((1..=BurstSettings::LONGEST).contains(&settings.length), "a burst has a length");
     assert!(settings.payload >= BurstSettings::SMALLEST, "a datagram has room for its number");
-    let _stay = settings.core.map(Core::keep);
     let receiver = to.udp(0)?;
     let target = receiver.local_addr().map_err(TrafficError::socket("naming a socket"))?;
     // what a stack keeps while it looks for the neighbour may overtake itself there
@@ -83,14 +82,26 @@ pub fn bursts(
     receiver
         .set_read_timeout(Some(settings.patience))
         .map_err(TrafficError::socket("setting a timeout"))?;
+    let report = from.namespace.run(|| {
+        let _stay = settings.core.map(Core::keep);
+        one_after_the_other(from.address, target, &receiver, settings)
+    })?;
+    report.map_err(TrafficError::socket("sending and receiving bursts"))
+}
 
+/// In the sender's namespace.
+fn one_after_the_other(
+    own: IpAddr,
+    target: SocketAddr,
+    receiver: &UdpSocket,
+    settings: BurstSettings,
+) -> io::Result<BurstReport> {
     let mut report = BurstReport::default();
     for flow in 0..settings.flows {
-        let sender = from.udp(FIRST_PORT + flow)?;
-        sender.connect(target).map_err(TrafficError::socket("connecting a UDP socket"))?;
-        send(&sender, flow, settings).map_err(TrafficError::socket("sending a burst"))?;
-        let burst = receive(&receiver, flow, settings)
-            .map_err(TrafficError::socket("receiving a burst"))?;
+        let sender = UdpSocket::bind((own, FIRST_PORT + flow))?;
+        sender.connect(target)?;
+        send(&sender, flow, settings)?;
+        let burst = receive(receiver, flow, settings)?;
         report.sent += u64::from(settings.length);
         report.lost += u64::from(settings.length - burst.seen.count_ones());
         report.reordered_flows += u64::from(burst.reordered);
