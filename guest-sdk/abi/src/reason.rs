@@ -105,6 +105,9 @@ reasons! {
         75 Unsupported "unsupported" "The decision asks for something this port cannot carry out."
         76 KernelRefused "kernel-refused" "The kernel did not accept the frame for transmission."
         77 VlanNotAllowed "vlan-not-allowed" "The port is not a member of the frame's VLAN."
+        78 ConnectionLimit "connection-limit" "The sender's port has its share of connections, and all of them are in use."
+        79 ConnectionTableFull "connection-table-full" "The connection table is full, and all of its connections are in use."
+        80 NoNatPort "no-nat-port" "No port is left to translate the source to for this destination."
     }
 }
 

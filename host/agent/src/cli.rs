@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
+use crate::lab::{self, LabCommand};
 use crate::node::{self, NodeArgs};
 use crate::port::{self, PortCommand};
 use crate::run::{self, RunArgs};
@@ -36,6 +37,8 @@ pub(crate) struct Cli {
 enum Command {
     Run(Box<RunArgs>),
     Node(Box<NodeArgs>),
+    #[command(subcommand)]
+    Lab(LabCommand),
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
     #[command(subcommand)]
@@ -65,6 +68,7 @@ impl Cli {
         let done = match self.command {
             Command::Run(args) => run::run(*args),
             Command::Node(args) => node::run(*args),
+            Command::Lab(command) => return lab::run(command),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Port(command) => port::run(&command),

@@ -1,7 +1,8 @@
 //! The `millrace` program.
 //!
 //! - [`cli`]: the commands
-//! - [`run`], with [`config`]: a host; [`node`]: one whose ports are pods
+//! - [`run`], with [`config`]: a host; [`node`]: one whose ports are pods;
+//!   [`lab`]: nodes out of namespaces
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
@@ -14,6 +15,7 @@ mod cli;
 mod config;
 mod demo;
 mod filter;
+mod lab;
 mod metrics;
 mod node;
 mod output;

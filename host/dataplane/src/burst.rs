@@ -7,6 +7,7 @@
 use millrace_abi::{Origin, Reason, Slot};
 use millrace_parse::{Layers, parse};
 
+use crate::connections::Link;
 use crate::flows::FlowIndex;
 use crate::io::Io;
 use crate::port::{HeldPort, Port, PortId, PortTable, add};
@@ -29,6 +30,8 @@ pub struct Burst<F> {
     pub terms: Vec<Terms>,
     /// Where it is remembered.
     pub flows: Vec<Option<FlowIndex>>,
+    /// The Ethernet addresses they get, where their connection has some for them.
+    pub links: Vec<Option<Link>>,
     /// Those that the chain has to be asked about.
     pub open: Vec<u16>,
 }
@@ -70,6 +73,7 @@ impl<F> Burst<F> {
             verdicts: Vec::with_capacity(size),
             terms: Vec::with_capacity(size),
             flows: Vec::with_capacity(size),
+            links: Vec::with_capacity(size),
             open: Vec::with_capacity(size),
         }
     }
@@ -103,10 +107,12 @@ impl<F> Burst<F> {
         self.verdicts.clear();
         self.terms.clear();
         self.flows.clear();
+        self.links.clear();
         self.slots.clear();
         self.slots.resize(count, Slot::ZERO);
         self.terms.resize(count, Terms::DEFAULT);
         self.flows.resize(count, None);
+        self.links.resize(count, None);
 
         let mut run = Run::of(ports, source);
         for at in 0..count {

@@ -9,6 +9,7 @@ use millrace_parse::Layers;
 use millrace_wire::{EtherType, vlan};
 
 use crate::burst::{Burst, Emitted};
+use crate::connections::Link;
 use crate::counters::{Counters, Fate, Key};
 use crate::io::Io;
 use crate::port::{Gateway, HeldPort, Hold, PortId, PortTable, add};
@@ -33,7 +34,7 @@ impl<I: Io> Dispatch<'_, I> {
     pub fn burst(&mut self, burst: &mut Burst<I::Frame>) {
         for (at, frame) in burst.frames.drain(..).enumerate() {
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            let fate = self.packet(frame, slot, burst.layers[at], verdict);
+            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.links[at]);
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
@@ -87,6 +88,7 @@ impl<I: Io> Dispatch<'_, I> {
         slot: &Slot,
         layers: Layers,
         verdict: &Verdict,
+        link: Option<Link>,
     ) -> Fate {
         let reason = verdict.reason.unwrap_or(Reason::NoDecision);
         match verdict.control {
@@ -117,7 +119,7 @@ impl<I: Io> Dispatch<'_, I> {
         let sent = match egress {
             Some(egress) => {
                 let next_hop = verdict.fields.contains(Field::NextHop);
-                match rewrite::neighbour(self.io, &mut frame, &egress.port, next_hop) {
+                match rewrite::neighbour(self.io, &mut frame, &egress.port, link, next_hop) {
                     Ok(()) => self.leave(frame, slot.vlan, layers, egress),
                     Err(reason) => Err((frame, reason)),
                 }

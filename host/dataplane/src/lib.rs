@@ -3,11 +3,11 @@
 //! The way of a packet, in reading order:
 //! - [`worker`]: the loop
 //! - [`burst`]: packets handled together; `checksum` completes what hardware left
-//! - [`flows`]: verdicts that are remembered
+//! - [`flows`]: verdicts that are remembered; [`tracking`], [`connections`]: of cached ports, by
+//!   connection
 //! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
 //!   a filter as a worker calls it
 //! - [`inspect`]: the packet hook
-//! - [`offload`]: decided flows go to the kernel
 //! - [`rewrite`], [`reply`], [`dispatch`]: carried out
 //!
 //! Around it:
@@ -23,6 +23,7 @@ mod answer;
 pub mod burst;
 pub mod chain;
 mod checksum;
+pub mod connections;
 pub mod control;
 pub mod counters;
 pub mod dispatch;
@@ -32,13 +33,13 @@ pub mod inspect;
 pub mod io;
 pub mod mailbox;
 pub mod memory_io;
-pub mod offload;
 pub mod pauses;
 pub mod port;
 mod punt;
 pub mod reply;
 pub mod rewrite;
 pub mod stage;
+pub mod tracking;
 pub mod verdict;
 pub mod worker;
 pub mod xsk_io;

@@ -7,6 +7,7 @@ use millrace_parse::Layers;
 use millrace_wire::vlan::{self, Tag, Tci, Vid};
 use millrace_wire::{EtherType, MacAddr, ethernet, ipv4, ipv6};
 
+use crate::connections::Link;
 use crate::io::Io;
 use crate::port::{Hold, Port, Tagging, Vlans};
 use crate::verdict::Verdict;
@@ -42,7 +43,8 @@ pub(crate) fn fields<I: Io>(
     Ok(())
 }
 
-/// Addresses the frame to the neighbour behind `port`, if a next hop was decided.
+/// Addresses the frame: as its connection has it, or to the neighbour behind `port` if a next hop
+/// was decided.
 ///
 /// # Errors
 /// If nobody knows the neighbours behind the port.
@@ -51,18 +53,21 @@ pub(crate) fn neighbour<I: Io>(
     io: &mut I,
     frame: &mut I::Frame,
     port: &Port,
+    link: Option<Link>,
     next_hop: bool,
 ) -> Result<(), Reason> {
-    match port.hold {
-        _ if !next_hop => Ok(()),
-        Hold::Direct => Err(Reason::Unsupported),
-        Hold::Cached(station) => {
-            let mut ethernet = ethernet::Frame::new_unchecked(io.buffer(frame));
-            ethernet.set_destination(MacAddr(station.mac));
-            ethernet.set_source(MacAddr(station.gateway.mac));
-            Ok(())
+    let link = match (link, port.hold) {
+        (Some(link), _) => link,
+        (None, _) if !next_hop => return Ok(()),
+        (None, Hold::Direct) => return Err(Reason::Unsupported),
+        (None, Hold::Cached(station)) => {
+            Link { destination: station.mac, source: station.gateway.mac }
         }
-    }
+    };
+    let mut ethernet = ethernet::Frame::new_unchecked(io.buffer(frame));
+    ethernet.set_destination(MacAddr(link.destination));
+    ethernet.set_source(MacAddr(link.source));
+    Ok(())
 }
 
 /// Gives the packet, which belongs to `vlan`, the tag it leaves a port of `vlans` with, or takes its

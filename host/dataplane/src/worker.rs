@@ -18,10 +18,11 @@ use crate::flows::FlowMap;
 use crate::inspect::Inspection;
 use crate::io::Io;
 use crate::mailbox::Mailbox;
-use crate::offload::Offload;
 use crate::port::{HeldPort, Hold, PortId, PortTable, add};
 use crate::reply::ReplyLimit;
 use crate::stage::FaultDesk;
+use crate::tracking::Tracking;
+use crate::verdict::Verdict;
 
 /// A worker.
 pub struct Worker<I: Io> {
@@ -33,8 +34,8 @@ pub struct Worker<I: Io> {
     pub chain: Chain,
     /// What it remembers.
     pub flows: FlowMap,
-    /// Where flows of cached ports go once they are decided.
-    pub offload: Option<Offload>,
+    /// Connections of cached ports.
+    pub tracking: Option<Tracking>,
     settings: WorkerSettings,
     counters: Arc<WorkerCounters>,
     burst: Burst<I::Frame>,
@@ -92,7 +93,7 @@ impl<I: Io> Worker<I> {
             ports: PortTable::default(),
             chain: Chain::empty(desk),
             flows: FlowMap::new(settings.flows),
-            offload: None,
+            tracking: None,
             settings,
             counters: Arc::default(),
             burst: Burst::new(settings.burst),
@@ -177,11 +178,17 @@ impl<I: Io> Worker<I> {
 
     /// Looks up what is remembered of the packets; the others stay open.
     fn recall(&mut self) {
-        let Self { burst, flows, settings, counters, .. } = self;
+        let Self { burst, flows, tracking, ports, settings, counters, .. } = self;
         burst.open.clear();
         let mut hits = 0;
         for (at, slot) in burst.slots.iter().enumerate() {
             if !burst.verdicts[at].is_open() {
+                continue;
+            }
+            if let Some(known) = tracking.as_ref().and_then(|known| known.recall(slot, ports)) {
+                burst.verdicts[at] = known.verdict;
+                burst.links[at] = known.link;
+                hits += 1;
                 continue;
             }
             let flow = (settings.cache && slot.class == Class::Flow as u8)
@@ -203,7 +210,7 @@ impl<I: Io> Worker<I> {
     /// Asks the chain about the packets that are open, and remembers what it says.
     fn decide(&mut self, now_ns: u64) {
         let Self { burst, chain, flows, settings, counters, shadow, asked, emitted, .. } = self;
-        let (offload, ports) = (&self.offload, &self.ports);
+        let (tracking, ports) = (&self.tracking, &self.ports);
         if burst.open.is_empty() {
             return;
         }
@@ -220,20 +227,31 @@ impl<I: Io> Worker<I> {
                 emitted,
             },
         );
-        if !settings.cache {
-            return;
-        }
         for &at in asked.iter() {
             let at = usize::from(at);
+            if let Some(tracking) = tracking
+                && burst.verdicts[at].is_open()
+            {
+                let (slot, terms) = (&burst.slots[at], &burst.terms[at]);
+                match tracking.open(slot, &burst.verdicts[at], terms, ports) {
+                    Ok(None) => {}
+                    Ok(link) => {
+                        burst.links[at] = link;
+                        continue;
+                    }
+                    Err(reason) => {
+                        burst.verdicts[at] = Verdict::dropped(reason);
+                        continue;
+                    }
+                }
+            }
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            let lasts = slot.class == Class::Flow as u8
+            let lasts = settings.cache
+                && slot.class == Class::Flow as u8
                 && !verdict.fields.contains(Field::Once)
                 && verdict.is_a_filters();
             if lasts {
                 burst.flows[at] = Some(flows.insert(slot, verdict, &burst.terms[at]));
-                if let Some(offload) = offload {
-                    offload.opened(slot, verdict, &burst.terms[at], ports);
-                }
             }
         }
         counters.flows.store(flows.len() as u64, Relaxed);

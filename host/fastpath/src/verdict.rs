@@ -60,6 +60,13 @@ pub enum Hop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub(crate) u32);
 
+impl Generation {
+    /// Its number, which is never 0.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What was seen of an entry's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {

@@ -120,6 +120,11 @@ impl Pods {
         self.ipam.gateways().collect()
     }
 
+    /// The node's prefixes.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
+        self.ipam.prefixes()
+    }
+
     /// Attaches a pod.
     pub(crate) fn attach(
         &mut self,

@@ -1,5 +1,7 @@
 //! What the built-in filters are told of a node's pods.
 
+use std::collections::BTreeMap;
+
 use ipnetwork::IpNetwork;
 use millrace_dataplane::control::{Dataplane, StageError};
 use serde_json::{Value, json};
@@ -12,41 +14,40 @@ pub(crate) const CHAIN: [&str; 2] = ["bridge", "router"];
 
 /// Tells the chain which pods there are.
 pub(crate) fn publish(plane: &Dataplane, pods: &Pods) -> Result<(), StageError> {
-    for (name, config) in CHAIN.into_iter().zip(configs(pods)) {
+    for (name, config) in CHAIN.into_iter().zip(configs(pods, &plane.numbers())) {
         plane.configure(name, &config.to_string())?;
     }
     Ok(())
 }
 
-/// The configuration of each filter of the chain.
-pub(crate) fn configs(pods: &Pods) -> [Value; 2] {
+/// The configuration of each filter of the chain; ports are known by their numbers.
+pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] {
     let gateways = pods.gateways();
     let (mut stations, mut routes) = (Vec::new(), Vec::new());
     for pod in pods.attached().values() {
-        stations
-            .push(json!({ "port": pod.port, "mac": pod.mac, "addresses": ips(&pod.addresses) }));
-        routes.extend(pod.addresses.iter().map(|address| route(*address, &pod.port)));
+        let Some(port) = ports.get(&pod.port) else { continue };
+        stations.push(json!({ "port": port, "mac": pod.mac, "addresses": ips(&pod.addresses) }));
+        routes.extend(pod.addresses.iter().map(|address| route(&host_prefix(*address), *port)));
+    }
+    // addresses of pods that are not there are nobody's; all else is the host's to route
+    routes.extend(pods.prefixes().map(|it| json!({ "prefix": it, "kind": "unreachable" })));
+    if let Some(host) = ports.get(HOST_PORT) {
+        stations.push(json!({ "port": host, "mac": mac_text(HOST_MAC) }));
+        for gateway in &gateways {
+            let everywhere = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            routes.extend([route(&host_prefix(*gateway), *host), route(everywhere, *host)]);
+        }
     }
     let bridge = json!({
         "gateway": { "mac": mac_text(GATEWAY_MAC), "addresses": ips(&gateways) },
-        "host": { "port": HOST_PORT, "mac": mac_text(HOST_MAC) },
         "pods": stations,
     });
-    // addresses of pods that are not there are nobody's; all else is the host's to route
-    for gateway in &gateways {
-        let prefix = IpNetwork::new(gateway.network(), gateway.prefix());
-        let prefix = prefix.expect("the length is that of an address");
-        routes.push(json!({ "prefix": prefix, "kind": "unreachable" }));
-        routes.push(route(*gateway, HOST_PORT));
-        let everywhere = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        routes.push(json!({ "prefix": everywhere, "via": [{ "port": HOST_PORT }] }));
-    }
     let router = json!({ "gatewayMac": mac_text(GATEWAY_MAC), "routes": routes });
     [bridge, router]
 }
 
-fn route(address: IpNetwork, port: &str) -> Value {
-    json!({ "prefix": host_prefix(address), "via": [{ "port": port }] })
+fn route(prefix: &str, port: u16) -> Value {
+    json!({ "prefix": prefix, "via": [{ "port": port }] })
 }
 
 fn host_prefix(address: IpNetwork) -> String {

@@ -46,6 +46,11 @@ impl Ipam {
         Self { pools: prefixes.into_iter().map(pool).collect() }
     }
 
+    /// The prefixes.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
+        self.pools.iter().map(|pool| pool.prefix)
+    }
+
     /// The gateway's address in each prefix.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpNetwork> {
         self.pools.iter().map(|pool| pool.address(GATEWAY))

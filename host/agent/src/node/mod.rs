@@ -1,23 +1,27 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
+//! - `peers`: the way to other nodes
 //! - `chain`: what the built-in filters are told of them
 
 mod attach;
-mod chain;
+pub(crate) mod chain;
 mod ipam;
 mod link;
+mod peers;
 
 pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Context;
 use clap::Args;
-use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
+use millrace_control::World;
+use millrace_control::source::Manifests;
 use millrace_dataplane::control::CacheSettings;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::port::{Hold, Station, Vlans};
@@ -36,11 +40,15 @@ use link::{HOST_MAC, HOST_PORT};
 /// (bridge, then router); what that decides is kept in the kernel, which carries the rest.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  millrace node --pod-cidr 10.1.0.0/24 --pod-cidr fd01::/64")]
+  millrace node --name worker-1 --manifests /etc/millrace/manifests")]
 pub(crate) struct NodeArgs {
-    /// A prefix that pods get addresses of; one for each family (repeat it).
-    #[arg(long = "pod-cidr", value_name = "PREFIX", required = true)]
-    prefixes: Vec<IpNetwork>,
+    /// The name of the node; its Node object says which addresses its pods get.
+    #[arg(long, value_name = "NODE", env = "NODE_NAME")]
+    name: String,
+
+    /// The directory whose manifests describe the cluster: `*.yaml`, `*.yml` and `*.json`.
+    #[arg(long, value_name = "DIRECTORY")]
+    manifests: PathBuf,
 
     /// Bytes of the largest IP packet of a pod.
     #[arg(long, value_name = "BYTES", default_value_t = 1500)]
@@ -77,7 +85,18 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     run::privileges::check()?;
 
     let node = Namespace::current().context("the node's network namespace")?;
-    let ipam = Ipam::new(args.prefixes);
+    let world = read(&args.manifests)?;
+    let this = world.nodes.get(&args.name).with_context(|| {
+        let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();
+        format!(
+            "there is no Node `{}` in {}; there is: {}",
+            args.name,
+            args.manifests.display(),
+            names.join(", ")
+        )
+    })?;
+    peers::route(&node, this, &world).context("routes to other nodes")?;
+    let ipam = Ipam::new(this.pod_cidrs.iter().copied());
     let gateways: Vec<_> = ipam.gateways().collect();
     link::make_host_link(&node, &gateways, args.mtu).context("the host's own link")?;
     let pods = Pods::new(node, ipam, args.mtu);
@@ -97,7 +116,9 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     };
     let mut plan = StartPlan::read(&config)?;
     plan.settings.flow_cache = Some(CacheSettings::default());
-    plan.filters = chain::CHAIN.into_iter().zip(chain::configs(&pods)).map(built_in).collect();
+    let none_yet = BTreeMap::new();
+    let configs = chain::configs(&pods, &none_yet);
+    plan.filters = chain::CHAIN.into_iter().zip(configs).map(built_in).collect();
     plan.ports.push(AddPort {
         interface: HOST_PORT.to_owned(),
         kind: PortKind::Host,
@@ -105,6 +126,15 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
     });
     run::host(&config, plan, Some(pods))
+}
+
+/// What the manifests say; what of them does not count is logged.
+fn read(directory: &Path) -> anyhow::Result<World> {
+    let (world, complaints) = Manifests::open(directory)?.read()?;
+    for complaint in complaints {
+        tracing::warn!("{complaint}");
+    }
+    Ok(world)
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

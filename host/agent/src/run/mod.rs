@@ -30,7 +30,7 @@ use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
-use crate::node::Pods;
+use crate::node::{Pods, chain};
 
 /// Forward packets between interfaces, through a chain of filters.
 ///
@@ -90,6 +90,9 @@ pub(crate) fn host(config: &Config, plan: StartPlan, pods: Option<Pods>) -> anyh
 
     let words = Words::of(&plan, &path);
     let plane = start(plan)?;
+    if let Some(pods) = &pods {
+        chain::publish(&plane, pods).context("telling the chain of the host's port")?;
+    }
     words.say()?;
     serve(runtime, plane, pods, Doors { socket, admin, metrics }, signals)
 }

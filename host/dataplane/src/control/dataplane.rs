@@ -24,6 +24,7 @@ use crate::control::status::{
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
 use crate::stage::{FaultDesk, FaultReport, Mode};
+use crate::tracking::Upkeep;
 use crate::worker::{Worker, WorkerCounters, WorkerSettings};
 use crate::xsk_io::XskIo;
 
@@ -160,6 +161,11 @@ impl Dataplane {
         let links = Namespace::current().map_err(NetlinkError::from)?.watch_links()?;
         let shared = Arc::clone(&this.shared);
         this.threads.push(spawn("millrace-mend".to_owned(), move || shared.mend(&desk))?);
+        let upkeep = this.shared.ports.lock().upkeep();
+        if let Some(upkeep) = upkeep {
+            let shared = Arc::clone(&this.shared);
+            this.threads.push(spawn("millrace-flows".to_owned(), move || shared.keep_up(&upkeep))?);
+        }
         let shared = Arc::clone(&this.shared);
         this.threads.push(spawn("millrace-links".to_owned(), move || shared.follow(links))?);
         Ok(this)
@@ -371,7 +377,8 @@ impl Dataplane {
         &self.shared.sandbox
     }
 
-    fn numbers(&self) -> BTreeMap<String, u16> {
+    /// The numbers of all ports, by name.
+    pub fn numbers(&self) -> BTreeMap<String, u16> {
         self.shared.ports.lock().numbers()
     }
 
@@ -414,6 +421,16 @@ impl Shared {
                 self.sandbox.maps().sweep(now);
                 self.stages.lock().tend();
             }
+        }
+    }
+
+    /// Looks after connections that no packet comes of.
+    fn keep_up(&self, upkeep: &Upkeep) {
+        while !self.ended.load(Ordering::Acquire) {
+            if let Err(error) = upkeep.round(now_ns()) {
+                tracing::error!(%error, "connections that are over stay");
+            }
+            thread::sleep(UPKEEP);
         }
     }
 
@@ -492,5 +509,7 @@ const HIGHEST: i32 = -20;
 const DESK: usize = 256;
 /// How soon threads notice that they are to end.
 const HEARTBEAT: Duration = Duration::from_millis(200);
+/// How often connections are looked after.
+const UPKEEP: Duration = Duration::from_millis(100);
 /// How often host maps are swept.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ use crate::control::request::AddPort;
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
+use crate::tracking::Upkeep;
 use crate::worker::Worker;
 use crate::xsk_io::XskIo;
 
@@ -182,7 +183,7 @@ impl Ports {
         let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
         // no more frames first, then nobody to take them
         if let Some(opened) = record.opened {
-            self.shut(opened)?;
+            self.shut(opened, record.id)?;
         }
         for hand in &self.workers {
             hand.postman.ask(move |worker| {
@@ -311,6 +312,11 @@ impl Ports {
         Ok(statuses)
     }
 
+    /// What has to be done about connections, if there is a flow cache.
+    pub(super) fn upkeep(&self) -> Option<Arc<Upkeep>> {
+        self.punt.as_ref().map(Punt::upkeep)
+    }
+
     /// What there is to see of the flow cache, if there is one.
     ///
     /// # Errors
@@ -419,7 +425,7 @@ impl Ports {
     /// Closes a port whose interface is gone; the workers keep its place.
     fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
         if let Some(opened) = record.opened.take() {
-            self.shut(opened)?;
+            self.shut(opened, record.id)?;
         }
         record.state = PortState::Gone;
         let id = record.id;
@@ -435,9 +441,9 @@ impl Ports {
     }
 
     /// Lets no more packets come from what was opened.
-    fn shut(&self, opened: Opened) -> Result<(), PortError> {
+    fn shut(&self, opened: Opened, id: PortId) -> Result<(), PortError> {
         match (opened.way, &self.punt) {
-            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index)?),
+            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index, id)?),
             _ => Ok(()),
         }
     }

@@ -13,20 +13,24 @@ use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
     unique_name,
 };
+use millrace_sandbox::now_ns;
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
 use parking_lot::Mutex;
 
+use crate::connections::{self, Connections};
 use crate::control::ports::Hand;
 use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
-use crate::offload::{self, Offload, OffloadCounters};
+use crate::tracking::{Tracking, TrackingCounters, Upkeep, kernel};
 use crate::port::{Port, PortId};
 
-/// How the kernel's flow cache is made.
+/// How the kernel's flow cache, and the table of connections behind it, are made.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSettings {
     /// Room for entries.
     pub capacity: Capacity,
+    /// The connections that the entries are of.
+    pub connections: connections::Settings,
     /// What of the kernel may be used.
     pub features: Features,
 }
@@ -34,7 +38,8 @@ pub struct CacheSettings {
 impl Default for CacheSettings {
     fn default() -> Self {
         let usual = millrace_fastpath::Settings::default();
-        Self { capacity: usual.capacity, features: usual.features }
+        let connections = connections::Settings::default();
+        Self { capacity: usual.capacity, connections, features: usual.features }
     }
 }
 
@@ -76,8 +81,10 @@ pub enum PuntError {
 /// The flow cache, and the punt pair behind it. The pair is gone when this is.
 pub(super) struct Punt {
     cache: Arc<Mutex<FlowCache>>,
+    connections: Arc<Connections>,
+    upkeep: Arc<Upkeep>,
     /// By worker.
-    counters: Vec<Arc<OffloadCounters>>,
+    counters: Vec<Arc<TrackingCounters>>,
     _program: Program,
     // the far end goes with its namespace, and takes the near one along
     _far: Namespace,
@@ -96,6 +103,7 @@ impl Punt {
             features: settings.features,
         })?;
         let cache = Arc::new(Mutex::new(cache));
+        let connections = Arc::new(Connections::new(settings.connections));
         let far = Namespace::create_unique("punt")?;
         let queues = workers.len() as u32;
         let name = unique_name("pt");
@@ -104,19 +112,27 @@ impl Punt {
         prepare(namespace, &name)?;
         prepare(&far, FAR)?;
 
-        let (program, counters) = far.run(|| connect(workers, sockets, &cache))??;
+        let (program, counters) = far.run(|| connect(workers, sockets, &connections, &cache))??;
         namespace.run(|| cache.lock().punt_to(near.index, queues))??;
-        Ok(Self { cache, counters, _program: program, _far: far })
+        let upkeep = Arc::new(Upkeep::new(Arc::clone(&connections), Arc::clone(&cache)));
+        Ok(Self { cache, connections, upkeep, counters, _program: program, _far: far })
+    }
+
+    /// What has to be done about connections from time to time.
+    pub(super) fn upkeep(&self) -> Arc<Upkeep> {
+        Arc::clone(&self.upkeep)
     }
 
     /// What there is to see.
     pub(super) fn status(&self) -> Result<CacheStatus, PuntError> {
-        let sum = |of: fn(&OffloadCounters) -> &AtomicU64| {
+        let sum = |of: fn(&TrackingCounters) -> &AtomicU64| {
             self.counters.iter().map(|counters| of(counters).load(Relaxed)).sum()
         };
         let cache = self.cache.lock();
         let count = |counter| Ok((format!("{counter:?}"), cache.count(counter)?));
         Ok(CacheStatus {
+            connections: self.connections.len() as u64,
+            opened: sum(|counters| &counters.opened),
             installed: sum(|counters| &counters.installed),
             full: sum(|counters| &counters.full),
             refused: sum(|counters| &counters.refused),
@@ -126,14 +142,19 @@ impl Punt {
 
     /// Puts the cache in front of a port.
     pub(super) fn attach(&self, namespace: &Namespace, port: &Port) -> Result<(), PuntError> {
-        let (number, egress) = (offload::number(port), offload::egress(port));
+        let (number, egress) = (kernel::number(port), kernel::egress(port));
         Ok(namespace.run(|| self.cache.lock().attach(port.link, number, egress))??)
     }
 
-    /// Takes it away again. What is known of the port's flows goes as well.
-    pub(super) fn detach(&self, namespace: &Namespace, link: u32) -> Result<(), PuntError> {
+    /// Takes it away again, and with it all connections of the port.
+    pub(super) fn detach(
+        &self,
+        namespace: &Namespace,
+        link: u32,
+        port: PortId,
+    ) -> Result<(), PuntError> {
         namespace.run(|| self.cache.lock().detach(link))??;
-        Ok(())
+        Ok(self.upkeep.forget_port(port.number(), now_ns())?)
     }
 }
 
@@ -148,8 +169,9 @@ fn prepare(namespace: &Namespace, end: &str) -> Result<(), PuntError> {
 fn connect(
     workers: &[Hand],
     sockets: XskSettings,
+    connections: &Arc<Connections>,
     cache: &Arc<Mutex<FlowCache>>,
-) -> Result<(Program, Vec<Arc<OffloadCounters>>), PuntError> {
+) -> Result<(Program, Vec<Arc<TrackingCounters>>), PuntError> {
     let link = Netlink::host()?.link(FAR)?;
     let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
     let mut counters = Vec::new();
@@ -161,11 +183,11 @@ fn connect(
             cause,
             remedy: "",
         })?;
-        let offload = Offload::new(Arc::clone(cache));
-        counters.push(offload.counters());
+        let tracking = Tracking::new(Arc::clone(connections), Arc::clone(cache));
+        counters.push(tracking.counters());
         hand.postman.ask(move |worker| {
             worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());
-            worker.offload = Some(offload);
+            worker.tracking = Some(tracking);
         })?;
         // frames may come once the worker has put buffers there
         program.connect(queue, &handle)?;

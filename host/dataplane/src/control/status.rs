@@ -62,11 +62,15 @@ pub enum PortState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheStatus {
-    /// Flows that workers installed.
+    /// Connections there are.
+    pub connections: u64,
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Directions that workers gave to the kernel.
     pub installed: u64,
-    /// Flows that found no room.
+    /// Directions that found no room there.
     pub full: u64,
-    /// Flows that the kernel refused for another reason.
+    /// Directions that the kernel refused for another reason.
     pub refused: u64,
     /// Packets by what became of them in the kernel.
     pub packets: BTreeMap<String, u64>,

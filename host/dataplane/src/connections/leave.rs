@@ -1,0 +1,176 @@
+//! How connections go: by time, with their port, or to make room.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use millrace_abi::{Tag, TagKind};
+
+use super::connection::{Connection, Phase};
+use super::owners::Owners;
+use super::shard::Shard;
+use super::{ConnectionId, Connections, Direction, Key, View};
+
+/// A connection that is to go: whoever gets it removes the kernel's entries of these generations,
+/// tells what they saw ([`Connections::absorb`]), and retires it ([`Connections::retire`]). One
+/// that nobody retires is due again a few seconds later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its keys, by direction.
+    pub keys: [Key; 2],
+    /// The kernel's entries, by direction.
+    pub generations: [Option<NonZeroU32>; 2],
+}
+
+/// What became of a connection that was due.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retirement {
+    /// It is gone; this is what it was.
+    Retired(Box<View>),
+    /// The kernel saw packets, or a worker did meanwhile: it stays, without entries in the kernel.
+    StillAlive,
+    /// It was gone already.
+    Gone,
+}
+
+impl Connections {
+    /// Up to `max` connections that may be over by `now_ns`. What it costs follows from what it
+    /// finds: see the module `wheel`.
+    pub fn due(&self, now_ns: u64, max: usize) -> Vec<Due> {
+        let mut due = Vec::new();
+        let mut leftovers = self.leftovers.lock();
+        let first = leftovers.len() - leftovers.len().min(max);
+        due.extend(leftovers.drain(first..));
+        drop(leftovers);
+
+        let start = self.turn.fetch_add(1, Relaxed);
+        for shard in (start..start + self.shards.len()).map(|turn| turn % self.shards.len()) {
+            // workers get in between
+            while due.len() < max && self.some_due(&mut self.lock(shard), now_ns, max, &mut due) {}
+        }
+        due
+    }
+
+    /// Lets a connection go that was due, if it is not the other way round by now.
+    pub fn retire(&self, id: ConnectionId, now_ns: u64) -> Retirement {
+        let at = id.place.at();
+        let mut shard = self.lock(id.place.shard());
+        let Some(connection) = shard.known(id) else { return Retirement::Gone };
+        if connection.phase == Phase::Live {
+            connection.generations = [None; 2];
+            let marks = &mut connection.marks;
+            let alive = if marks.evicted {
+                marks.settled
+            } else {
+                connection.ends_ns(&self.timeouts) > now_ns
+            };
+            if alive {
+                if std::mem::take(&mut connection.marks.evicted) {
+                    self.owners.gains(connection.owner);
+                }
+                shard.set_timer(at, &self.timeouts);
+                return Retirement::StillAlive;
+            }
+            shard.leave(at, &self.owners);
+        }
+        drop(shard);
+        self.let_go(id)
+            .map_or(Retirement::Gone, |gone| Retirement::Retired(Box::new(gone.view(id))))
+    }
+
+    /// Hides all connections by way of a port from packets at once; they are to be retired before
+    /// anything else gets the port's number or addresses. New ones have to be prevented before.
+    pub fn remove_port(&self, port: u16, now_ns: u64) -> Vec<Due> {
+        let tag = Tag::new(TagKind::Port, u32::from(port));
+        let mut due = Vec::new();
+        for shard in &self.shards {
+            while !leave_some(&mut shard.lock(), tag, &self.owners, now_ns, &mut due) {}
+        }
+        due
+    }
+
+    /// Frees a connection's keys and its place; nothing if somebody else does.
+    pub(super) fn let_go(&self, id: ConnectionId) -> Option<Connection> {
+        let (home, at) = (id.place.shard(), id.place.at());
+        let mut guard = self.lock(home);
+        let shard = &mut *guard;
+        match shard.known(id)?.phase {
+            Phase::Opening | Phase::Freeing => return None,
+            Phase::Live => shard.leave(at, &self.owners),
+            Phase::Leaving => {}
+        }
+        shard.wheel.clear(&mut shard.slab, at);
+        let connection = shard.slab.present(at);
+        connection.phase = Phase::Freeing;
+        if !connection.marks.evicted {
+            self.owners.loses(connection.owner);
+        }
+        let keys = Direction::BOTH.map(|direction| self.locate(&connection.key(direction)));
+
+        // the place is free when no key leads there any more
+        for key in keys {
+            if key.shard == home {
+                guard.index.take(key.print, id.place);
+            } else {
+                drop(guard);
+                self.lock(key.shard).index.take(key.print, id.place);
+                guard = self.lock(home);
+            }
+        }
+        guard.slab.take(at)
+    }
+
+    /// Looks at some timers that have gone off; false if there were no more.
+    fn some_due(&self, shard: &mut Shard, now_ns: u64, max: usize, due: &mut Vec<Due>) -> bool {
+        for _ in 0..AT_ONCE {
+            let Some(at) = shard.wheel.gone_off(now_ns) else { return false };
+            let connection = shard.slab.present(at);
+            let over = connection.phase == Phase::Leaving
+                || connection.marks.evicted
+                || connection.ends_ns(&self.timeouts) <= now_ns;
+            if !over {
+                shard.set_timer(at, &self.timeouts);
+                continue;
+            }
+            due.push(connection.due(at));
+            shard.ask_again(at, now_ns + PATIENCE_NS);
+            if due.len() == max {
+                break;
+            }
+        }
+        true
+    }
+}
+
+impl Connection {
+    pub(super) fn due(&self, at: u32) -> Due {
+        Due {
+            id: self.id(at),
+            keys: Direction::BOTH.map(|direction| self.key(direction)),
+            generations: self.generations,
+        }
+    }
+}
+
+/// Hides some connections with the label; true if those were all.
+fn leave_some(
+    shard: &mut Shard,
+    tag: Tag,
+    owners: &Owners,
+    now_ns: u64,
+    due: &mut Vec<Due>,
+) -> bool {
+    let some: Vec<u32> = shard.labelled(tag).map(|(at, _)| at).take(AT_ONCE).collect();
+    for &at in &some {
+        due.push(shard.slab.present(at).due(at));
+        shard.leave(at, owners);
+        shard.ask_again(at, now_ns + PATIENCE_NS);
+    }
+    some.len() < AT_ONCE
+}
+
+/// Connections that are looked at under one lock.
+const AT_ONCE: usize = 64;
+/// How long whoever got a connection that is due may take to retire it.
+pub(super) const PATIENCE_NS: u64 = 5_000_000_000;

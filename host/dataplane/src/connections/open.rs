@@ -1,0 +1,194 @@
+//! Opening a connection: its keys are taken one by one, and packets find it when it has both.
+
+use std::time::Duration;
+
+use millrace_abi::{Reason, Slot};
+use millrace_wire::{IpProtocol, tcp::Flags};
+
+use super::connection::{Connection, Labels, Marks, Phase, Traffic};
+use super::index::Place;
+use super::list::Link;
+use super::tcp::Segment;
+use super::walk::milliseconds;
+use super::{ConnectionId, Connections, Due, Key, State, Way, Zone};
+use crate::verdict::Tags;
+
+/// What is known of a connection when it is opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The packet that opens it, which is counted.
+    pub slot: Slot,
+    /// Where that came in.
+    pub zone: Zone,
+    /// What answers look like when they come in; translated, if the packets are.
+    pub reply: Key,
+    /// What happens to the packets, by direction.
+    pub ways: [Way; 2],
+    /// What that depends on.
+    pub tags: Tags,
+    /// How long it may be silent once both sides take part, if not for as long as its protocol
+    /// has it.
+    pub idle: Option<Duration>,
+    /// Whose share it is of.
+    pub owner: Zone,
+}
+
+/// A connection was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Which.
+    pub id: ConnectionId,
+    /// One that was over and had the same key. It is gone; what it left in the kernel is not.
+    pub replaced: Option<Due>,
+    /// One that has to make room.
+    pub evicted: Option<Due>,
+}
+
+/// Why a connection was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It is there: somebody was quicker, and its packets are found.
+    #[error("the connection is open already")]
+    Open,
+    /// Answers would be those of another connection: it needs another translation.
+    #[error("its answers would belong to another connection")]
+    ReplyTaken,
+    /// The packet is dropped.
+    #[error("{reason}", reason = .0.help())]
+    Refused(Reason),
+}
+
+/// Whether a packet that belongs to no connection may open one.
+///
+/// # Errors
+/// Why it may not.
+pub fn may_open(slot: &Slot) -> Result<(), Reason> {
+    let opens = match IpProtocol(slot.protocol) {
+        IpProtocol::TCP => Segment::of(Flags(slot.tcp_flags)) == Some(Segment::Syn),
+        IpProtocol::ICMPV4 => slot.icmp_type == ECHO_REQUEST_V4,
+        IpProtocol::ICMPV6 => slot.icmp_type == ECHO_REQUEST_V6,
+        _ => true,
+    };
+    if opens { Ok(()) } else { Err(Reason::InvalidState) }
+}
+
+impl Connections {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// Why it was not opened; no packet finds another way for it.
+    pub fn open(&self, opening: &Opening) -> Result<Opened, OpenError> {
+        let original = Key::of(&opening.slot, opening.zone);
+        if original == opening.reply || self.answers_another(&original, &opening.reply) {
+            return Err(OpenError::ReplyTaken);
+        }
+        let replaced = self.make_way(&original)?;
+        let near = self.locate(&original).shard;
+        let opened = match self.admit(opening.owner, near, opening.slot.now_ns) {
+            Ok(evicted) => match self.insert(opening, &original) {
+                Ok(id) => return Ok(Opened { id, replaced, evicted }),
+                Err(error) => {
+                    self.owners.loses(opening.owner);
+                    Err(error)
+                }
+            },
+            Err(reason) => Err(OpenError::Refused(reason)),
+        };
+        // what has left something in the kernel must not be forgotten for that
+        self.leftovers.lock().extend(replaced);
+        opened
+    }
+
+    /// Whether a connection has the key `reply` that stays when one with `original` is opened.
+    fn answers_another(&self, original: &Key, reply: &Key) -> bool {
+        let other = self.with_key(reply, |shard, at, _| {
+            let other = shard.slab.present(at);
+            !(other.state.is_over() && other.direction_of(original).is_some())
+        });
+        other == Some(true)
+    }
+
+    /// Lets go what is over and has the key.
+    fn make_way(&self, key: &Key) -> Result<Option<Due>, OpenError> {
+        let found = self.with_key(key, |shard, at, _| {
+            let connection = shard.slab.present(at);
+            (connection.id(at), connection.state.is_over())
+        });
+        match found {
+            None => Ok(None),
+            Some((_, false)) => Err(OpenError::Open),
+            Some((id, true)) => Ok(self.let_go(id).map(|gone| gone.due(id.place.at()))),
+        }
+    }
+
+    fn insert(&self, opening: &Opening, original: &Key) -> Result<ConnectionId, OpenError> {
+        let home = self.locate(original);
+        let away = self.locate(&opening.reply);
+        let mut shard = self.lock(home.shard);
+        let (at, stamp) = shard.put(Connection::opening(opening, home.shard));
+        let place = Place::new(home.shard, at);
+
+        // first what others could have taken, so that whoever finds the connection can use it
+        let reply_taken = if home.shard == away.shard {
+            !shard.index.put(away.print, place)
+        } else {
+            drop(shard);
+            let taken = !self.lock(away.shard).index.put(away.print, place);
+            shard = self.lock(home.shard);
+            taken
+        };
+        if reply_taken {
+            shard.slab.take(at);
+            return Err(OpenError::ReplyTaken);
+        }
+        if shard.index.put(home.print, place) {
+            shard.begin(at, &self.timeouts, &self.owners);
+            return Ok(ConnectionId { place, stamp });
+        }
+
+        // somebody was quicker; the place is free when no key leads there any more
+        if home.shard == away.shard {
+            shard.index.take(away.print, place);
+        } else {
+            drop(shard);
+            self.lock(away.shard).index.take(away.print, place);
+            shard = self.lock(home.shard);
+        }
+        shard.slab.take(at);
+        Err(OpenError::Open)
+    }
+}
+
+impl Connection {
+    fn opening(opening: &Opening, shard: usize) -> Self {
+        let Opening { slot, zone, reply, ways, tags, idle, owner } = opening;
+        let mut connection = Self {
+            slot: *slot,
+            reply: *reply,
+            ways: *ways,
+            last_seen_ns: [slot.now_ns, 0],
+            traffic: [Traffic { packets: 1, bytes: u64::from(slot.len) }, Traffic::default()],
+            generations: [None; 2],
+            labels: Labels::NONE,
+            label_links: [Link::ALONE; Labels::MOST],
+            timer_link: Link::ALONE,
+            unsettled_link: Link::ALONE,
+            stamp: 0,
+            idle_ms: milliseconds(*idle),
+            zone: *zone,
+            owner: *owner,
+            state: State::opening(slot.protocol),
+            phase: Phase::Opening,
+            shard: shard as u8,
+            bucket: 0,
+            marks: Marks::default(),
+        };
+        connection.labels = connection.labels_with(tags);
+        connection
+    }
+}
+
+/// RFC 792.
+const ECHO_REQUEST_V4: u8 = 8;
+/// RFC 4443.
+const ECHO_REQUEST_V6: u8 = 128;

@@ -1,0 +1,186 @@
+//! A part of the table under one lock: connections, and the keys that hash to it.
+
+use std::collections::HashMap;
+
+use millrace_abi::Tag;
+
+use super::connection::{Connection, Labels, Phase};
+use super::index::Index;
+use super::leave::PATIENCE_NS;
+use super::list::List;
+use super::owners::Owners;
+use super::slab::Slab;
+use super::wheel::Wheel;
+use super::{ConnectionId, Timeouts, Zone};
+
+/// A part of the table. Whoever holds its lock takes no other.
+pub(super) struct Shard {
+    pub(super) index: Index,
+    pub(super) slab: Slab,
+    pub(super) wheel: Wheel,
+    labels: HashMap<u32, List>,
+    /// By owner, oldest first: who makes room if the owner has more than its share.
+    unsettled: HashMap<Zone, List>,
+    stamp: u32,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self {
+            index: Index::default(),
+            slab: Slab::default(),
+            wheel: Wheel::new(),
+            labels: HashMap::new(),
+            unsettled: HashMap::new(),
+            stamp: 0,
+        }
+    }
+
+    /// Gives a connection its place; nobody can find it yet.
+    pub(super) fn put(&mut self, mut connection: Connection) -> (u32, u32) {
+        self.stamp = self.stamp.wrapping_add(1);
+        connection.stamp = self.stamp;
+        (self.slab.put(connection), self.stamp)
+    }
+
+    /// The connection with this id, if it is still here.
+    #[inline]
+    pub(super) fn known(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slab.at_mut(id.place.at()).filter(|connection| connection.stamp == id.stamp)
+    }
+
+    /// Lets packets, labels and time find the connection.
+    pub(super) fn begin(&mut self, at: u32, timeouts: &Timeouts, owners: &Owners) {
+        let connection = self.slab.present(at);
+        connection.phase = Phase::Live;
+        let ends_ns = connection.ends_ns(timeouts);
+        self.label(at);
+        self.wheel.set(&mut self.slab, at, ends_ns);
+        self.await_settling(at, owners);
+    }
+
+    /// Changes a live connection, and what hangs on its state.
+    #[inline]
+    pub(super) fn change<R>(
+        &mut self,
+        at: u32,
+        (timeouts, owners): (&Timeouts, &Owners),
+        change: impl FnOnce(&mut Connection) -> R,
+    ) -> R {
+        let connection = self.slab.present(at);
+        let before = (connection.state, connection.marks.settled);
+        let outcome = change(connection);
+        let after = (connection.state, connection.marks.settled);
+        if before != after {
+            let waits = !before.1 && !connection.marks.evicted;
+            self.set_timer(at, timeouts);
+            if after.1 && waits {
+                self.stop_awaiting(at, owners);
+            }
+        }
+        outcome
+    }
+
+    /// Sets a live connection's timer anew.
+    pub(super) fn set_timer(&mut self, at: u32, timeouts: &Timeouts) {
+        let ends_ns = self.slab.present(at).ends_ns(timeouts);
+        self.ask_again(at, ends_ns);
+    }
+
+    /// Has the connection looked at when `ns` is past.
+    pub(super) fn ask_again(&mut self, at: u32, ns: u64) {
+        self.wheel.clear(&mut self.slab, at);
+        self.wheel.set(&mut self.slab, at, ns);
+    }
+
+    /// Hides a live connection from packets and labels; time still finds it.
+    pub(super) fn leave(&mut self, at: u32, owners: &Owners) {
+        let connection = self.slab.present(at);
+        let waits = !connection.marks.settled && !connection.marks.evicted;
+        connection.phase = Phase::Leaving;
+        if waits {
+            self.stop_awaiting(at, owners);
+        }
+        self.unlabel(at);
+    }
+
+    /// The owner's connection that has waited the longest for its other side, which waits no
+    /// longer: if nobody retires it, it is due again.
+    pub(super) fn evict(&mut self, owner: Zone, owners: &Owners, now_ns: u64) -> Option<u32> {
+        let at = self.unsettled.get(&owner)?.first()?;
+        self.stop_awaiting(at, owners);
+        self.slab.present(at).marks.evicted = true;
+        self.ask_again(at, now_ns + PATIENCE_NS);
+        Some(at)
+    }
+
+    /// Gives a live connection other labels.
+    pub(super) fn relabel(&mut self, at: u32, labels: Labels) {
+        self.unlabel(at);
+        self.slab.present(at).labels = labels;
+        self.label(at);
+    }
+
+    /// The live connections that have the label.
+    pub(super) fn labelled(&self, tag: Tag) -> impl Iterator<Item = (u32, &Connection)> {
+        let first = self.labels.get(&tag.bits()).and_then(List::first);
+        let mut next = first;
+        std::iter::from_fn(move || {
+            let at = next?;
+            let connection = self.slab.at(at)?;
+            next = connection
+                .labels
+                .position(tag)
+                .and_then(|position| connection.label_links[position].after());
+            Some((at, connection))
+        })
+    }
+
+    fn label(&mut self, at: u32) {
+        let labels = self.slab.present(at).labels;
+        for (position, tag) in labels.iter().enumerate() {
+            let list = self.labels.entry(tag.bits()).or_insert(List::EMPTY);
+            let link = |connection: &mut Connection| position_of(connection, tag);
+            debug_assert_eq!(link(self.slab.present(at)), position);
+            list.put(&mut self.slab, at, |connection| {
+                let position = link(connection);
+                &mut connection.label_links[position]
+            });
+        }
+    }
+
+    fn unlabel(&mut self, at: u32) {
+        let labels = self.slab.present(at).labels;
+        for tag in labels.iter() {
+            let Some(list) = self.labels.get_mut(&tag.bits()) else { continue };
+            list.take(&mut self.slab, at, |connection| {
+                let position = position_of(connection, tag);
+                &mut connection.label_links[position]
+            });
+            if list.is_empty() {
+                self.labels.remove(&tag.bits());
+            }
+        }
+    }
+
+    fn await_settling(&mut self, at: u32, owners: &Owners) {
+        let owner = self.slab.present(at).owner;
+        let list = self.unsettled.entry(owner).or_insert(List::EMPTY);
+        list.put(&mut self.slab, at, |connection| &mut connection.unsettled_link);
+        owners.awaits(owner);
+    }
+
+    fn stop_awaiting(&mut self, at: u32, owners: &Owners) {
+        let owner = self.slab.present(at).owner;
+        let Some(list) = self.unsettled.get_mut(&owner) else { return };
+        list.take(&mut self.slab, at, |connection| &mut connection.unsettled_link);
+        if list.is_empty() {
+            self.unsettled.remove(&owner);
+        }
+        owners.stops_awaiting(owner);
+    }
+}
+
+fn position_of(connection: &Connection, tag: Tag) -> usize {
+    connection.labels.position(tag).expect("a label's list holds connections with that label only")
+}

@@ -1,0 +1,254 @@
+//! All connections: finding that of a packet, and learning what the kernel saw.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::AtomicUsize;
+
+use millrace_wire::tcp::Flags;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::connection::{Connection, Phase, Seen};
+use super::index::{Hashing, Located, Place};
+use super::owners::Owners;
+use super::shard::Shard;
+use super::{Direction, Due, Key, Limits, OwnerCounts, State, Timeouts, Translation, Way, Zone};
+
+/// All connections, for all workers. Every call holds one lock at a time, for a short time.
+pub struct Connections {
+    pub(super) shards: Box<[Mutex<Shard>]>,
+    pub(super) hashing: Hashing,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
+    pub(super) owners: Owners,
+    /// What could not be handed to whom it concerned.
+    pub(super) leftovers: Mutex<Vec<Due>>,
+    /// The shard that comes first when something is due.
+    pub(super) turn: AtomicUsize,
+}
+
+/// How the table is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long connections live.
+    pub timeouts: Timeouts,
+    /// How many there may be.
+    pub limits: Limits,
+    /// Parts with a lock each; rounded up to a power of two, at most 64.
+    pub shards: usize,
+}
+
+/// Names a connection, and no other one that has its place later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    pub(super) place: Place,
+    pub(super) stamp: u32,
+}
+
+/// What of a packet counts for its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Of TCP; ignored otherwise.
+    pub tcp_flags: Flags,
+    /// Bytes of its frame.
+    pub len: u32,
+    /// When it came.
+    pub now_ns: u64,
+}
+
+/// The connection of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// Whether it may.
+    pub standing: Standing,
+    /// Where it goes.
+    pub way: Way,
+    /// What is rewritten.
+    pub translation: Translation,
+    /// How far the connection is, with this packet.
+    pub state: State,
+    /// The direction's entry in the kernel's cache, if it should have one.
+    pub generation: Option<NonZeroU32>,
+}
+
+/// Whether a packet is like its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may pass.
+    Fits,
+    /// It breaks the protocol, and is to be dropped as
+    /// [`Reason::InvalidState`](millrace_abi::Reason::InvalidState). It was not counted.
+    Invalid,
+}
+
+/// How the kernel saw a direction of TCP begin to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// By a FIN.
+    Fin,
+    /// By an RST.
+    Reset,
+}
+
+/// What the kernel carried of a direction since that was last told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// When the last packet came.
+    pub last_seen_ns: u64,
+    /// How many came.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Of TCP: whether any was not a bare SYN.
+    pub beyond_syn: bool,
+}
+
+impl Connections {
+    /// An empty table.
+    pub fn new(settings: Settings) -> Self {
+        let shards = settings.shards.clamp(1, Place::SHARDS).next_power_of_two();
+        Self {
+            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            hashing: Hashing::default(),
+            timeouts: settings.timeouts,
+            limits: settings.limits,
+            owners: Owners::new(),
+            leftovers: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The connection that a packet belongs to, which is the further for it; nothing if the packet
+    /// belongs to none, or opens another one in place of one that is over.
+    #[inline]
+    pub fn find(&self, key: &Key, packet: Packet) -> Option<Found> {
+        self.with_key(key, |shard, at, direction| {
+            let watch = (&self.timeouts, &self.owners);
+            let seen = shard.change(at, watch, |connection| connection.see(direction, packet));
+            let standing = match seen {
+                Seen::Fits | Seen::Ignored => Standing::Fits,
+                Seen::Invalid => Standing::Invalid,
+                Seen::Afresh => return None,
+            };
+            let connection = shard.slab.present(at);
+            let side = direction as usize;
+            let back = connection.key(direction.other());
+            Some(Found {
+                id: connection.id(at),
+                direction,
+                standing,
+                way: connection.ways[side],
+                translation: Translation::between(key, &back),
+                state: connection.state,
+                generation: connection.generations[side],
+            })
+        })
+        .flatten()
+    }
+
+    /// Notes that the kernel saw the direction with this key begin to close, by its entry of this
+    /// generation.
+    pub fn closing(&self, key: &Key, generation: NonZeroU32, how: Closing, now_ns: u64) {
+        self.by_kernel(key, generation, |connection, direction| {
+            connection.closing(direction, how, now_ns);
+        });
+    }
+
+    /// Adds what the kernel carried of the direction with this key, by its entry of this
+    /// generation.
+    pub fn absorb(&self, key: &Key, generation: NonZeroU32, usage: &Usage) {
+        self.by_kernel(key, generation, |connection, direction| {
+            connection.absorb(direction, usage);
+        });
+    }
+
+    /// Notes which entry a direction has in the kernel's cache now; false if the connection is
+    /// gone, and the entry has to go as well.
+    pub fn cached(
+        &self,
+        id: ConnectionId,
+        direction: Direction,
+        generation: Option<NonZeroU32>,
+    ) -> bool {
+        let mut shard = self.lock(id.place.shard());
+        let Some(connection) = shard.known(id).filter(|known| known.phase == Phase::Live) else {
+            return false;
+        };
+        connection.marks.cached |= generation.is_some();
+        connection.generations[direction as usize] = generation;
+        true
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.owners.total()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What became of an owner's connections.
+    pub fn owner(&self, owner: Zone) -> OwnerCounts {
+        self.owners.of(owner)
+    }
+
+    /// Lets a connection learn from the kernel, unless that speaks of an earlier one with its key.
+    fn by_kernel(
+        &self,
+        key: &Key,
+        generation: NonZeroU32,
+        learn: impl FnOnce(&mut Connection, Direction),
+    ) {
+        self.with_key(key, |shard, at, direction| {
+            // an entry can be heard of before its worker has told us about it
+            let known = shard.slab.present(at).generations[direction as usize];
+            if known.is_none_or(|known| known == generation) {
+                let watch = (&self.timeouts, &self.owners);
+                shard.change(at, watch, |connection| learn(connection, direction));
+            }
+        });
+    }
+
+    pub(super) fn locate(&self, key: &Key) -> Located {
+        self.hashing.locate(key, self.shards.len())
+    }
+
+    pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.shards[shard].lock()
+    }
+
+    /// Does something with the live connection that has the key.
+    #[inline]
+    pub(super) fn with_key<R>(
+        &self,
+        key: &Key,
+        what: impl FnOnce(&mut Shard, u32, Direction) -> R,
+    ) -> Option<R> {
+        let located = self.locate(key);
+        let mut shard = self.lock(located.shard);
+        let place = shard.index.find(located.print)?;
+        if place.shard() != located.shard {
+            // never two at once: what changes in between, the comparison finds
+            drop(shard);
+            shard = self.lock(place.shard());
+        }
+        let connection = shard.slab.at(place.at())?;
+        let direction = connection.direction_of(key)?;
+        (connection.phase == Phase::Live).then(|| what(&mut shard, place.at(), direction))
+    }
+}
+
+impl Default for Settings {
+    /// A million connections, half of them of one owner at most.
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            limits: Limits { total: 1 << 20, per_owner: 1 << 19 },
+            shards: Place::SHARDS,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What holds for the table as a whole.
+
+mod opening;
+mod tcp;
+
+use millrace_abi::Slot;
+use millrace_wire::tcp::Flags;
+
+use super::*;
+use crate::verdict::{Tags, Verdict};
+
+const SECOND: u64 = 1_000_000_000;
+const CLIENT: Zone = Zone::port(1);
+const SERVER: Zone = Zone::port(2);
+const ACK: Flags = Flags::ACK;
+const FIN: Flags = Flags(0x11);
+const RST: Flags = Flags::RST;
+const SYN: Flags = Flags::SYN;
+const SYN_ACK: Flags = Flags(0x12);
+
+fn table() -> Connections {
+    Connections::new(Settings::default())
+}
+
+/// The slot of a client's packet to a server, at `now_ns` = 1 s.
+fn slot(protocol: u8, client: u32, server: u16) -> Slot {
+    let address = |last: u32| {
+        let mut address = [0; 16];
+        address[12..].copy_from_slice(&last.to_be_bytes());
+        address
+    };
+    Slot {
+        src_addr: address(0x0a00_0001 + (client >> 16)),
+        dst_addr: address(0x0a01_0001),
+        src_port: client as u16,
+        dst_port: server,
+        ip_version: 4,
+        protocol,
+        tcp_flags: if protocol == 6 { SYN.0 } else { 0 },
+        now_ns: SECOND,
+        len: 60,
+        ..Slot::ZERO
+    }
+}
+
+fn way(egress: u16) -> Way {
+    Way { verdict: Verdict { egress, ..Verdict::OPEN }, link: None, hop: Hop::Routed }
+}
+
+/// A connection from CLIENT to SERVER, nothing translated.
+fn opening(slot: Slot) -> Opening {
+    Opening {
+        reply: Key::of(&slot, CLIENT).reversed(SERVER),
+        slot,
+        zone: CLIENT,
+        ways: [way(2), way(1)],
+        tags: Tags::default(),
+        idle: None,
+        owner: CLIENT,
+    }
+}
+
+fn packet(tcp_flags: Flags, now_ns: u64) -> Packet {
+    Packet { tcp_flags, len: 100, now_ns }
+}

@@ -1,0 +1,147 @@
+//! Looking at connections, and deciding anew about them.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use millrace_abi::{Slot, Tag};
+
+use super::connection::{Connection, Labels, Phase, Traffic};
+use super::index::Place;
+use super::{ConnectionId, Connections, Direction, Key, State, Way, Zone};
+use crate::verdict::Tags;
+
+/// A connection as it was at some moment. What there are two of is by [`Direction`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// What its packets look like.
+    pub keys: [Key; 2],
+    /// What happens to them.
+    pub ways: [Way; 2],
+    /// How far it is.
+    pub state: State,
+    /// Whether a packet came back.
+    pub replied: bool,
+    /// Whether both sides take part.
+    pub settled: bool,
+    /// Whose share it is of.
+    pub owner: Zone,
+    /// What its ways depend on.
+    pub labels: Labels,
+    /// How long it may be silent, if something else was stated than its protocol has.
+    pub idle: Option<Duration>,
+    /// When packets were seen.
+    pub last_seen_ns: [u64; 2],
+    /// How many there were, as far as it was told.
+    pub traffic: [Traffic; 2],
+    /// The kernel's entries.
+    pub generations: [Option<NonZeroU32>; 2],
+    /// What opened it.
+    pub opening: Slot,
+}
+
+/// A place in the walk through all connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    shard: usize,
+    at: u32,
+}
+
+impl Connections {
+    /// The connections that depend on a tag. A port's are those that go by way of it.
+    pub fn by_tag(&self, tag: Tag) -> Vec<ConnectionId> {
+        let mut ids = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            ids.extend(shard.labelled(tag).map(|(at, connection)| connection.id(at)));
+        }
+        ids
+    }
+
+    /// Up to `most` connections from `from` on, and where the walk goes on; nothing at its end.
+    /// Who is there all the while is seen once.
+    pub fn all(&self, from: Cursor, most: usize) -> (Vec<View>, Option<Cursor>) {
+        let mut views = Vec::new();
+        let mut start = from.at;
+        for number in from.shard..self.shards.len() {
+            let shard = self.lock(number);
+            for at in start..shard.slab.end() {
+                if views.len() == most {
+                    return (views, Some(Cursor { shard: number, at }));
+                }
+                if let Some(live) = shard.slab.at(at).filter(|it| it.phase == Phase::Live) {
+                    views.push(
+                        live.view(ConnectionId {
+                            place: Place::new(number, at),
+                            stamp: live.stamp,
+                        }),
+                    );
+                }
+            }
+            start = 0;
+        }
+        (views, None)
+    }
+
+    /// A connection, if it is still there.
+    pub fn view(&self, id: ConnectionId) -> Option<View> {
+        let mut shard = self.lock(id.place.shard());
+        let connection = shard.known(id).filter(|known| known.phase == Phase::Live)?;
+        Some(connection.view(id))
+    }
+
+    /// The connection with the key, which is none the further for it.
+    pub fn view_by_key(&self, key: &Key) -> Option<View> {
+        self.with_key(key, |shard, at, _| {
+            let connection = shard.slab.present(at);
+            connection.view(connection.id(at))
+        })
+    }
+
+    /// Replaces what was decided about a connection, but for its translation: that is in its keys,
+    /// and whatever needs another one is another connection. False if it is gone.
+    pub fn replace(
+        &self,
+        id: ConnectionId,
+        ways: [Way; 2],
+        tags: &Tags,
+        idle: Option<Duration>,
+    ) -> bool {
+        let mut shard = self.lock(id.place.shard());
+        let Some(connection) = shard.known(id).filter(|known| known.phase == Phase::Live) else {
+            return false;
+        };
+        connection.ways = ways;
+        connection.idle_ms = milliseconds(idle);
+        let labels = connection.labels_with(tags);
+        shard.relabel(id.place.at(), labels);
+        shard.set_timer(id.place.at(), &self.timeouts);
+        true
+    }
+}
+
+impl Connection {
+    pub(super) fn view(&self, id: ConnectionId) -> View {
+        View {
+            id,
+            keys: Direction::BOTH.map(|direction| self.key(direction)),
+            ways: self.ways,
+            state: self.state,
+            replied: self.marks.replied,
+            settled: self.marks.settled,
+            owner: self.owner,
+            labels: self.labels,
+            idle: (self.idle_ms != 0).then(|| Duration::from_millis(u64::from(self.idle_ms))),
+            last_seen_ns: self.last_seen_ns,
+            traffic: self.traffic,
+            generations: self.generations,
+            opening: self.slot,
+        }
+    }
+}
+
+/// 0 for nothing stated.
+pub(super) fn milliseconds(idle: Option<Duration>) -> u32 {
+    idle.map_or(0, |idle| u32::try_from(idle.as_millis()).unwrap_or(u32::MAX).max(1))
+}

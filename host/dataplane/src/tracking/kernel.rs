@@ -1,0 +1,85 @@
+//! What the kernel's flow cache is told of a connection.
+//!
+//! The kernel carries TCP and UDP between cached ports. Whatever it could not do alike stays with
+//! the workers.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use millrace_abi::{Field, FieldSet, PortKind};
+use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol, Verdict as Entry};
+use millrace_wire::IpProtocol;
+
+use crate::connections::{Endpoint, Hop, Key, Translation, Way};
+use crate::port::{Hold, Port, PortId, PortTable};
+
+/// An entry of the cache.
+pub(crate) struct KernelFlow {
+    pub(crate) key: fastpath::Key,
+    pub(crate) entry: Entry,
+}
+
+/// What the kernel has to know to carry packets that have the key and go this way; nothing if it
+/// cannot.
+pub(crate) fn flow(
+    key: &Key,
+    way: &Way,
+    translation: &Translation,
+    ports: &PortTable,
+) -> Option<KernelFlow> {
+    let carried = FieldSet::EMPTY.with(Field::Egress).with(Field::NextHop);
+    let carried = carried.with(Field::DecrementTtl).with(Field::Idle);
+    let verdict = &way.verdict;
+    let can = verdict.is_open()
+        && verdict.inspect == 0
+        && verdict.fields.contains(Field::Egress)
+        && verdict.fields.minus(carried).is_empty()
+        && *translation == Translation::default();
+    if !can {
+        return None;
+    }
+    let egress = &ports.get(PortId::new(verdict.egress)?)?.port;
+    let link = way.link.filter(|_| matches!(egress.hold, Hold::Cached(_)))?;
+    let forward = Forward {
+        egress: self::egress(egress),
+        destination_mac: link.destination,
+        source_mac: link.source,
+        mtu: u16::try_from(egress.mtu).unwrap_or(u16::MAX),
+        hop: match way.hop {
+            Hop::Bridged => fastpath::Hop::Bridged,
+            Hop::Routed => fastpath::Hop::Routed,
+        },
+    };
+    Some(KernelFlow { key: self::key(key)?, entry: Entry::Forward(forward) })
+}
+
+/// A direction's key, as the kernel has it; nothing for what the kernel does not carry.
+pub(crate) fn key(key: &Key) -> Option<fastpath::Key> {
+    let protocol = match IpProtocol(key.protocol) {
+        IpProtocol::TCP => Protocol::Tcp,
+        IpProtocol::UDP => Protocol::Udp,
+        _ => return None,
+    };
+    let end = |end: &Endpoint| SocketAddr::new(ip(end.address), end.port);
+    let from = fastpath::PortId::new(key.zone.number())?;
+    fastpath::Key::new(from, protocol, end(&key.source), end(&key.destination))
+}
+
+/// How the kernel sends to a port: only the other end of a pod's link is in another namespace.
+pub(crate) fn egress(port: &Port) -> Egress {
+    match port.kind {
+        PortKind::Pod => Egress::Peer(port.link),
+        _ => Egress::Link(port.link),
+    }
+}
+
+/// A port's number, as the cache has it.
+pub(crate) fn number(port: &Port) -> fastpath::PortId {
+    let number = port.id.number();
+    fastpath::PortId::new(number).expect("a port's number is one that a tag can carry")
+}
+
+/// An address in the form of a slot's.
+pub(crate) fn ip(address: [u8; 16]) -> IpAddr {
+    let v6 = Ipv6Addr::from(address);
+    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}

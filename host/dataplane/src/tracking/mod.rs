@@ -1,0 +1,231 @@
+//! Connections of cached ports, as a worker has them.
+//!
+//! A packet that belongs to a connection goes the way that was decided for it. One that does not
+//! may open one, once the chain has let it go on; both directions are then in the kernel's cache
+//! before the packet leaves, so that the answer finds them.
+//!
+//! - `kernel`: what the cache is told
+//! - `upkeep`: what is done about connections when no packet comes
+
+pub(crate) mod kernel;
+mod upkeep;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use millrace_abi::{Class, Field, FieldSet, Reason, Slot, slot_flag};
+use millrace_fastpath::{FlowCache, InsertError};
+use millrace_wire::tcp::Flags;
+use parking_lot::Mutex;
+
+use crate::connections::{
+    Connections, Direction, Due, Hop, Key, Link, OpenError, Opening, Packet, Standing, Translation,
+    Way, Zone, may_open,
+};
+use crate::port::{Hold, Port, PortId, PortTable, add};
+use crate::verdict::{Terms, Verdict};
+
+pub(crate) use upkeep::Upkeep;
+
+/// A worker's hand on the node's connections, and on the kernel's cache of them.
+pub struct Tracking {
+    connections: Arc<Connections>,
+    cache: Arc<Mutex<FlowCache>>,
+    counters: Arc<TrackingCounters>,
+}
+
+/// What a worker counts of connections. Written by it alone.
+#[derive(Debug, Default)]
+pub struct TrackingCounters {
+    /// Connections opened.
+    pub opened: AtomicU64,
+    /// Directions given to the kernel.
+    pub installed: AtomicU64,
+    /// Directions that found no room there.
+    pub full: AtomicU64,
+    /// Directions that the kernel refused for another reason.
+    pub refused: AtomicU64,
+}
+
+/// What was decided for a packet's connection.
+pub struct Known {
+    /// What becomes of the packet.
+    pub verdict: Verdict,
+    /// The Ethernet addresses it gets.
+    pub link: Option<Link>,
+}
+
+impl Tracking {
+    /// For one worker.
+    pub fn new(connections: Arc<Connections>, cache: Arc<Mutex<FlowCache>>) -> Self {
+        Self { connections, cache, counters: Arc::default() }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Arc<TrackingCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// What was decided for the connection of a packet, if it belongs to one.
+    pub fn recall(&self, slot: &Slot, ports: &PortTable) -> Option<Known> {
+        let key = Key::of(slot, zone(slot, ports)?);
+        let packet =
+            Packet { tcp_flags: Flags(slot.tcp_flags), len: slot.len, now_ns: slot.now_ns };
+        let found = self.connections.find(&key, packet)?;
+        if found.standing == Standing::Invalid {
+            return Some(Known { verdict: Verdict::dropped(Reason::InvalidState), link: None });
+        }
+        if found.generation.is_none() {
+            let generation = self.install(&key, &found.way, &found.translation, ports);
+            self.connections.cached(found.id, found.direction, generation);
+        }
+        Some(Known { verdict: found.way.verdict, link: found.way.link })
+    }
+
+    /// Opens a connection for a packet that the chain has let go on, if what was decided can hold
+    /// for more than this packet.
+    ///
+    /// # Errors
+    /// Why the packet has to be dropped instead.
+    pub fn open(
+        &self,
+        slot: &Slot,
+        verdict: &Verdict,
+        terms: &Terms,
+        ports: &PortTable,
+    ) -> Result<Option<Link>, Reason> {
+        let lasts = verdict.fields.contains(Field::Egress)
+            && !verdict.fields.contains(Field::Once)
+            && terms.revalidate_ms == 0;
+        let Some(zone) = zone(slot, ports).filter(|_| lasts) else { return Ok(None) };
+        let egress = PortId::new(verdict.egress).and_then(|id| ports.get(id));
+        let Some(egress) = egress.map(|held| &held.port) else { return Ok(None) };
+        may_open(slot)?;
+
+        let ways = ways(slot, verdict, egress);
+        let key = Key::of(slot, zone);
+        let opening = Opening {
+            slot: *slot,
+            zone,
+            reply: key.reversed(Zone::port(egress.id.number())),
+            ways,
+            tags: terms.tags,
+            idle: verdict
+                .fields
+                .contains(Field::Idle)
+                .then(|| Duration::from_millis(terms.idle_ms.into())),
+            owner: zone,
+        };
+        match self.connections.open(&opening) {
+            Ok(opened) => {
+                add(&self.counters.opened, 1);
+                [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
+                    self.forget(&due, slot.now_ns);
+                });
+                for direction in Direction::BOTH {
+                    let (key, back) = match direction {
+                        Direction::Original => (key, opening.reply),
+                        Direction::Reply => (opening.reply, key),
+                    };
+                    let way = &ways[direction as usize];
+                    let translation = Translation::between(&key, &back);
+                    let generation = self.install(&key, way, &translation, ports);
+                    self.connections.cached(opened.id, direction, generation);
+                }
+            }
+            // another worker was quicker, with another packet of it: the way is the same
+            Err(OpenError::Open) => {}
+            Err(OpenError::ReplyTaken) => return Err(Reason::InvalidState),
+            Err(OpenError::Refused(reason)) => return Err(reason),
+        }
+        Ok(ways[Direction::Original as usize].link)
+    }
+
+    /// Lets go what the kernel has of a connection that is to go, and then itself.
+    fn forget(&self, due: &Due, now_ns: u64) {
+        let keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
+        if let Err(error) = self.cache.lock().remove(&keys) {
+            tracing::error!(%error, "the kernel keeps a flow that is over");
+        }
+        self.connections.retire(due.id, now_ns);
+    }
+
+    /// Gives a direction to the kernel, if that can carry it.
+    fn install(
+        &self,
+        key: &Key,
+        way: &Way,
+        translation: &Translation,
+        ports: &PortTable,
+    ) -> Option<NonZeroU32> {
+        let flow = kernel::flow(key, way, translation, ports)?;
+        let mut cache = self.cache.lock();
+        let inserted = match cache.insert(&flow.key, &flow.entry) {
+            // of a connection that is gone
+            Err(InsertError::Exists) => cache
+                .remove(&[flow.key])
+                .map_err(InsertError::Refused)
+                .and_then(|_| cache.insert(&flow.key, &flow.entry)),
+            other => other,
+        };
+        drop(cache);
+        match inserted {
+            Ok(generation) => {
+                add(&self.counters.installed, 1);
+                NonZeroU32::new(generation.number())
+            }
+            Err(error) => {
+                let full = matches!(error, InsertError::Full);
+                add(if full { &self.counters.full } else { &self.counters.refused }, 1);
+                None
+            }
+        }
+    }
+}
+
+/// Where a packet's connection begins, if it can have one.
+fn zone(slot: &Slot, ports: &PortTable) -> Option<Zone> {
+    let port = &ports.get(PortId::new(slot.ingress)?)?.port;
+    let plain = slot_flag::FIRST_FRAGMENT | slot_flag::LATER_FRAGMENT | slot_flag::OPTIONS;
+    let can = match slot.class() {
+        Class::Flow => true,
+        Class::Icmp => slot.flags & (plain | slot_flag::ICMP_ERROR) == 0 && is_echo(slot),
+        _ => false,
+    };
+    (can && matches!(port.hold, Hold::Cached(_))).then(|| Zone::port(port.id.number()))
+}
+
+/// Whether the packet asks for an echo, or is one (RFC 792, RFC 4443 section 4).
+fn is_echo(slot: &Slot) -> bool {
+    match slot.ip_version {
+        4 => [0, 8].contains(&slot.icmp_type),
+        _ => [128, 129].contains(&slot.icmp_type),
+    }
+}
+
+/// What happens to packets of both directions of a connection that this packet opens.
+///
+/// The answer is addressed as this packet was, the other way round.
+fn ways(slot: &Slot, verdict: &Verdict, egress: &Port) -> [Way; 2] {
+    let routed = verdict.fields.contains(Field::DecrementTtl);
+    let hop = if routed { Hop::Routed } else { Hop::Bridged };
+    let there = match egress.hold {
+        Hold::Cached(station) if verdict.fields.contains(Field::NextHop) => {
+            Link { destination: station.mac, source: station.gateway.mac }
+        }
+        _ => Link { destination: slot.dst_mac, source: slot.src_mac },
+    };
+    let back = Link { destination: slot.src_mac, source: slot.dst_mac };
+    let fields = FieldSet::EMPTY.with(Field::Egress);
+    let answer = Verdict {
+        fields: if routed { fields.with(Field::DecrementTtl) } else { fields },
+        egress: slot.ingress,
+        ..*verdict
+    };
+    [
+        Way { verdict: *verdict, link: Some(there), hop },
+        Way { verdict: answer, link: Some(back), hop },
+    ]
+}
