@@ -137,6 +137,14 @@ impl Ground {
         [&self.ports[0], &self.ports[1]]
     }
 
+    /// The MAC addresses behind the ports: those of the ends.
+    ///
+    /// # Errors
+    /// If the kernel does not say, or the interfaces have none.
+    pub fn stations(&self) -> Result<[[u8; 6]; 2]> {
+        Ok([self.near.mac()?, self.far.mac()?])
+    }
+
     /// Who sends, and asks.
     pub fn near(&self) -> End<'_> {
         self.near.end()
@@ -201,6 +209,11 @@ impl Ground {
 impl Side {
     fn end(&self) -> End<'_> {
         End { namespace: &self.namespace, address: self.address }
+    }
+
+    fn mac(&self) -> Result<[u8; 6]> {
+        let link = self.namespace.netlink()?.link(&self.link)?;
+        link.mac.with_context(|| format!("`{}` has no MAC address", self.link))
     }
 
     fn settle(&self) -> Result<()> {

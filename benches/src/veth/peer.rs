@@ -26,7 +26,7 @@ pub enum Peer {
     Millrace(Recall),
     /// The dataplane's own parts with the bridge, compiled natively.
     Native(Recall),
-    /// The barest loop over the same sockets.
+    /// The barest loop over the same sockets, which writes the MAC addresses of each frame.
     L2fwd,
     /// The kernel's bridge.
     KernelBridge,
@@ -137,7 +137,7 @@ impl Peer {
                 let bridge = Kitchen::new(&settings)?.make(Kind::Native, &CHAIN[0])?;
                 Box::new(NativePlane::start(ports, stages(vec![bridge]), recall.worker(), core)?)
             }
-            Self::L2fwd => Box::new(L2fwd::start(ports, core)?),
+            Self::L2fwd => Box::new(L2fwd::start(ports, start.ground.stations()?, core)?),
             Self::KernelBridge => Box::new(KernelBridge::start(ports)?),
             Self::Redirect => Box::new(Redirect::start(ports)?),
             Self::Script(script) => Box::new(script.raise(start.ground)?),
