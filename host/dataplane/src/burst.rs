@@ -116,6 +116,10 @@ impl<F> Burst<F> {
 
         let mut run = Run::of(ports, source);
         for at in 0..count {
+            // the kernel wrote it on another core: it comes while others are read
+            if let Some(later) = self.frames.get(at + AHEAD) {
+                io.prefetch(later);
+            }
             if let Some(&port) = self.punted.get(at)
                 && port != run.port
             {
@@ -231,3 +235,6 @@ impl Emitted {
         self.frames.is_empty()
     }
 }
+
+/// How many packets ahead of the one that is read are brought near.
+const AHEAD: usize = 6;

@@ -30,6 +30,9 @@ pub trait Io {
     /// The packet in a frame.
     fn bytes<'a>(&'a self, frame: &'a Self::Frame) -> &'a [u8];
 
+    /// Has the start of a packet brought near that will be looked at soon.
+    fn prefetch(&self, frame: &Self::Frame);
+
     /// The packet and the room behind it.
     fn buffer<'a>(&'a mut self, frame: &'a mut Self::Frame) -> &'a mut [u8];
 

@@ -109,6 +109,9 @@ impl Io for MemoryIo {
         &frame.buffer[..frame.len]
     }
 
+    /// It is the bench's or the test's own, and near.
+    fn prefetch(&self, _frame: &MemoryFrame) {}
+
     fn buffer<'a>(&'a mut self, frame: &'a mut MemoryFrame) -> &'a mut [u8] {
         &mut frame.buffer
     }

@@ -191,6 +191,11 @@ impl Io for XskIo {
     }
 
     #[inline]
+    fn prefetch(&self, frame: &Frame) {
+        self.umem.prefetch(frame);
+    }
+
+    #[inline]
     fn buffer<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         self.umem.buffer_mut(frame)
     }

@@ -145,6 +145,18 @@ impl Umem {
         unsafe { self.inner.data(&frame.desc) }.contents()
     }
 
+    /// Has the packet's first bytes, which hold most packets' headers, brought near.
+    #[inline]
+    pub fn prefetch(&self, frame: &Frame) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let packet = self.bytes(frame).as_ptr();
+            // SAFETY: holds for any address: a prefetch accesses nothing that a program can see.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(packet.cast()) };
+        }
+    }
+
     /// The packet in `frame`, to be changed.
     #[inline]
     pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
