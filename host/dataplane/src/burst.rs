@@ -26,7 +26,7 @@ pub struct Burst<F> {
     pub layers: Vec<Layers>,
     /// What becomes of them.
     pub verdicts: Vec<Verdict>,
-    /// On which terms that is remembered.
+    /// On which terms that is remembered, of those that the chain was asked about.
     pub terms: Vec<Terms>,
     /// Where it is remembered.
     pub flows: Vec<Option<FlowIndex>>,
@@ -105,14 +105,13 @@ impl<F> Burst<F> {
         let count = self.frames.len();
         self.layers.clear();
         self.verdicts.clear();
-        self.terms.clear();
         self.flows.clear();
+        self.flows.resize(count, None);
         self.links.clear();
-        self.slots.clear();
+        self.links.resize(count, None);
+        // slots are written anew below, terms where the chain is asked
         self.slots.resize(count, Slot::ZERO);
         self.terms.resize(count, Terms::DEFAULT);
-        self.flows.resize(count, None);
-        self.links.resize(count, None);
 
         let mut run = Run::of(ports, source);
         for at in 0..count {
@@ -127,6 +126,7 @@ impl<F> Burst<F> {
                 run = Run::of(ports, port);
             }
             let slot = &mut self.slots[at];
+            slot.origin = Origin::New as u8;
             slot.now_ns = now_ns;
             let (layers, verdict) = run.read(io, &mut self.frames[at], slot);
             self.layers.push(layers);

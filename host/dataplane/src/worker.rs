@@ -22,7 +22,7 @@ use crate::port::{HeldPort, Hold, PortId, PortTable, add};
 use crate::reply::ReplyLimit;
 use crate::stage::FaultDesk;
 use crate::tracking::Tracking;
-use crate::verdict::Verdict;
+use crate::verdict::{Terms, Verdict};
 
 /// A worker.
 pub struct Worker<I: Io> {
@@ -215,6 +215,9 @@ impl<I: Io> Worker<I> {
             return;
         }
         asked.clone_from(&burst.open);
+        for &at in asked.iter() {
+            burst.terms[usize::from(at)] = Terms::DEFAULT;
+        }
         chain.decide(
             &mut burst.open,
             &mut Decisions {
