@@ -196,7 +196,7 @@ impl<I: Io> Worker<I> {
                 .flatten();
             match flow {
                 Some((index, verdict)) => {
-                    burst.verdicts[at] = verdict;
+                    burst.verdicts[at] = *verdict;
                     burst.flows[at] = Some(index);
                     hits += 1;
                 }
