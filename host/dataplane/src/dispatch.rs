@@ -32,13 +32,26 @@ pub struct Dispatch<'d, I: Io> {
 impl<I: Io> Dispatch<'_, I> {
     /// Sends the packets of a burst, in order. The burst is empty afterwards.
     pub fn burst(&mut self, burst: &mut Burst<I::Frame>) {
+        // packets of a burst mostly share their fate: they are counted together
+        let mut alike: Option<(Key, u64)> = None;
         for (at, frame) in burst.frames.drain(..).enumerate() {
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
             let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.links[at]);
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
-            self.counters.count(Key { port, by, fate }, 1);
+            let key = Key { port, by, fate };
+            match &mut alike {
+                Some((present, packets)) if *present == key => *packets += 1,
+                _ => {
+                    if let Some((earlier, packets)) = alike.replace((key, 1)) {
+                        self.counters.count(earlier, packets);
+                    }
+                }
+            }
+        }
+        if let Some((key, packets)) = alike {
+            self.counters.count(key, packets);
         }
     }
 

@@ -83,10 +83,13 @@ pub(crate) fn tag<I: Io>(
     vlans: &Vlans,
 ) -> Result<(), Reason> {
     let tagging = vlans.tagging(vlan).ok_or(Reason::VlanNotAllowed)?;
+    if tagging == Tagging::Untagged && vlan == 0 {
+        return Ok(());
+    }
     let bytes = io.bytes(frame);
     let (len, ether_type) = (bytes.len(), ethernet::Frame::new_unchecked(bytes).ether_type());
     match (tagging, ether_type.is_vlan()) {
-        (Tagging::Untagged, true) if vlan != 0 => {
+        (Tagging::Untagged, true) => {
             let buffer = io.buffer(frame);
             vlan::pop(&mut buffer[..len]).map_err(|_| Reason::BadVlan)?;
             buffer.copy_within(vlan::TAG_LEN..len, 0);
@@ -114,7 +117,7 @@ pub(crate) fn tag<I: Io>(
             vlan::push(&mut buffer[..len + vlan::TAG_LEN], tag).map_err(|_| Reason::BadVlan)?;
             io.set_len(frame, len + vlan::TAG_LEN);
         }
-        (Tagging::Untagged, _) => {}
+        (Tagging::Untagged, false) => {}
     }
     Ok(())
 }
