@@ -52,20 +52,23 @@ pub enum Protocol {
 
 /// The filter.
 pub struct DenyList {
-    checks: Vec<Check>,
+    /// In groups: WebAssembly pays for every turn of a loop, as the host may have to end it.
+    checks: Vec<[Check; 4]>,
     action: Action,
     denied: Counter,
 }
 
-/// What a rule states, in the form in which it is quickly compared.
-#[derive(Clone, Debug)]
+/// What a rule states, in the form in which it is quickly compared: the bits that count of a
+/// flow's words, and their values.
+#[derive(Clone, Copy, Debug)]
 struct Check {
-    /// Destination port and protocol, of which the bits of `mask` count.
-    service: u32,
-    mask: u32,
-    from: Option<Prefix>,
-    to: Option<Prefix>,
+    mask: Words,
+    value: Words,
 }
+
+/// What rules speak of: IP version, protocol and port in one word, then the addresses. They are
+/// compared one after the other, those that are most likely to differ first.
+type Words = [u64; 5];
 
 impl Filter for DenyList {
     const MANIFEST: Manifest = Manifest::new("deny-list", env!("CARGO_PKG_VERSION"))
@@ -84,17 +87,22 @@ impl Filter for DenyList {
                 );
             }
         }
+        let mut checks: Vec<_> = settings.rules.into_iter().map(Check::from).collect();
+        checks.resize(checks.len().next_multiple_of(4), Check::NEVER);
         Ok(Self {
-            checks: settings.rules.into_iter().map(Check::from).collect(),
+            checks: checks.as_chunks().0.to_vec(),
             action: settings.action,
             denied: setup.counter("denied")?,
         })
     }
 
     fn flow(&mut self, slot: &Slot, decision: &mut Decision) {
-        let (Some(from), Some(to)) = (slot.source(), slot.destination()) else { return };
-        let service = service(slot.dst_port, slot.protocol);
-        if self.checks.iter().any(|check| check.matches(service, from, to)) {
+        if slot.ip_version == 0 {
+            return;
+        }
+        let service = service(slot.ip_version, slot.protocol, slot.dst_port);
+        let flow = words(service, &slot.src_addr, &slot.dst_addr);
+        if self.checks.iter().any(|group| group.iter().any(|check| check.matches(&flow))) {
             self.denied.add(1);
             match self.action {
                 Action::Drop => decision.drop(Reason::Denied),
@@ -108,29 +116,53 @@ impl Filter for DenyList {
 filter!(DenyList: flow);
 
 impl From<DenyRule> for Check {
-    fn from(rule: DenyRule) -> Self {
-        let protocol = rule.protocol.map(|protocol| protocol as u8);
+    fn from(DenyRule { from, to, protocol, port }: DenyRule) -> Self {
+        let version = from.or(to).map(|prefix| if prefix.address().is_ipv4() { 4 } else { 6 });
+        let protocol = protocol.map(|protocol| protocol as u8);
+        let number = |stated: Option<u8>| (stated.map_or(0, |_| u8::MAX), stated.unwrap_or(0));
+        let (version, protocol) = (number(version), number(protocol));
+        let port = (port.map_or(0, |_| u16::MAX), port.unwrap_or(0));
+        let (from, to) = (from.map_or(ANY, address_bits), to.map_or(ANY, address_bits));
         Self {
-            service: service(rule.port.unwrap_or(0), protocol.unwrap_or(0)),
-            mask: service(rule.port.map_or(0, |_| u16::MAX), protocol.map_or(0, |_| u8::MAX)),
-            from: rule.from,
-            to: rule.to,
+            mask: words(service(version.0, protocol.0, port.0), &from.0, &to.0),
+            value: words(service(version.1, protocol.1, port.1), &from.1, &to.1),
         }
     }
 }
 
 impl Check {
-    fn matches(&self, service: u32, from: IpAddr, to: IpAddr) -> bool {
-        (service ^ self.service) & self.mask == 0
-            && self.from.as_ref().is_none_or(|prefix| prefix.contains(from))
-            && self.to.as_ref().is_none_or(|prefix| prefix.contains(to))
+    /// No flow has such a service.
+    const NEVER: Self = Self { mask: [u64::MAX; 5], value: [u64::MAX; 5] };
+
+    fn matches(&self, flow: &Words) -> bool {
+        let bits = self.mask.iter().zip(&self.value);
+        bits.zip(flow).all(|((mask, value), word)| (word ^ value) & mask == 0)
     }
 }
 
-fn service(port: u16, protocol: u8) -> u32 {
-    u32::from(port) | u32::from(protocol) << 16
+fn words(service: u64, from: &[u8; 16], to: &[u8; 16]) -> Words {
+    let half = |address: &[u8; 16], at: usize| {
+        u64::from_ne_bytes(std::array::from_fn(|byte| address[at + byte]))
+    };
+    // all of an IPv4 address is in the second half
+    [service, half(from, 8), half(to, 8), half(from, 0), half(to, 0)]
 }
 
+fn service(version: u8, protocol: u8, port: u16) -> u64 {
+    u64::from(version) << 24 | u64::from(protocol) << 16 | u64::from(port)
+}
+
+/// Which bits of an address count, and their values, in the form that slots have.
+fn address_bits(prefix: Prefix) -> ([u8; 16], [u8; 16]) {
+    let (address, len) = match prefix.address() {
+        IpAddr::V4(address) => (address.to_ipv6_mapped(), 96 + u32::from(prefix.len())),
+        IpAddr::V6(address) => (address, u32::from(prefix.len())),
+    };
+    let mask = u128::MAX.checked_shl(128 - len).unwrap_or(0);
+    (mask.to_be_bytes(), address.octets())
+}
+
+const ANY: ([u8; 16], [u8; 16]) = ([0; 16], [0; 16]);
 const DENIED: Rule = Rule::new(1, "denied", "A rule of the list matches.");
 
 #[cfg(test)]
@@ -170,6 +202,20 @@ mod tests {
         let mut rig = Rig::<DenyList>::new(r#"{"rules": [{"port": 22}], "action": "reject"}"#);
         let decision = rig.flow(&frames::tcp("10.0.0.1:1", "10.0.0.2:22", Flags::SYN, b""));
         assert_eq!((decision.control, decision.rule), (2, DENIED.id));
+    }
+
+    #[test]
+    fn a_prefix_of_no_bits_is_all_of_its_ip_version() {
+        let v4 = frames::udp("10.1.2.3:5000", "192.0.2.1:53", b"");
+        let v6 = frames::udp("[2001:db8::1]:5000", "[2001:db8::2]:53", b"");
+        for (rule, denied) in [
+            (r#"{"rules": [{"from": "0.0.0.0/0"}]}"#, [1, 0]),
+            (r#"{"rules": [{"to": "::/0"}]}"#, [0, 1]),
+            (r#"{"rules": [{}]}"#, [1, 1]),
+        ] {
+            let mut rig = Rig::<DenyList>::new(rule);
+            assert_eq!([&v4, &v6].map(|frame| rig.flow(frame).control), denied, "{rule}");
+        }
     }
 
     #[test]
