@@ -5,14 +5,27 @@
 #ifndef CARRY_H
 #define CARRY_H
 
+#include "hand_over.h"
 #include "leave.h"
-#include "parse.h"
 #include "punt.h"
+#include "translate.h"
+
+// A packet's key, and the entry that has it.
+struct found {
+	struct entry *entry;
+	const void *own;
+	const __u32 *addresses; // the new source, then the new destination
+	const __u32 *sealed;
+	const void *key;
+	void *punted;
+	__u32 key_size;
+	__u8 family;
+};
 
 // Tells user space, once for each of FIN and RST: a flood of them would be a flood of events.
-static __always_inline void report(struct entry *entry, const void *key, __u32 key_size,
-				   __u8 family, __u8 seen)
+static __always_inline void report(const struct found *found, __u8 seen)
 {
+	struct entry *entry = found->entry;
 	struct event *event;
 
 	if (entry->seen & seen)
@@ -24,17 +37,18 @@ static __always_inline void report(struct entry *entry, const void *key, __u32 k
 		return;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
-	__builtin_memcpy(event->key, key, key_size);
+	__builtin_memcpy(event->key, found->key, found->key_size);
 	event->generation = entry->generation;
-	event->family = family;
+	event->family = found->family;
 	event->seen = seen;
 	bpf_ringbuf_submit(event, 0);
 }
 
 // Whether the connection's state lets this TCP packet take the entry; notes what it changes.
-static __always_inline int follow(struct entry *entry, struct packet *packet, const void *key,
-				  __u32 key_size, __u8 family)
+static __always_inline int follow(const struct found *found, const struct packet *packet)
 {
+	struct entry *entry = found->entry;
+
 	if (packet->syn && (packet->fin || packet->rst))
 		return 0;
 	if (packet->syn && !packet->ack)
@@ -42,37 +56,104 @@ static __always_inline int follow(struct entry *entry, struct packet *packet, co
 	if (!(entry->seen & SEEN_MORE))
 		entry->seen |= SEEN_MORE;
 	if (packet->rst)
-		report(entry, key, key_size, family, SEEN_RST);
+		report(found, SEEN_RST);
 	else if (packet->fin)
-		report(entry, key, key_size, family, SEEN_FIN);
+		report(found, SEEN_FIN);
 	else if (entry->seen & SEEN_RST)
 		entry->seen &= ~SEEN_RST; // a blind reset kills nothing
 	return 1;
 }
 
-// Carries out the entry that was found. The element may be reused for another flow at any moment:
-// what decides is copied first, and taken only if it was of one insertion throughout.
-static __always_inline int carry(struct __sk_buff *skb, __u32 port, struct entry *entry,
-				 struct packet *packet, const void *key, __u32 key_size,
-				 __u8 family)
+// Copies what decides. The element may be given to another flow, or written anew, at any moment:
+// the writer begins with the version and ends with the seal, so that who reads them the other way
+// round, and finds them alike, has read one whole entry; and its key says whose.
+static __always_inline int read(const struct found *found, struct entry *now, __u32 *addresses)
 {
-	struct entry now;
+	__u32 sealed = *(volatile __u32 *)found->sealed;
+	__u32 different = 0;
 
-	__builtin_memcpy(&now, entry, offsetof(struct entry, seen));
 	barrier();
-	if (*(volatile __u32 *)&entry->generation != now.generation)
+	__builtin_memcpy(now, found->entry, offsetof(struct entry, seen));
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		if (i < found->key_size / 4)
+			different |= ((__u32 *)found->own)[i] ^ ((__u32 *)found->key)[i];
+	if (now->flags & TRANSLATE)
+		__builtin_memcpy(addresses, found->addresses, found->family == 4 ? 8 : 32);
+	barrier();
+	return !different && *(volatile __u32 *)&found->entry->version == sealed;
+}
+
+// Writes the headers anew, as the entry says.
+static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *packet,
+				    const struct entry *now, const __u32 *addresses, __u8 family)
+{
+	__u32 ip_size = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 difference = 0;
+
+	if ((now->flags & TRANSLATE) &&
+	    adjust_transport(skb, packet, now, ETH_HLEN + ip_size, family))
+		return -1;
+
+	void *data = (void *)(long)skb->data;
+	struct ethhdr *ethernet = data;
+	struct iphdr *ip4 = data + ETH_HLEN;
+	struct ipv6hdr *ip6 = data + ETH_HLEN;
+	__u16 *ports = data + ETH_HLEN + ip_size;
+
+	if ((void *)(ports + 2) > (void *)(long)skb->data_end)
+		return -1;
+	__builtin_memcpy(ethernet->h_dest, now->destination_mac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, now->source_mac, ETH_ALEN);
+	if (now->flags & TRANSLATE) {
+		ports[0] = now->source_port;
+		ports[1] = now->destination_port;
+		// the destination follows the source
+		if (family == 4)
+			__builtin_memcpy(&ip4->saddr, addresses, 8);
+		else
+			__builtin_memcpy(&ip6->saddr, addresses, 32);
+		difference += now->difference;
+	}
+	if (now->flags & TTL) {
+		if (family == 4)
+			ip4->ttl--;
+		else
+			ip6->hop_limit--;
+		// the TTL is the upper half of its word
+		difference += (__u16)~bpf_htons(0x0100);
+	}
+	if (family == 4 && difference)
+		ip4->check = adjust(ip4->check, difference);
+	return 0;
+}
+
+// Carries out the entry that was found.
+static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct found *found,
+				 const struct packet *packet)
+{
+	struct entry now, *entry = found->entry;
+	__u32 addresses[8];
+
+	if (!read(found, &now, addresses))
 		return punt(skb, port, MISS_CHANGED);
 
 	__u64 clock = bpf_ktime_get_coarse_ns();
 
 	if (entry->last_seen != clock)
 		entry->last_seen = clock;
-	if (now.kind == PUNT)
+	if (now.kind == PUNT) {
+		note(found->punted, found->key);
 		return punt_to(skb, port, MISS_PUNT, now.egress);
+	}
 	if (now.kind != FORWARD) {
 		entry->packets += skb->gso_segs ?: 1;
 		entry->bytes += skb->len;
 		return drop(DROP_ENTRY);
+	}
+	if (now.slot && !go_over(entry, now.slot, now.generation, found->punted, found->key)) {
+		note(found->punted, found->key);
+		return punt(skb, port, MISS_WAITING);
 	}
 
 	__u32 gso = skb->gso_size;
@@ -82,30 +163,10 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 port, struct entry
 		return punt(skb, port, MISS_MTU);
 	if ((now.flags & TTL) && packet->ttl <= 1)
 		return punt(skb, port, MISS_TTL);
-	if (packet->tcp && !follow(entry, packet, key, key_size, family))
+	if (packet->tcp && !follow(found, packet))
 		return punt(skb, port, MISS_SYN);
-
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ethhdr *ethernet = data;
-
-	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
+	if (rewrite(skb, packet, &now, addresses, found->family))
 		return drop(DROP_FAILED);
-	__builtin_memcpy(ethernet->h_dest, now.destination_mac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, now.source_mac, ETH_ALEN);
-	if (now.flags & TTL) {
-		if (family == 4) {
-			struct iphdr *ip = data + ETH_HLEN;
-			// the TTL is the upper half of a word of the sum (RFC 1624)
-			__u32 sum = ip->check + bpf_htons(0x0100);
-
-			ip->ttl--;
-			ip->check = sum + (sum >= 0xffff);
-		} else {
-			struct ipv6hdr *ip = data + ETH_HLEN;
-
-			ip->hop_limit--;
-		}
-	}
 
 	entry->packets += skb->gso_segs ?: 1;
 	entry->bytes += skb->len;

@@ -6,6 +6,7 @@
 // stack: that would be a way around policy.
 
 #include "carry.h"
+#include "change.h"
 #include "from_user.h"
 
 static __always_inline int ipv4(struct __sk_buff *skb, __u32 port)
@@ -16,11 +17,25 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 port)
 
 	if (why != HIT)
 		return punt(skb, port, why);
-	struct entry *entry = bpf_map_lookup_elem(&flows4, &key);
+	struct entry4 *entry = bpf_map_lookup_elem(&flows4, &key);
 
-	if (!entry)
+	if (!entry) {
+		if (!opens(&packet))
+			note(&punted4, &key);
 		return punt(skb, port, MISS_UNKNOWN);
-	return carry(skb, port, entry, &packet, &key, sizeof(key), 4);
+	}
+	struct found found = {
+		.entry = &entry->entry,
+		.own = &entry->own,
+		.addresses = &entry->source,
+		.sealed = &entry->sealed,
+		.key = &key,
+		.punted = &punted4,
+		.key_size = sizeof(key),
+		.family = 4,
+	};
+
+	return carry(skb, port, &found, &packet);
 }
 
 static __always_inline int ipv6(struct __sk_buff *skb, __u32 port)
@@ -31,11 +46,25 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 port)
 
 	if (why != HIT)
 		return punt(skb, port, why);
-	struct entry *entry = bpf_map_lookup_elem(&flows6, &key);
+	struct entry6 *entry = bpf_map_lookup_elem(&flows6, &key);
 
-	if (!entry)
+	if (!entry) {
+		if (!opens(&packet))
+			note(&punted6, &key);
 		return punt(skb, port, MISS_UNKNOWN);
-	return carry(skb, port, entry, &packet, &key, sizeof(key), 6);
+	}
+	struct found found = {
+		.entry = &entry->entry,
+		.own = &entry->own,
+		.addresses = entry->source,
+		.sealed = &entry->sealed,
+		.key = &key,
+		.punted = &punted6,
+		.key_size = sizeof(key),
+		.family = 6,
+	};
+
+	return carry(skb, port, &found, &packet);
 }
 
 SEC("classifier")

@@ -34,6 +34,7 @@ enum flags {
 	TO_PEER = 1, // `egress` is a veth; its other end, in another namespace, receives
 	TO_HOST = 2, // `egress` itself receives, as if by its wire
 	TTL = 4,     // one hop: the TTL or hop limit goes down by one
+	TRANSLATE = 8, // addresses and ports become others
 };
 
 // What was seen of a TCP direction. Written by the program alone.
@@ -43,18 +44,37 @@ enum seen {
 	SEEN_RST = 4,
 };
 
-// One cache line: what decides comes first, what is written per packet last.
+// What an entry of either family begins with: what decides, then what is written per packet.
 struct entry {
+	__u32 version;    // the same as `sealed` of the whole, unless it is being written; never 0
 	__u32 generation; // of this insertion, never 0
 	__u32 egress;     // an ifindex
 	__u16 mtu;        // largest IP packet that may take this entry
 	__u8 kind, flags;
 	__u8 destination_mac[6], source_mac[6];
+	__u16 source_port, destination_port; // TRANSLATE: the new ones
+	__u32 difference; // TRANSLATE: what the new addresses change in a checksum
+	__u32 slot;       // 0, or the entry waits for the packets of its flow that were punted
 	__u32 seen;
 	__u32 zero;
 	__u64 last_seen; // nanoseconds of CLOCK_MONOTONIC_COARSE
 	__u64 packets;   // as on the wire: a super-packet counts as its segments
 	__u64 bytes;
+};
+
+// `own` is the key again: the map may give the element to another flow while it is read.
+struct entry4 {
+	struct entry entry;
+	struct key4 own;
+	__u32 source, destination; // TRANSLATE: the new ones
+	__u32 sealed, zero;
+};
+
+struct entry6 {
+	struct entry entry;
+	struct key6 own;
+	__u32 source[4], destination[4]; // TRANSLATE: the new ones
+	__u32 sealed, zero;
 };
 
 // Where misses go: the near end of the punt pair, and how many queues that has.
@@ -68,6 +88,14 @@ struct egress {
 	__u32 flags;   // TO_PEER, TO_HOST
 };
 
+// What user space and the program tell each other about an entry that waits.
+struct slot {
+	__u32 generation; // of the entry it is for; 0: it is nobody's
+	__u32 left;       // punted packets of the flow that have left user space again
+	__u32 force;      // not 0: wait no longer
+	__u32 over;       // not 0: the entry carries packets. Written by the program alone
+};
+
 // A TCP direction begins to close.
 struct event {
 	__u8 key[40]; // a key4 or a key6
@@ -77,12 +105,24 @@ struct event {
 	__u16 zero;
 };
 
-// What became of a packet: each is counted under exactly one of these, up to LOST_EVENTS.
+// What comes before an entry in the packet that changes one: an Ethernet header, which a test run
+// asks for, and what puts the entry at a multiple of 8.
+#define BEFORE_ENTRY 16
+
+// What became of a change.
+enum outcome {
+	CHANGED = 0,
+	NOT_THERE = 1, // no such entry, or one of another insertion
+	NO_ENTRY = 2,  // the packet holds none
+};
+
+// What became of a packet: each is counted under exactly one of these, up to FORCED.
 enum counter {
 	HIT,
 	MISS_UNKNOWN,
-	MISS_CHANGED,  // the entry was replaced while it was read
+	MISS_CHANGED,  // the entry was changed while it was read
 	MISS_PUNT,     // the entry says so
+	MISS_WAITING,  // earlier packets of the flow are in user space
 	MISS_SYN,      // a new connection over an old one's entry
 	MISS_MTU,
 	MISS_TTL,
@@ -98,6 +138,7 @@ enum counter {
 	RETURNED,      // user space sent it to a port
 	DROP_UNTAGGED, // user space sent it without saying where
 	DROP_GONE,     // user space sent it to what is no port (any more)
+	FORCED,        // beside the packet's own: a flow's packets may have changed places
 	LOST_EVENTS,   // beside the packet's own: the ring buffer was full
 	COUNTERS,
 };
@@ -106,15 +147,24 @@ _Static_assert(sizeof(struct key4) == 16, "layout.rs: Key4");
 _Static_assert(offsetof(struct key4, from) == 12, "layout.rs: Key4");
 _Static_assert(sizeof(struct key6) == 40, "layout.rs: Key6");
 _Static_assert(offsetof(struct key6, from) == 36, "layout.rs: Key6");
-_Static_assert(sizeof(struct entry) == 56, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, mtu) == 8, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, kind) == 10, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, destination_mac) == 12, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, seen) == 24, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, last_seen) == 32, "layout.rs: RawEntry");
-_Static_assert(offsetof(struct entry, bytes) == 48, "layout.rs: RawEntry");
+_Static_assert(sizeof(struct entry) == 72, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, mtu) == 12, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, kind) == 14, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, destination_mac) == 16, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, source_port) == 28, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, slot) == 36, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, last_seen) == 48, "layout.rs: RawHead");
+_Static_assert(offsetof(struct entry, bytes) == 64, "layout.rs: RawHead");
+_Static_assert(sizeof(struct entry4) == 104, "layout.rs: RawEntry<4>");
+_Static_assert(offsetof(struct entry4, source) == 88, "layout.rs: RawEntry<4>");
+_Static_assert(offsetof(struct entry4, sealed) == 96, "layout.rs: RawEntry<4>");
+_Static_assert(sizeof(struct entry6) == 152, "layout.rs: RawEntry<16>");
+_Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>");
+_Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
 _Static_assert(sizeof(struct punt) == 8, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct egress) == 8, "layout.rs: RawEgress");
+_Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
+_Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");
 _Static_assert(sizeof(struct event) == 48, "layout.rs: event");
 _Static_assert(offsetof(struct event, generation) == 40, "layout.rs: event");
 _Static_assert(offsetof(struct event, seen) == 45, "layout.rs: event");

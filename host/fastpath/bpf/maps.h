@@ -14,14 +14,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct key4);
-	__type(value, struct entry);
+	__type(value, struct entry4);
 } flows4 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct key6);
-	__type(value, struct entry);
+	__type(value, struct entry6);
 } flows6 SEC(".maps");
 
 struct {
@@ -44,6 +44,30 @@ struct {
 	__type(key, __u32); // port id
 	__type(value, struct egress);
 } egresses SEC(".maps");
+
+// How many packets of a flow were punted since it last had an entry that carries.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct key4);
+	__type(value, __u32);
+} punted4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct key6);
+	__type(value, __u32);
+} punted6 SEC(".maps");
+
+// User space stores here without a system call.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

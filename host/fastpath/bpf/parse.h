@@ -15,11 +15,18 @@
 
 // What the headers say, in either family.
 struct packet {
+	__u32 ports;   // source and destination, as they stand
 	__u16 headers; // from the Ethernet header to the end of TCP's or UDP's
 	__u8 ttl;
 	__u8 fin, syn, rst, ack;
 	__u8 tcp;
 };
+
+// Whether nothing can come before this packet: a TCP connection begins.
+static __always_inline int opens(const struct packet *packet)
+{
+	return packet->syn && !packet->ack;
+}
 
 // The first `length` bytes, or nothing if the packet has fewer.
 static __always_inline void *reach(struct __sk_buff *skb, __u32 length)
@@ -48,6 +55,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, __u32 offset, __u8
 
 		*from = udp[0];
 		*to = udp[1];
+		packet->ports = udp[0] | (__u32)udp[1] << 16;
 		packet->headers = offset + 8;
 		return HIT;
 	}
@@ -62,6 +70,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, __u32 offset, __u8
 			return MISS_MALFORMED;
 		*from = tcp->source;
 		*to = tcp->dest;
+		packet->ports = tcp->source | (__u32)tcp->dest << 16;
 		packet->headers = offset + tcp->doff * 4;
 		packet->fin = tcp->fin;
 		packet->syn = tcp->syn;

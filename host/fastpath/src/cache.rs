@@ -6,16 +6,15 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::layout::{
-    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, Key4, Key6, RawEgress, RawEntry, RawPunt,
-};
+use crate::kernel::{Entries, Punted, SlotMemory};
+use crate::layout::{EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawPunt};
 use crate::ports::Links;
-use crate::{Closing, Counter, Features, Generation, Key};
+use crate::{Acks, Closing, Counter, Features, Generation, Key};
 
 /// The flow cache of one set of ports.
 pub struct FlowCache {
@@ -23,12 +22,15 @@ pub struct FlowCache {
     pub(crate) links: Links,
     pub(crate) ebpf: Ebpf,
     pub(crate) features: Features,
-    pub(crate) flows4: HashMap<MapData, Key4, RawEntry>,
-    pub(crate) flows6: HashMap<MapData, Key6, RawEntry>,
+    pub(crate) flows4: Entries<4>,
+    pub(crate) flows6: Entries<16>,
+    pub(crate) punted4: Punted<4>,
+    pub(crate) punted6: Punted<16>,
     pub(crate) ports: HashMap<MapData, u32, u32>,
     pub(crate) egresses: Array<MapData, RawEgress>,
     pub(crate) punt: Array<MapData, RawPunt>,
     pub(crate) generation: u32,
+    acks: Acks,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
 }
@@ -74,22 +76,31 @@ impl FlowCache {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("flows4", settings.capacity.0)
             .map_max_entries("flows6", settings.capacity.0)
+            .map_max_entries("punted4", settings.capacity.0)
+            .map_max_entries("punted6", settings.capacity.0)
+            // one for each entry, and the one that stands for none
+            .map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1))
             .override_global("set_packet_type", &set_packet_type, true)
             .load(OBJECT)?;
-        for name in [ON_PORTS, ON_PUNT] {
+        for name in [ON_PORTS, ON_PUNT, ON_CHANGE] {
             program(&mut ebpf, name).load()?;
         }
         let mut take = |name| ebpf.take_map(name).expect("the object, compiled here, has the map");
+        let Map::Array(slots) = take("slots") else { unreachable!("the object says so") };
+        let memory = SlotMemory::map(&slots).map_err(fault("mmap"))?;
         Ok(Self {
             links: Links::default(),
             features: settings.features,
             flows4: open(HashMap::try_from(take("flows4")))?,
             flows6: open(HashMap::try_from(take("flows6")))?,
+            punted4: open(HashMap::try_from(take("punted4")))?,
+            punted6: open(HashMap::try_from(take("punted6")))?,
             ports: open(HashMap::try_from(take("ports")))?,
             egresses: open(Array::try_from(take("egresses")))?,
             punt: open(Array::try_from(take("punt_target")))?,
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,
+            acks: Acks::new(memory),
             generation: 0,
             ebpf,
         })
@@ -98,6 +109,11 @@ impl FlowCache {
     /// What of the kernel is used.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Where user space says which packets have left it.
+    pub fn acks(&self) -> &Acks {
+        &self.acks
     }
 
     /// The next event, if there is one; wait for more on [`events`](Self::events).
@@ -159,6 +175,10 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassi
     program.try_into().expect("it is a tc program")
 }
 
+pub(crate) fn fault(call: &'static str) -> impl Fn(std::io::Error) -> MapFault {
+    move |io_error| MapFault(MapError::SyscallError(aya::sys::SyscallError { call, io_error }))
+}
+
 fn open<T>(map: Result<T, MapError>) -> Result<T, MapFault> {
     map.map_err(MapFault)
 }
@@ -167,5 +187,7 @@ fn open<T>(map: Result<T, MapError>) -> Result<T, MapFault> {
 pub(crate) const ON_PORTS: &str = "flow_cache";
 /// The program on the near end of the punt pair.
 pub(crate) const ON_PUNT: &str = "from_user";
+/// The program that writes entries anew.
+pub(crate) const ON_CHANGE: &str = "change_entry";
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow_cache.bpf.o"));

@@ -3,15 +3,14 @@
 //! A reader must not break this: an entry that is there is never inserted again. The kernel would
 //! put a new element in its place, and what was counted and seen of the flow would be lost.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use aya::maps::MapError;
 
-use aya::maps::{IterableMap, MapError};
-
-use crate::cache::MapFault;
-use crate::kernel::{Batch, EntryKey, lookup_batch, remove_batch};
+use crate::cache::{MapFault, fault};
+use crate::kernel::{Batch, Entries, lookup_batch, remove_batch, take_entry};
 use crate::key::Raw;
-use crate::layout::RawEntry;
-use crate::{FlowCache, Generation, Key, Usage, Verdict};
+use crate::layout::{PUNT, RawEntry, RawHead, RawKey};
+use crate::translation::entry;
+use crate::{FlowCache, Forward, Generation, Key, Slot, Usage, Verdict};
 
 /// A place in the walk through all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,34 +37,117 @@ impl FlowCache {
     /// # Errors
     /// If there is one with this key, or no room.
     pub fn insert(&mut self, key: &Key, verdict: &Verdict) -> Result<Generation, InsertError> {
-        let generation = Generation(self.generation.checked_add(1).unwrap_or(1));
-        let entry = verdict.entry(generation, Self::now());
+        self.put(key, verdict, |_| 0)
+    }
+
+    /// Installs an entry that forwards, and waits: packets take it when all that came before have
+    /// left user space, as `slot` says.
+    ///
+    /// # Errors
+    /// If there is one with this key, or no room.
+    pub fn insert_waiting(
+        &mut self,
+        key: &Key,
+        forward: Forward,
+        slot: &Slot,
+    ) -> Result<Generation, InsertError> {
+        self.put(key, &Verdict::Forward(forward), |generation| slot.bind(generation))
+    }
+
+    /// Installs the entries of both directions, or none: for a TCP connection, before its SYN is
+    /// sent on, so that the answer finds its entry.
+    ///
+    /// # Errors
+    /// If there is one with one of these keys, or no room.
+    pub fn insert_pair(
+        &mut self,
+        pair: [(&Key, &Verdict); 2],
+    ) -> Result<[Generation; 2], InsertError> {
+        let [(there, way_there), (back, way_back)] = pair;
+        let first = self.insert(there, way_there)?;
+        match self.insert(back, way_back) {
+            Ok(second) => Ok([first, second]),
+            Err(error) => {
+                self.remove(&[*there]).map_err(InsertError::Refused)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: &Key,
+        verdict: &Verdict,
+        slot: impl FnOnce(Generation) -> u32,
+    ) -> Result<Generation, InsertError> {
+        let generation = self.next_number();
+        let head = verdict.head(generation, Self::now());
+        let head = RawHead { slot: slot(generation), ..head };
+        let translation = verdict.translation();
         match key.0 {
-            Raw::V4(key) => self.flows4.insert(key, entry, NO_EXIST),
-            Raw::V6(key) => self.flows6.insert(key, entry, NO_EXIST),
+            Raw::V4(key) => {
+                let entry = entry(key, head, translation).ok_or(InsertError::Families)?;
+                self.flows4.insert(key, entry, NO_EXIST)
+            }
+            Raw::V6(key) => {
+                let entry = entry(key, head, translation).ok_or(InsertError::Families)?;
+                self.flows6.insert(key, entry, NO_EXIST)
+            }
         }
         .map_err(|error| match errno(&error) {
             Some(libc::EEXIST) => InsertError::Exists,
             Some(libc::E2BIG) => InsertError::Full,
             _ => InsertError::Refused(MapFault(error)),
         })?;
-        self.generation = generation.0;
         Ok(generation)
     }
 
-    /// Removes entries, and says how many there were.
+    /// A number that no insertion or change of an entry had for long.
+    pub(crate) fn next_number(&mut self) -> Generation {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        Generation(self.generation)
+    }
+
+    /// Removes an entry, and says what was seen of its packets to the last. What was punted of the
+    /// flow while it waited, or punted its packets, is forgotten.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn retire(&mut self, key: &Key) -> Result<Option<Usage>, MapFault> {
+        let refused = fault("bpf_map_lookup_and_delete_elem");
+        let head = match key.0 {
+            Raw::V4(key) => take_entry(&self.flows4, &key).map_err(refused)?.map(|it| it.head),
+            Raw::V6(key) => take_entry(&self.flows6, &key).map_err(refused)?.map(|it| it.head),
+        };
+        if head.is_some_and(|head| head.slot != 0 || head.kind == PUNT) {
+            match key.0 {
+                Raw::V4(key) => if_there(self.punted4.remove(&key))?,
+                Raw::V6(key) => if_there(self.punted6.remove(&key))?,
+            };
+        }
+        Ok(head.as_ref().map(Usage::from))
+    }
+
+    /// Removes entries, and says how many there were. What was punted of these flows is forgotten.
     ///
     /// # Errors
     /// If the kernel refuses; some may be removed.
     pub fn remove(&mut self, keys: &[Key]) -> Result<usize, MapFault> {
         let (mut four, mut six) = (Vec::new(), Vec::new());
         for key in keys {
+            // before the entry, or a packet in between would be forgotten
             match key.0 {
-                Raw::V4(key) => four.push(key),
-                Raw::V6(key) => six.push(key),
+                Raw::V4(key) => {
+                    if_there(self.punted4.remove(&key))?;
+                    four.push(key);
+                }
+                Raw::V6(key) => {
+                    if_there(self.punted6.remove(&key))?;
+                    six.push(key);
+                }
             }
         }
-        Ok(remove_all(self.map4(), &four)? + remove_all(self.map6(), &six)?)
+        Ok(remove_all(&self.flows4, &four)? + remove_all(&self.flows6, &six)?)
     }
 
     /// What was seen of an entry's packets, if it is there.
@@ -73,15 +155,11 @@ impl FlowCache {
     /// # Errors
     /// If the kernel refuses.
     pub fn usage(&self, key: &Key) -> Result<Option<Usage>, MapFault> {
-        let entry = match key.0 {
-            Raw::V4(key) => self.flows4.get(&key, 0),
-            Raw::V6(key) => self.flows6.get(&key, 0),
+        let head = match key.0 {
+            Raw::V4(key) => self.flows4.get(&key, 0).map(|entry| entry.head),
+            Raw::V6(key) => self.flows6.get(&key, 0).map(|entry| entry.head),
         };
-        match entry {
-            Ok(entry) => Ok(Some(Usage::from(&entry))),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(MapFault(error)),
-        }
+        Ok(if_there(head)?.as_ref().map(Usage::from))
     }
 
     /// Copies some entries, from [`Cursor::default`] or where the last slice ended. Entries that
@@ -92,7 +170,7 @@ impl FlowCache {
     pub fn slice(&self, from: Cursor) -> Result<Slice, MapFault> {
         match from.family {
             Family::V4 => {
-                let (entries, next) = lookup(self.map4(), from.bucket)?;
+                let (entries, next) = lookup(&self.flows4, from.bucket)?;
                 let next = Some(match next {
                     Some(bucket) => Cursor { bucket: Some(bucket), ..from },
                     None => Cursor { family: Family::V6, bucket: None },
@@ -100,19 +178,11 @@ impl FlowCache {
                 Ok(Slice { entries: read(entries, Raw::V4), next })
             }
             Family::V6 => {
-                let (entries, next) = lookup(self.map6(), from.bucket)?;
+                let (entries, next) = lookup(&self.flows6, from.bucket)?;
                 let next = next.map(|bucket| Cursor { bucket: Some(bucket), ..from });
                 Ok(Slice { entries: read(entries, Raw::V6), next })
             }
         }
-    }
-
-    fn map4(&self) -> BorrowedFd<'_> {
-        self.flows4.map().fd().as_fd()
-    }
-
-    fn map6(&self) -> BorrowedFd<'_> {
-        self.flows6.map().fd().as_fd()
     }
 }
 
@@ -122,6 +192,9 @@ pub enum InsertError {
     /// There is one with the same key.
     #[error("the flow has an entry: remove it first")]
     Exists,
+    /// It is to be translated to addresses of the other family.
+    #[error("the flow and its translation are of different families")]
+    Families,
     /// There is no room.
     #[error("the flow cache is full")]
     Full,
@@ -137,6 +210,15 @@ enum Family {
     V6,
 }
 
+fn if_there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, MapFault> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(MapFault(error)),
+    }
+}
+
 fn errno(error: &MapError) -> Option<i32> {
     match error {
         MapError::SyscallError(call) => call.io_error.raw_os_error(),
@@ -144,12 +226,8 @@ fn errno(error: &MapError) -> Option<i32> {
     }
 }
 
-fn fault(call: &'static str) -> impl Fn(std::io::Error) -> MapFault {
-    move |io_error| MapFault(MapError::SyscallError(aya::sys::SyscallError { call, io_error }))
-}
-
 /// A batch ends at an entry that is not there: the rest follows in another.
-fn remove_all<K: EntryKey>(map: BorrowedFd<'_>, mut keys: &[K]) -> Result<usize, MapFault> {
+fn remove_all<const N: usize>(map: &Entries<N>, mut keys: &[RawKey<N>]) -> Result<usize, MapFault> {
     let mut removed = 0;
     while !keys.is_empty() {
         let done = remove_batch(map, keys).map_err(fault("bpf_map_delete_batch"))?;
@@ -159,13 +237,81 @@ fn remove_all<K: EntryKey>(map: BorrowedFd<'_>, mut keys: &[K]) -> Result<usize,
     Ok(removed)
 }
 
-fn lookup<K: EntryKey>(map: BorrowedFd<'_>, from: Option<u32>) -> Result<Batch<K>, MapFault> {
+fn lookup<const N: usize>(map: &Entries<N>, from: Option<u32>) -> Result<Batch<N>, MapFault> {
     lookup_batch(map, from, FlowCache::SLICE).map_err(fault("bpf_map_lookup_batch"))
 }
 
-fn read<K>(entries: Vec<(K, RawEntry)>, family: fn(K) -> Raw) -> Vec<(Key, Usage)> {
-    entries.into_iter().map(|(key, entry)| (Key(family(key)), Usage::from(&entry))).collect()
+fn read<const N: usize>(
+    entries: Vec<(RawKey<N>, RawEntry<N>)>,
+    family: fn(RawKey<N>) -> Raw,
+) -> Vec<(Key, Usage)> {
+    entries.into_iter().map(|(key, entry)| (Key(family(key)), Usage::from(&entry.head))).collect()
 }
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use aya::programs::{TestRun, TestRunOptions};
+
+    use super::*;
+    use crate::cache::{ON_PORTS, program};
+    use crate::layout::{RawPunt, TO_PEER};
+    use crate::{Capacity, Counter, Egress, Hop, PortId, Protocol, Settings};
+
+    /// The map may give an element to another flow while the program reads it. Here are elements
+    /// as it could then find them.
+    #[test]
+    fn what_is_not_one_whole_entry_of_the_packets_flow_is_not_taken() {
+        let settings = Settings { capacity: Capacity(16), ..Settings::default() };
+        let mut cache = match FlowCache::load(settings) {
+            Err(error) if std::env::var_os("CI").is_none() => {
+                eprintln!("not run: {error}");
+                return;
+            }
+            outcome => outcome.unwrap(),
+        };
+        // a test run comes by the loopback
+        cache.ports.insert(1, 7, 0).unwrap();
+        cache.punt.set(0, RawPunt { ifindex: 1, queues: 1 }, 0).unwrap();
+        let key = |port: u16| {
+            let [from, to] = [("10.0.0.1", port), ("10.0.0.2", 9)]
+                .map(|(ip, port)| (ip.parse::<std::net::IpAddr>().unwrap(), port).into());
+            Key::new(PortId::new(7).unwrap(), Protocol::Udp, from, to).unwrap()
+        };
+        let (Raw::V4(own), Raw::V4(other)) = (key(8).0, key(80).0) else {
+            panic!("the addresses are IPv4's");
+        };
+        let forward = Forward {
+            egress: Egress::Link(1),
+            destination_mac: [2; 6],
+            source_mac: [4; 6],
+            mtu: 1500,
+            hop: Hop::Bridged,
+            translation: None,
+        };
+        let head = Verdict::Forward(forward).head(Generation(5), FlowCache::now());
+        assert_eq!(head.flags & TO_PEER, 0);
+        let whole = entry(own, head, None).unwrap();
+        let mut fate = |value| {
+            cache.flows4.insert(own, value, 0).unwrap();
+            let before = [Counter::Hit, Counter::MissChanged].map(|it| cache.count(it).unwrap());
+            let options = TestRunOptions { data_in: Some(&PACKET), ..TestRunOptions::default() };
+            program(&mut cache.ebpf, ON_PORTS).test_run(options).unwrap();
+            let now = [Counter::Hit, Counter::MissChanged].map(|it| cache.count(it).unwrap());
+            [now[0] - before[0], now[1] - before[1]]
+        };
+        assert_eq!(fate(whole), [1, 0]);
+        assert_eq!(fate(RawEntry { own: other, ..whole }), [0, 1], "another flow's");
+        assert_eq!(fate(RawEntry { sealed: 4, ..whole }), [0, 1], "the end is older");
+        assert_eq!(fate(RawEntry { sealed: 6, ..whole }), [0, 1], "the beginning is older");
+        assert_eq!(fate(whole), [1, 0]);
+    }
+
+    /// UDP over IPv4, from 10.0.0.1:8 to 10.0.0.2:9.
+    const PACKET: [u8; 42] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0,
+        0, 1, 10, 0, 0, 2, 0, 8, 0, 9, 0, 8, 0, 0,
+    ];
+}

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::layout::{EVENT_FAMILY, Key4, Key6};
+use crate::layout::{EVENT_FAMILY, RawKey};
 
 /// A port of the dataplane, as the punt's VLAN tag names it: 1 to 4094.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +39,8 @@ pub struct Key(pub(crate) Raw);
 /// Each family has a map of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Raw {
-    V4(Key4),
-    V6(Key6),
+    V4(RawKey<4>),
+    V6(RawKey<16>),
 }
 
 impl Key {
@@ -51,34 +51,18 @@ impl Key {
         source: SocketAddr,
         destination: SocketAddr,
     ) -> Option<Self> {
-        let protocol = match protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
+        let raw = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let ports = [source.port(), destination.port()];
+                Raw::V4(raw(from, protocol, own.octets(), other.octets(), ports))
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let ports = [source.port(), destination.port()];
+                Raw::V6(raw(from, protocol, own.octets(), other.octets(), ports))
+            }
+            _ => return None,
         };
-        let source_port = source.port().to_be_bytes();
-        let destination_port = destination.port().to_be_bytes();
-        let from = from.0;
-        match (source.ip(), destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Self(Raw::V4(Key4 {
-                source: source.octets(),
-                destination: destination.octets(),
-                source_port,
-                destination_port,
-                from,
-                protocol,
-                zero: 0,
-            }))),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => Some(Self(Raw::V6(Key6 {
-                source: source.octets(),
-                destination: destination.octets(),
-                source_port,
-                destination_port,
-                from,
-                protocol,
-                zero: 0,
-            }))),
-            _ => None,
-        }
+        Some(Self(raw))
     }
 
     /// The port its packets come in by.
@@ -116,36 +100,42 @@ impl Key {
 
     /// Reads the key at the beginning of an event.
     pub(crate) fn of_event(event: &[u8]) -> Option<Self> {
-        fn part<const N: usize>(event: &[u8], at: usize) -> Option<[u8; N]> {
-            event.get(at..)?.first_chunk().copied()
-        }
-        let tail = if *event.get(EVENT_FAMILY)? == 4 { 8 } else { 32 };
-        let source_port = part(event, tail)?;
-        let destination_port = part(event, tail + 2)?;
-        let from = u16::from_ne_bytes(part(event, tail + 4)?);
-        let [protocol] = part(event, tail + 6)?;
-        Some(Self(if tail == 8 {
-            Raw::V4(Key4 {
-                source: part(event, 0)?,
-                destination: part(event, 4)?,
-                source_port,
-                destination_port,
-                from,
-                protocol,
-                zero: 0,
-            })
-        } else {
-            Raw::V6(Key6 {
-                source: part(event, 0)?,
-                destination: part(event, 16)?,
-                source_port,
-                destination_port,
-                from,
-                protocol,
-                zero: 0,
-            })
-        }))
+        let family = *event.get(EVENT_FAMILY)?;
+        Some(Self(if family == 4 { Raw::V4(read(event)?) } else { Raw::V6(read(event)?) }))
     }
+}
+
+fn raw<const N: usize>(
+    from: PortId,
+    protocol: Protocol,
+    source: [u8; N],
+    destination: [u8; N],
+    ports: [u16; 2],
+) -> RawKey<N> {
+    let [source_port, destination_port] = ports.map(u16::to_be_bytes);
+    let protocol = match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    let from = from.0;
+    RawKey { source, destination, source_port, destination_port, from, protocol, zero: 0 }
+}
+
+fn read<const N: usize>(bytes: &[u8]) -> Option<RawKey<N>> {
+    let (source, rest) = bytes.split_first_chunk()?;
+    let (destination, rest) = rest.split_first_chunk()?;
+    let (source_port, rest) = rest.split_first_chunk()?;
+    let (destination_port, rest) = rest.split_first_chunk()?;
+    let (from, rest) = rest.split_first_chunk()?;
+    Some(RawKey {
+        source: *source,
+        destination: *destination,
+        source_port: *source_port,
+        destination_port: *destination_port,
+        from: u16::from_ne_bytes(*from),
+        protocol: *rest.first()?,
+        zero: 0,
+    })
 }
 
 fn address(ip: impl Into<IpAddr>, port: [u8; 2]) -> SocketAddr {

@@ -7,8 +7,10 @@
 //! values byte by byte.
 
 use std::mem::offset_of;
+use std::sync::atomic::AtomicU32;
 
-/// What became of a packet. Each is counted once, but [`LostEvents`](Counter::LostEvents) beside.
+/// What became of a packet. Each is counted once, but [`Forced`](Counter::Forced) and
+/// [`LostEvents`](Counter::LostEvents) beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Counter {
@@ -16,10 +18,12 @@ pub enum Counter {
     Hit,
     /// No entry has its key.
     MissUnknown,
-    /// Its entry was replaced while it was read.
+    /// Its entry was changed while it was read.
     MissChanged,
     /// Its entry says that user space wants it.
     MissPunt,
+    /// Its entry waits until earlier packets of the flow have left user space.
+    MissWaiting,
     /// It opens a connection where the entry is of an older one, or its flags make no sense.
     MissSyn,
     /// It is larger than its entry allows.
@@ -50,17 +54,21 @@ pub enum Counter {
     DropUntagged,
     /// User space sent it to what is no port.
     DropGone,
+    /// Not a packet's fate: a flow went over to its entry before it was sure that no packet
+    /// overtakes another.
+    Forced,
     /// Not a packet's fate: an event found no room.
     LostEvents,
 }
 
 impl Counter {
     /// Every counter, in the order of the map.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Hit,
         Self::MissUnknown,
         Self::MissChanged,
         Self::MissPunt,
+        Self::MissWaiting,
         Self::MissSyn,
         Self::MissMtu,
         Self::MissTtl,
@@ -76,15 +84,17 @@ impl Counter {
         Self::Returned,
         Self::DropUntagged,
         Self::DropGone,
+        Self::Forced,
         Self::LostEvents,
     ];
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// A key of the family whose addresses have `N` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub(crate) struct Key4 {
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
+pub(crate) struct RawKey<const N: usize> {
+    pub(crate) source: [u8; N],
+    pub(crate) destination: [u8; N],
     pub(crate) source_port: [u8; 2],
     pub(crate) destination_port: [u8; 2],
     pub(crate) from: u16,
@@ -92,21 +102,23 @@ pub(crate) struct Key4 {
     pub(crate) zero: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub(crate) struct Key6 {
-    pub(crate) source: [u8; 16],
-    pub(crate) destination: [u8; 16],
-    pub(crate) source_port: [u8; 2],
-    pub(crate) destination_port: [u8; 2],
-    pub(crate) from: u16,
-    pub(crate) protocol: u8,
-    pub(crate) zero: u8,
+impl<const N: usize> RawKey<N> {
+    pub(crate) const BLANK: Self = Self {
+        source: [0; N],
+        destination: [0; N],
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        from: 0,
+        protocol: 0,
+        zero: 0,
+    };
 }
 
+/// What entries of both families begin with.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub(crate) struct RawEntry {
+pub(crate) struct RawHead {
+    pub(crate) version: u32,
     pub(crate) generation: u32,
     pub(crate) egress: u32,
     pub(crate) mtu: u16,
@@ -114,11 +126,27 @@ pub(crate) struct RawEntry {
     pub(crate) flags: u8,
     pub(crate) destination_mac: [u8; 6],
     pub(crate) source_mac: [u8; 6],
+    pub(crate) source_port: [u8; 2],
+    pub(crate) destination_port: [u8; 2],
+    pub(crate) difference: u32,
+    pub(crate) slot: u32,
     pub(crate) seen: u32,
     pub(crate) zero: u32,
     pub(crate) last_seen: u64,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+}
+
+/// An entry of the family whose addresses have `N` bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RawEntry<const N: usize> {
+    pub(crate) head: RawHead,
+    pub(crate) own: RawKey<N>,
+    pub(crate) source: [u8; N],
+    pub(crate) destination: [u8; N],
+    pub(crate) sealed: u32,
+    pub(crate) zero: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,6 +163,29 @@ pub(crate) struct RawEgress {
     pub(crate) flags: u32,
 }
 
+impl<const N: usize> RawEntry<N> {
+    pub(crate) fn blank() -> Self {
+        Self {
+            head: RawHead::default(),
+            own: RawKey::BLANK,
+            source: [0; N],
+            destination: [0; N],
+            sealed: 0,
+            zero: 0,
+        }
+    }
+}
+
+/// One place of [`Acks`](crate::Acks), shared with the program through memory.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct RawSlot {
+    pub(crate) generation: AtomicU32,
+    pub(crate) left: AtomicU32,
+    pub(crate) force: AtomicU32,
+    pub(crate) over: AtomicU32,
+}
+
 pub(crate) const FORWARD: u8 = 1;
 pub(crate) const PUNT: u8 = 2;
 pub(crate) const DROP: u8 = 3;
@@ -142,6 +193,12 @@ pub(crate) const DROP: u8 = 3;
 pub(crate) const TO_PEER: u8 = 1;
 pub(crate) const TO_HOST: u8 = 2;
 pub(crate) const TTL: u8 = 4;
+pub(crate) const TRANSLATE: u8 = 8;
+
+/// Before an entry in the packet that changes one.
+pub(crate) const BEFORE_ENTRY: usize = 16;
+pub(crate) const CHANGED: u32 = 0;
+pub(crate) const NOT_THERE: u32 = 1;
 
 pub(crate) const SEEN_FIN: u32 = 2;
 pub(crate) const SEEN_RST: u32 = 4;
@@ -153,17 +210,26 @@ pub(crate) const EVENT_FAMILY: usize = 44;
 pub(crate) const EVENT_SEEN: usize = 45;
 
 const _: () = {
-    assert!(size_of::<Key4>() == 16);
-    assert!(offset_of!(Key4, from) == 12);
-    assert!(size_of::<Key6>() == 40);
-    assert!(offset_of!(Key6, from) == 36);
-    assert!(size_of::<RawEntry>() == 56);
-    assert!(offset_of!(RawEntry, mtu) == 8);
-    assert!(offset_of!(RawEntry, kind) == 10);
-    assert!(offset_of!(RawEntry, destination_mac) == 12);
-    assert!(offset_of!(RawEntry, seen) == 24);
-    assert!(offset_of!(RawEntry, last_seen) == 32);
-    assert!(offset_of!(RawEntry, bytes) == 48);
+    assert!(size_of::<RawKey<4>>() == 16);
+    assert!(offset_of!(RawKey<4>, from) == 12);
+    assert!(size_of::<RawKey<16>>() == 40);
+    assert!(offset_of!(RawKey<16>, from) == 36);
+    assert!(size_of::<RawHead>() == 72);
+    assert!(offset_of!(RawHead, mtu) == 12);
+    assert!(offset_of!(RawHead, kind) == 14);
+    assert!(offset_of!(RawHead, destination_mac) == 16);
+    assert!(offset_of!(RawHead, source_port) == 28);
+    assert!(offset_of!(RawHead, slot) == 36);
+    assert!(offset_of!(RawHead, last_seen) == 48);
+    assert!(offset_of!(RawHead, bytes) == 64);
+    assert!(size_of::<RawEntry<4>>() == 104);
+    assert!(offset_of!(RawEntry<4>, source) == 88);
+    assert!(offset_of!(RawEntry<4>, sealed) == 96);
+    assert!(size_of::<RawEntry<16>>() == 152);
+    assert!(offset_of!(RawEntry<16>, source) == 112);
+    assert!(offset_of!(RawEntry<16>, sealed) == 144);
+    assert!(size_of::<RawSlot>() == 16);
+    assert!(offset_of!(RawSlot, over) == 12);
     assert!(size_of::<RawPunt>() == 8);
     assert!(size_of::<RawEgress>() == 8);
 };
@@ -225,8 +291,13 @@ mod tests {
                 one("TO_PEER", u32::from(TO_PEER)),
                 one("TO_HOST", u32::from(TO_HOST)),
                 one("TTL", u32::from(TTL)),
+                one("TRANSLATE", u32::from(TRANSLATE)),
             ]
         );
+        let outcomes = [one("CHANGED", CHANGED), one("NOT_THERE", NOT_THERE)];
+        assert_eq!(enumerators("outcome")[..2], outcomes);
+        let before = format!("#define BEFORE_ENTRY {BEFORE_ENTRY}\n");
+        assert!(include_str!("../bpf/flow_cache.h").contains(&before));
         assert_eq!(
             enumerators("seen")[1..],
             [one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]

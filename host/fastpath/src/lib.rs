@@ -1,8 +1,10 @@
 //! The kernel half of the flow cache: known flows never leave the kernel.
 //!
 //! In reading order:
-//! - [`Key`], [`Verdict`]: one direction of a flow, and what is to become of its packets
+//! - [`Key`], [`Verdict`]: one direction of a flow, and what is to become of its packets;
+//!   [`Translation`]: the addresses they leave with
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
+//! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`Counter`]: what became of packets
 //!
@@ -15,19 +17,25 @@
 //! An entry is a direction, not a connection; it holds no more than a packet's way. Whoever
 //! inserts it keeps the flow itself. `unsafe` lives in `kernel` alone.
 
+mod acks;
 mod cache;
+mod changes;
 mod entries;
 mod features;
 mod kernel;
 mod key;
 mod layout;
 mod ports;
+mod translation;
 mod verdict;
 
+pub use acks::{Acks, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
+pub use changes::ChangeError;
 pub use entries::{Cursor, InsertError, Slice};
 pub use features::Features;
 pub use key::{Key, PortId, Protocol};
 pub use layout::Counter;
 pub use ports::AttachError;
+pub use translation::Translation;
 pub use verdict::{Closing, Egress, Forward, Generation, Hop, Usage, Verdict};

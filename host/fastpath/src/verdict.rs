@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::layout::{DROP, FORWARD, PUNT, RawEntry, SEEN_FIN, SEEN_RST, TO_HOST, TO_PEER, TTL};
+use crate::Translation;
+use crate::layout::{
+    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_RST, TO_HOST, TO_PEER, TRANSLATE, TTL,
+};
 
 /// What is to become of the packets of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Forward {
     pub mtu: u16,
     /// Whether that is a hop.
     pub hop: Hop,
+    /// The addresses and ports they leave with, where these are others.
+    pub translation: Option<Translation>,
 }
 
 /// Where packets leave.
@@ -105,16 +110,30 @@ impl Egress {
 }
 
 impl Verdict {
-    pub(crate) fn entry(&self, generation: Generation, now: Duration) -> RawEntry {
+    pub(crate) fn translation(&self) -> Option<Translation> {
+        match self {
+            Self::Forward(way) => way.translation,
+            _ => None,
+        }
+    }
+
+    /// What an entry begins with, but for the translation's own.
+    pub(crate) fn head(&self, generation: Generation, now: Duration) -> RawHead {
         let last_seen = u64::try_from(now.as_nanos()).expect("a machine is up for < 584 years");
-        let blank = RawEntry { generation: generation.0, last_seen, ..RawEntry::default() };
+        let blank = RawHead {
+            version: generation.0,
+            generation: generation.0,
+            last_seen,
+            ..RawHead::default()
+        };
         match *self {
             Self::Forward(way) => {
                 let (egress, to) = way.egress.parts();
                 let ttl = if way.hop == Hop::Routed { TTL } else { 0 };
-                RawEntry {
+                let translate = if way.translation.is_some() { TRANSLATE } else { 0 };
+                RawHead {
                     kind: FORWARD,
-                    flags: to | ttl,
+                    flags: to | ttl | translate,
                     egress,
                     mtu: way.mtu,
                     destination_mac: way.destination_mac,
@@ -122,14 +141,14 @@ impl Verdict {
                     ..blank
                 }
             }
-            Self::Punt { queue } => RawEntry { kind: PUNT, egress: queue, ..blank },
-            Self::Drop => RawEntry { kind: DROP, ..blank },
+            Self::Punt { queue } => RawHead { kind: PUNT, egress: queue, ..blank },
+            Self::Drop => RawHead { kind: DROP, ..blank },
         }
     }
 }
 
-impl From<&RawEntry> for Usage {
-    fn from(entry: &RawEntry) -> Self {
+impl From<&RawHead> for Usage {
+    fn from(entry: &RawHead) -> Self {
         Self {
             generation: Generation(entry.generation),
             packets: entry.packets,

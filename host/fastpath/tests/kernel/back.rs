@@ -163,12 +163,7 @@ fn no_port_can_lead_back_to_the_punt_pair() {
     });
 }
 
-/// An UDP packet of the test's own, as it was punted from this port.
+/// A UDP packet that was punted from this port.
 fn is_udp(frame: &Arrival, port: u16) -> bool {
-    let protocol = match frame.ethertype() {
-        0x0800 => frame.protocol(),
-        0x86dd => frame.bytes[18 + 6],
-        _ => 0,
-    };
-    frame.vlan() == Some(port) && protocol == 17
+    frame.vlan() == Some(port) && frame.transport() == Some(17)
 }

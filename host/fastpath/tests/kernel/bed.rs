@@ -38,6 +38,8 @@ impl Bed {
             let spec = VethSpec::new(PODS[at], "eth0").peer_namespace(pod);
             net.add_veth(&spec.peer_mac(mac(at))).unwrap();
             net.set_up(PODS[at]).unwrap();
+            // a connection that is lost fails the test soon
+            pod.set_sysctl("net.ipv4.tcp_syn_retries", "3").unwrap();
             let net = pod.netlink().unwrap();
             net.set_up("lo").unwrap();
             net.set_up("eth0").unwrap();
@@ -95,15 +97,23 @@ impl Bed {
 
     /// Connects a port of pod 0 to one of pod 1.
     pub(crate) fn tcp(&self, family: u8, client: u16, server: u16) -> (TcpStream, TcpStream) {
-        let listener = self.pods[1]
-            .run(|| TcpListener::bind(SocketAddr::new(ip(1, family), server)))
-            .unwrap()
-            .unwrap();
-        let (from, to) = (SocketAddr::new(ip(0, family), client), listener.local_addr().unwrap());
-        let connect = || connect(from, to);
-        let stream = self.pods[0].run(connect).unwrap();
+        let listener = self.listen(family, server);
+        let stream = tcp_client(self, client, listener.local_addr().unwrap());
         (stream, listener.accept().unwrap().0)
     }
+
+    /// A port of pod 1 that accepts connections.
+    pub(crate) fn listen(&self, family: u8, server: u16) -> TcpListener {
+        let bind = || TcpListener::bind(SocketAddr::new(ip(1, family), server));
+        self.pods[1].run(bind).unwrap().unwrap()
+    }
+}
+
+/// Connects a port of pod 0 to where somebody accepts.
+pub(crate) fn tcp_client(bed: &Bed, client: u16, server: SocketAddr) -> TcpStream {
+    let family = if server.is_ipv4() { 4 } else { 6 };
+    let client = SocketAddr::new(ip(0, family), client);
+    bed.pods[0].run(|| connect(client, server)).unwrap()
 }
 
 /// Makes the link to pod `at` a port.
@@ -144,6 +154,7 @@ pub(crate) fn way(at: usize) -> Forward {
         source_mac: GATEWAY_MAC,
         mtu: 1500,
         hop: Hop::Bridged,
+        translation: None,
     }
 }
 
@@ -170,6 +181,8 @@ pub(crate) fn counts(cache: &FlowCache) -> Vec<(Counter, u64)> {
 
 /// Sends so many bytes from one end to the other.
 pub(crate) fn stream(mut from: &TcpStream, mut to: &TcpStream, length: usize) {
+    from.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || from.write_all(&vec![7; length]).unwrap());
         let mut bytes = vec![0; length];

@@ -51,7 +51,7 @@ impl PuntEnd {
         }
     }
 
-    fn next(&mut self) -> Option<Arrival> {
+    pub(crate) fn next(&mut self) -> Option<Arrival> {
         let item = self.arrivals.next()?;
         let number = |at: usize| u32::from_ne_bytes(*item[at..].first_chunk().unwrap());
         let (queue, length) = (number(0), number(4));
@@ -93,6 +93,15 @@ impl Arrival {
     /// The EtherType behind the tag.
     pub(crate) fn ethertype(&self) -> u16 {
         self.word(16)
+    }
+
+    /// What IP says comes next, in either family.
+    pub(crate) fn transport(&self) -> Option<u8> {
+        match self.ethertype() {
+            0x0800 => Some(self.bytes[18 + 9]),
+            0x86dd => Some(self.bytes[18 + 6]),
+            _ => None,
+        }
     }
 
     /// IPv4's protocol.

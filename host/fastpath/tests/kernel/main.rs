@@ -7,7 +7,10 @@
 
 mod back;
 mod bed;
+mod changes;
 mod edges;
 mod forwarding;
+mod hand_over;
 mod misses;
 mod owners;
+mod translation;

@@ -8,9 +8,9 @@ use millrace_fastpath::{Closing, Counter, FlowCache, Forward, Protocol, Verdict}
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
 use crate::bed::{
-    Bed, PODS, attach, counts, index, ip, join, key, port, way, with_and_without_features,
+    Bed, PODS, attach, counts, index, ip, join, key, mac, port, way, with_and_without_features,
 };
-use crate::edges::tag;
+use crate::edges::{Wire, tag};
 
 #[test]
 fn a_packet_without_an_entry_is_punted_under_its_ports_number() {
@@ -124,6 +124,48 @@ fn ip_options_miss() {
             assert_eq!(frame.length, 18 + 24 + 8);
             assert!(cache.count(Counter::MissOptions).unwrap() >= 1);
             assert_eq!(fates(&cache), []);
+        });
+    });
+}
+
+#[test]
+fn ipv6_extension_headers_miss_each_as_what_it_is() {
+    with_and_without_features(|bed| {
+        bed.run(|mut cache, mut punt_end| {
+            join(&mut cache, 6, Protocol::Udp, [1000, 2000]);
+            let client = bed.udp(0, 6, 1000);
+            let to = SocketAddr::new(ip(1, 6), 2001);
+            client.send_to(b"hello", to).unwrap();
+            let plain = punt_end
+                .await_frame(|frame| frame.ethertype() == 0x86dd && frame.bytes[18 + 6] == 17);
+            // the same packet to the port that has an entry, with a header of 8 bytes before UDP's
+            let headers = [
+                (0, Counter::MissOptions),
+                (43, Counter::MissOptions),
+                (60, Counter::MissOptions),
+                (44, Counter::MissFragment),
+                (51, Counter::MissProtocol),
+            ];
+            let pod = bed.pods[0].run(|| Wire::open("eth0")).unwrap();
+            for (number, fate) in headers {
+                let mut packet = [&mac(1)[..], &mac(0), &plain.bytes[16..58]].concat();
+                packet[14 + 6] = number;
+                packet[14 + 5] += 8;
+                packet.extend([17, 0, 0, 0, 0, 0, 0, 0]);
+                packet.extend(&plain.bytes[58..]);
+                let udp = packet.len() - 13;
+                packet[udp + 2..udp + 4].copy_from_slice(&2000u16.to_be_bytes());
+                let before = cache.count(fate).unwrap();
+                pod.send(&packet);
+                let frame = punt_end.await_frame(|frame| {
+                    frame.ethertype() == 0x86dd
+                        && frame.bytes[18 + 6] == number
+                        && frame.bytes[18 + 40] == 17
+                });
+                assert_eq!(frame.vlan(), Some(port(0).number()));
+                assert!(cache.count(fate).unwrap() > before, "{number}");
+            }
+            assert_eq!(cache.count(Counter::Hit).unwrap(), 0);
         });
     });
 }

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A flow goes over from user space to the cache, and no packet overtakes another: what is punted of
+// the flow is counted here, what has left user space again is counted there, and the entry carries
+// packets once both agree. Until then it waits, and packets go the old way.
+
+#ifndef HAND_OVER_H
+#define HAND_OVER_H
+
+#include "fate.h"
+
+// Notes that a packet of this flow is punted.
+static __always_inline void note(void *punted, const void *key)
+{
+	__u32 first = 1, *known = bpf_map_lookup_elem(punted, key);
+
+	if (!known && bpf_map_update_elem(punted, key, &first, BPF_NOEXIST))
+		known = bpf_map_lookup_elem(punted, key); // another CPU was first
+	if (known)
+		__sync_fetch_and_add(known, 1);
+}
+
+// Whether an entry that waits for `number` carries packets from this one on. If it is unknown how
+// many were punted, user space has to force it.
+static __always_inline int go_over(struct entry *entry, __u32 number, __u32 generation,
+				   void *punted, const void *key)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &number);
+	__u32 *known = bpf_map_lookup_elem(punted, key);
+
+	if (!slot || slot->generation != generation)
+		return 0;
+	if (!known || *known != *(volatile __u32 *)&slot->left) {
+		if (!*(volatile __u32 *)&slot->force)
+			return slot->over; // another CPU may just have been here
+		count(FORCED);
+	}
+	entry->slot = 0;
+	slot->over = 1;
+	bpf_map_delete_elem(punted, key);
+	return 1;
+}
+
+#endif

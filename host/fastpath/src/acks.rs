@@ -1,0 +1,97 @@
+//! What user space says about the packets that it was given: that they have left again.
+//!
+//! A flow that goes over from user space to an entry must not have its packets change places. So
+//! its entry waits, with a [`Slot`], and carries packets only when all that were punted have left.
+//!
+//! A reader must not break this: a slot is of one entry at a time. One that was given back says
+//! nothing about an entry that still has its number, since it names another insertion.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Generation;
+use crate::kernel::SlotMemory;
+use crate::layout::RawSlot;
+
+/// The slots of a cache; a copy gives out the same ones.
+#[derive(Clone)]
+pub struct Acks(Arc<Shared>);
+
+/// Counts the packets of one direction of a flow that have left user space, for the entry that it
+/// is [inserted](crate::FlowCache::insert_waiting) with. Given back when it is dropped: not before
+/// the entry carries packets, or is removed, or it would wait for ever.
+pub struct Slot {
+    shared: Arc<Shared>,
+    number: u32,
+}
+
+struct Shared {
+    memory: SlotMemory,
+    free: Mutex<Vec<u32>>,
+}
+
+impl Acks {
+    pub(crate) fn new(memory: SlotMemory) -> Self {
+        // number 0 is for entries that do not wait
+        let last = u32::try_from(memory.slots().len()).expect("maps have less than 2^32 elements");
+        let free = Mutex::new((1..last).rev().collect());
+        Self(Arc::new(Shared { memory, free }))
+    }
+
+    /// A slot of which nothing has left yet, if there is one.
+    pub fn take(&self) -> Option<Slot> {
+        let number = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        let slot = Slot { shared: Arc::clone(&self.0), number };
+        for word in [&slot.raw().left, &slot.raw().force, &slot.raw().over] {
+            word.store(0, Relaxed);
+        }
+        Some(slot)
+    }
+}
+
+impl Slot {
+    /// So many packets of the flow have left: they were sent and have passed, or were dropped.
+    ///
+    /// All count that came with the entry's key, from the flow's first on, since it last had an
+    /// entry that carries; but not a TCP SYN for which there was no entry, a fragment, or a packet
+    /// with IP options or extension headers. May be called before the entry is inserted.
+    pub fn add(&self, packets: u32) {
+        self.raw().left.fetch_add(packets, Release);
+    }
+
+    /// The flow's next packet takes the entry, even if packets change places. For flows that never
+    /// pause, and those of which packets were lost on the way to user space.
+    pub fn force(&self) {
+        self.raw().force.store(1, Release);
+    }
+
+    /// Whether the entry carries packets.
+    pub fn is_over(&self) -> bool {
+        self.raw().over.load(Acquire) != 0
+    }
+
+    /// Makes it the slot of this insertion.
+    pub(crate) fn bind(&self, generation: Generation) -> u32 {
+        self.raw().generation.store(generation.0, Release);
+        self.number
+    }
+
+    fn raw(&self) -> &RawSlot {
+        &self.shared.memory.slots()[self.number as usize]
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.raw().generation.store(0, Release);
+        let mut free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(self.number);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Slot({}, {:?})", self.number, self.raw())
+    }
+}
