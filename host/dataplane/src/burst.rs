@@ -7,10 +7,10 @@
 use millrace_abi::{Origin, Reason, Slot};
 use millrace_parse::{Layers, parse};
 
-use crate::connections::Link;
 use crate::flows::FlowIndex;
 use crate::io::Io;
 use crate::port::{HeldPort, Port, PortId, PortTable, add};
+use crate::tracking::Rewrite;
 use crate::verdict::{Terms, Verdict};
 use crate::{checksum, punt};
 
@@ -30,8 +30,8 @@ pub struct Burst<F> {
     pub terms: Vec<Terms>,
     /// Where it is remembered.
     pub flows: Vec<Option<FlowIndex>>,
-    /// The Ethernet addresses they get, where their connection has some for them.
-    pub links: Vec<Option<Link>>,
+    /// What their connections have for them.
+    pub rewrites: Vec<Rewrite>,
     /// Those that the chain has to be asked about.
     pub open: Vec<u16>,
 }
@@ -73,7 +73,7 @@ impl<F> Burst<F> {
             verdicts: Vec::with_capacity(size),
             terms: Vec::with_capacity(size),
             flows: Vec::with_capacity(size),
-            links: Vec::with_capacity(size),
+            rewrites: Vec::with_capacity(size),
             open: Vec::with_capacity(size),
         }
     }
@@ -107,8 +107,8 @@ impl<F> Burst<F> {
         self.verdicts.clear();
         self.flows.clear();
         self.flows.resize(count, None);
-        self.links.clear();
-        self.links.resize(count, None);
+        self.rewrites.clear();
+        self.rewrites.resize(count, Rewrite::default());
         // slots are written anew below, terms where the chain is asked
         self.slots.resize(count, Slot::ZERO);
         self.terms.resize(count, Terms::DEFAULT);

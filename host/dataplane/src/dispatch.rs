@@ -36,7 +36,7 @@ impl<I: Io> Dispatch<'_, I> {
         let mut alike: Option<(Key, u64)> = None;
         for (at, frame) in burst.frames.drain(..).enumerate() {
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.links[at]);
+            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.rewrites[at].link);
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };

@@ -27,6 +27,12 @@ pub trait Io {
     /// Lets everything leave that was queued, and gives the pool back what has left.
     fn commit(&mut self);
 
+    /// How many frames were ever put into the queue of `port`.
+    fn staged(&self, port: PortId) -> u64;
+
+    /// How many of these the kernel has given back, or dropped: the first ones.
+    fn left(&mut self, port: PortId) -> u64;
+
     /// The packet in a frame.
     fn bytes<'a>(&'a self, frame: &'a Self::Frame) -> &'a [u8];
 

@@ -25,6 +25,8 @@ pub struct MemoryFrame {
 struct Queues {
     incoming: VecDeque<MemoryFrame>,
     outgoing: Vec<MemoryFrame>,
+    /// Frames ever sent.
+    staged: u64,
     limit: usize,
 }
 
@@ -97,6 +99,7 @@ impl Io for MemoryIo {
         match self.ports.get_mut(&port) {
             Some(queues) if queues.outgoing.len() < queues.limit => {
                 queues.outgoing.push(frame);
+                queues.staged += 1;
                 Ok(())
             }
             _ => Err(frame),
@@ -104,6 +107,14 @@ impl Io for MemoryIo {
     }
 
     fn commit(&mut self) {}
+
+    fn staged(&self, port: PortId) -> u64 {
+        self.ports.get(&port).map_or(0, |queues| queues.staged)
+    }
+
+    fn left(&mut self, port: PortId) -> u64 {
+        self.staged(port)
+    }
 
     fn bytes<'a>(&'a self, frame: &'a MemoryFrame) -> &'a [u8] {
         &frame.buffer[..frame.len]

@@ -21,7 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::port::{HeldPort, Hold, PortId, PortTable, add};
 use crate::reply::ReplyLimit;
 use crate::stage::FaultDesk;
-use crate::tracking::Tracking;
+use crate::tracking::{Leaving, Tracking};
 use crate::verdict::{Terms, Verdict};
 
 /// A worker.
@@ -36,6 +36,7 @@ pub struct Worker<I: Io> {
     pub flows: FlowMap,
     /// Connections of cached ports.
     pub tracking: Option<Tracking>,
+    leaving: Leaving,
     settings: WorkerSettings,
     counters: Arc<WorkerCounters>,
     burst: Burst<I::Frame>,
@@ -94,6 +95,7 @@ impl<I: Io> Worker<I> {
             chain: Chain::empty(desk),
             flows: FlowMap::new(settings.flows),
             tracking: None,
+            leaving: Leaving::default(),
             settings,
             counters: Arc::default(),
             burst: Burst::new(settings.burst),
@@ -149,6 +151,9 @@ impl<I: Io> Worker<I> {
             packets += self.serve(self.order[turn]);
         }
         self.io.commit();
+        if !self.leaving.is_empty() {
+            self.leaving.left(self.io.left(PortId::PUNT));
+        }
         packets
     }
 
@@ -172,6 +177,7 @@ impl<I: Io> Worker<I> {
             now_ns: now,
         });
         self.dispatch();
+        self.note_leaving();
         add(&self.counters.bursts, 1);
         packets
     }
@@ -187,7 +193,7 @@ impl<I: Io> Worker<I> {
             }
             if let Some(known) = tracking.as_ref().and_then(|known| known.recall(slot, ports)) {
                 burst.verdicts[at] = known.verdict;
-                burst.links[at] = known.link;
+                burst.rewrites[at] = known.rewrite;
                 hits += 1;
                 continue;
             }
@@ -238,8 +244,8 @@ impl<I: Io> Worker<I> {
                 let (slot, terms) = (&burst.slots[at], &burst.terms[at]);
                 match tracking.open(slot, &burst.verdicts[at], terms, ports) {
                     Ok(None) => {}
-                    Ok(link) => {
-                        burst.links[at] = link;
+                    Ok(Some(rewrite)) => {
+                        burst.rewrites[at] = rewrite;
                         continue;
                     }
                     Err(reason) => {
@@ -258,6 +264,16 @@ impl<I: Io> Worker<I> {
             }
         }
         counters.flows.store(flows.len() as u64, Relaxed);
+    }
+
+    /// Remembers which packets the kernel waits for: their flows go over when they have left.
+    fn note_leaving(&mut self) {
+        let last = self.io.staged(PortId::PUNT);
+        for rewrite in &mut self.burst.rewrites {
+            if let Some(slot) = rewrite.slot.take() {
+                self.leaving.note(last, slot);
+            }
+        }
     }
 
     fn dispatch(&mut self) {

@@ -32,6 +32,9 @@ pub struct XskPort {
 
 struct Queue {
     xsk: Xsk,
+    /// Frames ever staged, and frames ever taken back.
+    staged: u64,
+    left: u64,
     /// Frames that the kernel has to receive into, or has received into.
     ready: usize,
 }
@@ -75,7 +78,8 @@ impl XskIo {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
-        let queues = sockets.into_iter().map(|xsk| Queue { xsk, ready: 0 }).collect();
+        let queues =
+            sockets.into_iter().map(|xsk| Queue { xsk, staged: 0, left: 0, ready: 0 }).collect();
         if let Some(old) = self.ports[id.index()].replace(XskPort { queues, counters, next: 0 }) {
             self.pool.extend(old.close());
         }
@@ -120,6 +124,18 @@ impl XskPort {
 }
 
 impl Queue {
+    #[inline]
+    fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
+        self.xsk.transmit(frame)?;
+        self.staged += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn reclaim(&mut self, pool: &mut Vec<Frame>) {
+        self.left += self.xsk.reclaim(pool) as u64;
+    }
+
     fn refill(&mut self, pool: &mut Vec<Frame>, share: usize) {
         // in strides: a ring that is nearly full need not be touched for every packet
         if self.ready + REFILL_STRIDE > share {
@@ -159,7 +175,7 @@ impl Io for XskIo {
     fn transmit(&mut self, port: PortId, frame: Frame) -> Result<(), Frame> {
         match self.ports.get_mut(port.index()) {
             Some(Some(port)) => match port.queues.first_mut() {
-                Some(queue) => queue.xsk.transmit(frame),
+                Some(queue) => queue.transmit(frame),
                 None => Err(frame),
             },
             _ => Err(frame),
@@ -170,7 +186,7 @@ impl Io for XskIo {
         let Self { ports, pool, .. } = self;
         for port in ports.iter_mut().flatten() {
             for queue in &mut port.queues {
-                queue.xsk.reclaim(pool);
+                queue.reclaim(pool);
             }
         }
         self.refill();
@@ -183,6 +199,19 @@ impl Io for XskIo {
                 queue.xsk.wake_receiver();
             }
         }
+    }
+
+    fn staged(&self, port: PortId) -> u64 {
+        let port = self.ports.get(port.index()).and_then(Option::as_ref);
+        port.and_then(|port| port.queues.first()).map_or(0, |queue| queue.staged)
+    }
+
+    fn left(&mut self, port: PortId) -> u64 {
+        let Self { ports, pool, .. } = self;
+        let port = ports.get_mut(port.index()).and_then(Option::as_mut);
+        let Some(queue) = port.and_then(|port| port.queues.first_mut()) else { return 0 };
+        queue.reclaim(pool);
+        queue.left
     }
 
     #[inline]

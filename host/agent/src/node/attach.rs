@@ -209,7 +209,7 @@ impl Pods {
         chain::publish(plane, self)?;
         // the pod's namespace may have taken it along
         match self.node.netlink()?.delete_link(&gone.port) {
-            Ok(()) | Err(NetlinkError::Missing { .. }) => {}
+            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         self.ipam.put(&gone.addresses);

@@ -31,17 +31,20 @@ pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] 
     }
     // addresses of pods that are not there are nobody's; all else is the host's to route
     routes.extend(pods.prefixes().map(|it| json!({ "prefix": it, "kind": "unreachable" })));
-    if let Some(host) = ports.get(HOST_PORT) {
-        stations.push(json!({ "port": host, "mac": mac_text(HOST_MAC) }));
+    let host = ports.get(HOST_PORT);
+    if let Some(host) = host {
         for gateway in &gateways {
             let everywhere = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
             routes.extend([route(&host_prefix(*gateway), *host), route(everywhere, *host)]);
         }
     }
-    let bridge = json!({
+    let mut bridge = json!({
         "gateway": { "mac": mac_text(GATEWAY_MAC), "addresses": ips(&gateways) },
         "pods": stations,
     });
+    if let Some(host) = host {
+        bridge["host"] = json!({ "port": host, "mac": mac_text(HOST_MAC) });
+    }
     let router = json!({ "gatewayMac": mac_text(GATEWAY_MAC), "routes": routes });
     [bridge, router]
 }

@@ -90,7 +90,7 @@ pub(crate) fn make_host_link(
 ) -> Result<(), LinkError> {
     let net = node.netlink()?;
     match net.delete_link(HOST_LINK) {
-        Ok(()) | Err(NetlinkError::Missing { .. }) => {}
+        Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     net.add_veth(&VethSpec::new(HOST_LINK, HOST_PORT).mac(HOST_MAC).mtu(mtu))?;

@@ -2,20 +2,22 @@
 
 use std::num::NonZeroU32;
 
-use millrace_abi::{NO_PORT, Slot, Tag, TagKind, limits};
+use millrace_abi::{NO_PORT, Tag, TagKind, limits};
 use millrace_wire::tcp::Flags;
 
-use super::index::Place;
 use super::list::Link;
+use super::opener::Opener;
 use super::tcp::{Segment, Step, TcpState};
-use super::{Closing, ConnectionId, Direction, Key, Packet, State, Timeouts, Usage, Way, Zone};
+use super::wheel::TICK_BITS;
+use super::{Closing, Direction, Key, Packet, State, Timeouts, Usage, Way, Zone};
 use crate::verdict::Tags;
 
-/// One connection. Its original key is the opening slot's, seen from `zone`.
+/// One connection. What there are two of is by [`Direction`].
 pub(super) struct Connection {
-    pub(super) slot: Slot,
-    pub(super) reply: Key,
+    pub(super) keys: [Key; 2],
+    pub(super) opener: Opener,
     pub(super) ways: [Way; 2],
+    /// 0 for never.
     pub(super) last_seen_ns: [u64; 2],
     pub(super) traffic: [Traffic; 2],
     /// Of the entries in the kernel's cache.
@@ -27,14 +29,13 @@ pub(super) struct Connection {
     pub(super) unsettled_link: Link,
     /// Tells it from those that had its place before.
     pub(super) stamp: u32,
+    /// Until this tick of its timer, somebody has it to retire; 0 if nobody had.
+    pub(super) handed_out: u32,
     /// 0 for what the protocol says.
     pub(super) idle_ms: u32,
-    pub(super) zone: Zone,
     pub(super) owner: Zone,
     pub(super) state: State,
     pub(super) phase: Phase,
-    /// Where it is.
-    pub(super) shard: u8,
     /// Where its timer is.
     pub(super) bucket: u8,
     pub(super) marks: Marks,
@@ -51,10 +52,7 @@ pub struct Traffic {
 
 /// What a connection depends on: the ports it goes by, and the tags filters stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Labels {
-    tags: [u32; Self::MOST],
-    len: u8,
-}
+pub struct Labels([u32; Self::MOST]);
 
 /// A connection comes and goes in steps, since its keys may be in different shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +70,6 @@ pub(super) enum Phase {
 /// What happened to a connection so far, beside its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// A packet of the reply direction was seen.
-    pub(super) replied: bool,
     /// Both sides take part, so it is nobody's flood: it is not evicted any more.
     pub(super) settled: bool,
     /// Which directions had packets that are not bare SYNs.
@@ -87,8 +83,8 @@ pub(super) struct Marks {
 /// What a packet says about its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It belongs to it.
-    Fits,
+    /// It belongs to it, which is in this state then.
+    Fits(State),
     /// It passes, but does not keep the connection alive.
     Ignored,
     /// It breaks the protocol.
@@ -99,10 +95,7 @@ pub(super) enum Seen {
 
 impl Connection {
     pub(super) fn key(&self, direction: Direction) -> Key {
-        match direction {
-            Direction::Original => Key::of(&self.slot, self.zone),
-            Direction::Reply => self.reply,
-        }
+        self.keys[direction as usize]
     }
 
     /// Which of its directions has this key.
@@ -111,9 +104,9 @@ impl Connection {
         Direction::BOTH.into_iter().find(|&direction| self.key(direction) == *key)
     }
 
-    /// Its id, if it is at this place of its shard.
-    pub(super) fn id(&self, at: u32) -> ConnectionId {
-        ConnectionId { place: Place::new(usize::from(self.shard), at), stamp: self.stamp }
+    /// Whether a packet came back.
+    pub(super) fn is_replied(&self) -> bool {
+        self.last_seen_ns[Direction::Reply as usize] != 0
     }
 
     /// Its labels, if its ways depend on `tags`.
@@ -121,13 +114,14 @@ impl Connection {
         let [there, back] = self.ways.map(|way| way.verdict.egress);
         // behind a zone that is not one port, the port is the one that leads there
         let port = |zone: Zone, egress| if zone.is_port() { zone.number() } else { egress };
-        Labels::new([port(self.zone, back), port(self.reply.zone, there)], tags)
+        let [key, reply] = &self.keys;
+        Labels::new([port(key.zone, back), port(reply.zone, there)], tags)
     }
 
     /// When it is over if nothing else is seen.
     pub(super) fn ends_ns(&self, timeouts: &Timeouts) -> u64 {
         let [original, reply] = self.last_seen_ns;
-        let of_protocol = timeouts.silence(self.slot.protocol, self.state, self.marks.settled);
+        let of_protocol = timeouts.silence(self.keys[0].protocol, self.state, self.marks.settled);
         let stated = self.idle_ms != 0
             && self.marks.settled
             && matches!(self.state, State::Replied | State::Tcp(TcpState::Established));
@@ -138,24 +132,28 @@ impl Connection {
         original.max(reply).saturating_add(silence)
     }
 
+    /// When it is to be looked at next.
+    pub(super) fn look_ns(&self, timeouts: &Timeouts) -> u64 {
+        let handed_out_ns = u64::from(self.handed_out) << TICK_BITS;
+        match self.phase {
+            Phase::Live if !self.marks.evicted => self.ends_ns(timeouts).max(handed_out_ns),
+            _ => handed_out_ns,
+        }
+    }
+
     /// Notes a packet that user space has.
     #[inline]
     pub(super) fn see(&mut self, direction: Direction, packet: Packet) -> Seen {
         let seen = match self.state {
-            State::Tcp(state) => self.see_segment(state, direction, packet.tcp_flags),
-            State::Unreplied | State::Replied => {
-                if direction == Direction::Reply {
-                    self.answered();
-                }
-                Seen::Fits
-            }
+            State::Tcp(state) => self.judge(state, direction, packet.tcp_flags),
+            State::Unreplied | State::Replied => Seen::Fits(self.state),
         };
-        let side = direction as usize;
-        if matches!(seen, Seen::Fits | Seen::Ignored) {
-            self.traffic[side].add(1, u64::from(packet.len));
+        if matches!(seen, Seen::Fits(_) | Seen::Ignored) {
+            self.traffic[direction as usize].add(1, u64::from(packet.len));
         }
-        if seen == Seen::Fits {
-            self.last_seen_ns[side] = self.last_seen_ns[side].max(packet.now_ns);
+        if let Seen::Fits(next) = seen {
+            self.seen_at(direction, packet.now_ns);
+            self.advance(next);
         }
         seen
     }
@@ -163,9 +161,7 @@ impl Connection {
     /// Notes that the kernel saw a direction begin to close.
     pub(super) fn closing(&mut self, direction: Direction, how: Closing, now_ns: u64) {
         let State::Tcp(state) = self.state else { return };
-        let side = direction as usize;
-        self.last_seen_ns[side] = self.last_seen_ns[side].max(now_ns);
-        self.marks.replied |= direction == Direction::Reply;
+        self.seen_at(direction, now_ns);
         self.marks.cached = true;
         let next = match (how, state) {
             // refused, rather than broken off
@@ -181,55 +177,52 @@ impl Connection {
             }
             (Closing::Fin, _) => TcpState::FinWait,
         };
-        self.advance(next);
+        self.advance(State::Tcp(next));
     }
 
     /// Adds what the kernel carried.
     pub(super) fn absorb(&mut self, direction: Direction, usage: &Usage) {
         let side = direction as usize;
-        self.last_seen_ns[side] = self.last_seen_ns[side].max(usage.last_seen_ns);
         if usage.packets == 0 {
             return;
         }
+        self.seen_at(direction, usage.last_seen_ns);
         self.traffic[side].add(usage.packets, usage.bytes);
         self.marks.cached = true;
-        match (self.state, direction) {
-            (State::Tcp(state), _) => {
-                self.marks.replied |= direction == Direction::Reply;
-                self.marks.spoke[side] |= usage.beyond_syn;
-                self.advance(self.carried(state));
-            }
-            (_, Direction::Reply) => self.answered(),
-            (_, Direction::Original) => {}
-        }
+        self.marks.spoke[side] |= usage.beyond_syn;
+        let next = match self.state {
+            State::Tcp(state) => State::Tcp(self.carried(state)),
+            other => other,
+        };
+        self.advance(next);
     }
 
-    fn see_segment(&mut self, state: TcpState, direction: Direction, flags: Flags) -> Seen {
+    /// What a segment says, and whether it is more than a SYN.
+    fn judge(&mut self, state: TcpState, direction: Direction, flags: Flags) -> Seen {
         let Some(segment) = Segment::of(flags) else { return Seen::Invalid };
-        let side = direction as usize;
+        let shaking = self.marks.cached && !state.is_synchronised();
+        let goes_on = matches!(segment, Segment::Ack | Segment::Fin);
+        let spoke = &mut self.marks.spoke[direction as usize];
         match state.after(direction, segment) {
             Step::To(next) => {
-                self.marks.replied |= direction == Direction::Reply;
-                self.marks.spoke[side] |= segment != Segment::Syn;
-                self.advance(next);
-                Seen::Fits
+                *spoke |= segment != Segment::Syn;
+                Seen::Fits(State::Tcp(next))
             }
             // where the kernel may have carried the rest of the handshake, this can be its end
-            Step::Invalid | Step::Ignored
-                if self.marks.cached
-                    && !state.is_synchronised()
-                    && matches!(segment, Segment::Ack | Segment::Fin) =>
-            {
-                self.marks.replied |= direction == Direction::Reply;
-                self.marks.spoke[side] = true;
-                self.advance(self.carried(state));
-                Seen::Fits
+            Step::Invalid | Step::Ignored if shaking && goes_on => {
+                *spoke = true;
+                Seen::Fits(State::Tcp(self.carried(state)))
             }
             Step::Ignored => Seen::Ignored,
             Step::Invalid if self.marks.cached => Seen::Ignored,
             Step::Invalid => Seen::Invalid,
             Step::Afresh => Seen::Afresh,
         }
+    }
+
+    fn seen_at(&mut self, direction: Direction, now_ns: u64) {
+        let last_seen_ns = &mut self.last_seen_ns[direction as usize];
+        *last_seen_ns = now_ns.max(*last_seen_ns);
     }
 
     /// What a handshake has come to that the kernel carried: it is over when each side has sent
@@ -240,15 +233,14 @@ impl Connection {
         if shaking && self.marks.spoke == [true; 2] { TcpState::Established } else { state }
     }
 
-    fn advance(&mut self, next: TcpState) {
-        self.state = State::Tcp(next);
-        self.marks.settled |= self.marks.replied && next.is_synchronised();
-    }
-
-    fn answered(&mut self) {
-        self.state = State::Replied;
-        self.marks.replied = true;
-        self.marks.settled = true;
+    /// Takes the next state; settles what both sides take part in.
+    fn advance(&mut self, next: State) {
+        let replied = self.is_replied();
+        (self.state, self.marks.settled) = match next {
+            State::Tcp(state) => (next, self.marks.settled || (replied && state.is_synchronised())),
+            _ if replied => (State::Replied, true),
+            _ => (State::Unreplied, false),
+        };
     }
 }
 
@@ -267,10 +259,12 @@ impl Labels {
         let mut labels = Self::NONE;
         let ports = ports.into_iter().filter(|&port| port != NO_PORT);
         let ports = ports.map(|port| Tag::new(TagKind::Port, u32::from(port)));
-        for tag in ports.chain(tags.iter()) {
+        // a tag of nothing cannot change
+        let tags = tags.iter().filter(|&tag| tag.bits() != 0);
+        for tag in ports.chain(tags) {
             if labels.position(tag).is_none() {
-                labels.tags[usize::from(labels.len)] = tag.bits();
-                labels.len += 1;
+                let len = labels.iter().count();
+                labels.0[len] = tag.bits();
             }
         }
         labels
@@ -278,10 +272,10 @@ impl Labels {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Tag> {
-        self.tags[..usize::from(self.len)].iter().map(|&bits| Tag::from_bits(bits))
+        self.0.into_iter().take_while(|&bits| bits != 0).map(Tag::from_bits)
     }
 
-    pub(super) const NONE: Self = Self { tags: [0; Self::MOST], len: 0 };
+    pub(super) const NONE: Self = Self([0; Self::MOST]);
 
     pub(super) fn position(&self, tag: Tag) -> Option<usize> {
         self.iter().position(|present| present == tag)
@@ -289,3 +283,8 @@ impl Labels {
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+
+const _: () = assert!(
+    size_of::<Option<Connection>>() <= 416,
+    "all told it may be 512, and keys take up to 60"
+);

@@ -90,6 +90,11 @@ impl Index {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Forgets a key of the connection at `place`.
     pub(super) fn take(&mut self, print: u64, place: Place) {
         let is_it = |entry: &Indexed| entry.print() == print && entry.place == place;

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_abi::{Tag, TagKind};
 
 use super::connection::{Connection, Phase};
-use super::owners::Owners;
 use super::shard::Shard;
-use super::{ConnectionId, Connections, Direction, Key, View};
+use super::{ConnectionId, Connections, Key, View};
 
 /// A connection that is to go: whoever gets it removes the kernel's entries of these generations,
 /// tells what they saw ([`Connections::absorb`]), and retires it ([`Connections::retire`]). One
@@ -59,6 +58,7 @@ impl Connections {
         let Some(connection) = shard.known(id) else { return Retirement::Gone };
         if connection.phase == Phase::Live {
             connection.generations = [None; 2];
+            connection.handed_out = 0;
             let marks = &mut connection.marks;
             let alive = if marks.evicted {
                 marks.settled
@@ -85,7 +85,7 @@ impl Connections {
         let tag = Tag::new(TagKind::Port, u32::from(port));
         let mut due = Vec::new();
         for shard in &self.shards {
-            while !leave_some(&mut shard.lock(), tag, &self.owners, now_ns, &mut due) {}
+            while self.leave_some(&mut shard.lock(), tag, now_ns, &mut due) {}
         }
         due
     }
@@ -106,7 +106,7 @@ impl Connections {
         if !connection.marks.evicted {
             self.owners.loses(connection.owner);
         }
-        let keys = Direction::BOTH.map(|direction| self.locate(&connection.key(direction)));
+        let keys = connection.keys.map(|key| self.locate(&key));
 
         // the place is free when no key leads there any more
         for key in keys {
@@ -125,52 +125,34 @@ impl Connections {
     fn some_due(&self, shard: &mut Shard, now_ns: u64, max: usize, due: &mut Vec<Due>) -> bool {
         for _ in 0..AT_ONCE {
             let Some(at) = shard.wheel.gone_off(now_ns) else { return false };
-            let connection = shard.slab.present(at);
-            let over = connection.phase == Phase::Leaving
-                || connection.marks.evicted
-                || connection.ends_ns(&self.timeouts) <= now_ns;
-            if !over {
+            if shard.slab.present(at).look_ns(&self.timeouts) > now_ns {
                 shard.set_timer(at, &self.timeouts);
                 continue;
             }
-            due.push(connection.due(at));
-            shard.ask_again(at, now_ns + PATIENCE_NS);
+            due.push(shard.hand_out(at, &self.timeouts, now_ns));
             if due.len() == max {
                 break;
             }
         }
         true
     }
+
+    /// Hides some connections with the label; false if there were no more.
+    fn leave_some(&self, shard: &mut Shard, tag: Tag, now_ns: u64, due: &mut Vec<Due>) -> bool {
+        let some: Vec<u32> = shard.labelled(tag).map(|id| id.place.at()).take(AT_ONCE).collect();
+        for &at in &some {
+            shard.leave(at, &self.owners);
+            due.push(shard.hand_out(at, &self.timeouts, now_ns));
+        }
+        !some.is_empty()
+    }
 }
 
 impl Connection {
-    pub(super) fn due(&self, at: u32) -> Due {
-        Due {
-            id: self.id(at),
-            keys: Direction::BOTH.map(|direction| self.key(direction)),
-            generations: self.generations,
-        }
+    pub(super) fn due(&self, id: ConnectionId) -> Due {
+        Due { id, keys: self.keys, generations: self.generations }
     }
-}
-
-/// Hides some connections with the label; true if those were all.
-fn leave_some(
-    shard: &mut Shard,
-    tag: Tag,
-    owners: &Owners,
-    now_ns: u64,
-    due: &mut Vec<Due>,
-) -> bool {
-    let some: Vec<u32> = shard.labelled(tag).map(|(at, _)| at).take(AT_ONCE).collect();
-    for &at in &some {
-        due.push(shard.slab.present(at).due(at));
-        shard.leave(at, owners);
-        shard.ask_again(at, now_ns + PATIENCE_NS);
-    }
-    some.len() < AT_ONCE
 }
 
 /// Connections that are looked at under one lock.
 const AT_ONCE: usize = 64;
-/// How long whoever got a connection that is due may take to retire it.
-pub(super) const PATIENCE_NS: u64 = 5_000_000_000;

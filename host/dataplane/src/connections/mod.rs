@@ -18,6 +18,7 @@ mod key;
 mod leave;
 mod list;
 mod open;
+mod opener;
 mod owners;
 mod ports;
 mod shard;

@@ -6,8 +6,8 @@ use millrace_abi::{Reason, Slot};
 use millrace_wire::{IpProtocol, tcp::Flags};
 
 use super::connection::{Connection, Labels, Marks, Phase, Traffic};
-use super::index::Place;
 use super::list::Link;
+use super::opener::Opener;
 use super::tcp::Segment;
 use super::walk::milliseconds;
 use super::{ConnectionId, Connections, Due, Key, State, Way, Zone};
@@ -47,8 +47,9 @@ pub struct Opened {
 /// Why a connection was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// It is there: somebody was quicker, and its packets are found.
-    #[error("the connection is open already")]
+    /// There is one with its key: somebody was quicker, and its packets are found; or it has not
+    /// been retired yet, and they are not.
+    #[error("a connection with the same key is there")]
     Open,
     /// Answers would be those of another connection: it needs another translation.
     #[error("its answers would belong to another connection")]
@@ -56,6 +57,13 @@ pub enum OpenError {
     /// The packet is dropped.
     #[error("{reason}", reason = .0.help())]
     Refused(Reason),
+}
+
+/// Who has a key.
+struct Holder {
+    id: ConnectionId,
+    /// It makes way for another one.
+    over: bool,
 }
 
 /// Whether a packet that belongs to no connection may open one.
@@ -79,10 +87,15 @@ impl Connections {
     /// Why it was not opened; no packet finds another way for it.
     pub fn open(&self, opening: &Opening) -> Result<Opened, OpenError> {
         let original = Key::of(&opening.slot, opening.zone);
-        if original == opening.reply || self.answers_another(&original, &opening.reply) {
+        let over = match self.holder(&original) {
+            Some(Holder { over: false, .. }) => return Err(OpenError::Open),
+            holder => holder.map(|over| over.id),
+        };
+        let answered = self.holder(&opening.reply).map(|answered| answered.id);
+        if original == opening.reply || (answered.is_some() && answered != over) {
             return Err(OpenError::ReplyTaken);
         }
-        let replaced = self.make_way(&original)?;
+        let replaced = over.and_then(|id| Some(self.let_go(id)?.due(id)));
         let near = self.locate(&original).shard;
         let opened = match self.admit(opening.owner, near, opening.slot.now_ns) {
             Ok(evicted) => match self.insert(opening, &original) {
@@ -99,34 +112,20 @@ impl Connections {
         opened
     }
 
-    /// Whether a connection has the key `reply` that stays when one with `original` is opened.
-    fn answers_another(&self, original: &Key, reply: &Key) -> bool {
-        let other = self.with_key(reply, |shard, at, _| {
-            let other = shard.slab.present(at);
-            !(other.state.is_over() && other.direction_of(original).is_some())
-        });
-        other == Some(true)
-    }
-
-    /// Lets go what is over and has the key.
-    fn make_way(&self, key: &Key) -> Result<Option<Due>, OpenError> {
-        let found = self.with_key(key, |shard, at, _| {
+    fn holder(&self, key: &Key) -> Option<Holder> {
+        self.with_holder(key, |shard, at, _| {
+            let id = shard.id(at);
             let connection = shard.slab.present(at);
-            (connection.id(at), connection.state.is_over())
-        });
-        match found {
-            None => Ok(None),
-            Some((_, false)) => Err(OpenError::Open),
-            Some((id, true)) => Ok(self.let_go(id).map(|gone| gone.due(id.place.at()))),
-        }
+            Holder { id, over: connection.phase == Phase::Live && connection.state.is_over() }
+        })
     }
 
     fn insert(&self, opening: &Opening, original: &Key) -> Result<ConnectionId, OpenError> {
         let home = self.locate(original);
         let away = self.locate(&opening.reply);
         let mut shard = self.lock(home.shard);
-        let (at, stamp) = shard.put(Connection::opening(opening, home.shard));
-        let place = Place::new(home.shard, at);
+        let id = shard.put(Connection::opening(opening, original));
+        let (place, at) = (id.place, id.place.at());
 
         // first what others could have taken, so that whoever finds the connection can use it
         let reply_taken = if home.shard == away.shard {
@@ -143,7 +142,7 @@ impl Connections {
         }
         if shard.index.put(home.print, place) {
             shard.begin(at, &self.timeouts, &self.owners);
-            return Ok(ConnectionId { place, stamp });
+            return Ok(id);
         }
 
         // somebody was quicker; the place is free when no key leads there any more
@@ -160,11 +159,11 @@ impl Connections {
 }
 
 impl Connection {
-    fn opening(opening: &Opening, shard: usize) -> Self {
-        let Opening { slot, zone, reply, ways, tags, idle, owner } = opening;
+    fn opening(opening: &Opening, original: &Key) -> Self {
+        let Opening { slot, zone: _, reply, ways, tags, idle, owner } = opening;
         let mut connection = Self {
-            slot: *slot,
-            reply: *reply,
+            keys: [*original, *reply],
+            opener: Opener::of(slot),
             ways: *ways,
             last_seen_ns: [slot.now_ns, 0],
             traffic: [Traffic { packets: 1, bytes: u64::from(slot.len) }, Traffic::default()],
@@ -174,12 +173,11 @@ impl Connection {
             timer_link: Link::ALONE,
             unsettled_link: Link::ALONE,
             stamp: 0,
+            handed_out: 0,
             idle_ms: milliseconds(*idle),
-            zone: *zone,
             owner: *owner,
             state: State::opening(slot.protocol),
             phase: Phase::Opening,
-            shard: shard as u8,
             bucket: 0,
             marks: Marks::default(),
         };

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use millrace_abi::Tag;
 
 use super::connection::{Connection, Labels, Phase};
-use super::index::Index;
-use super::leave::PATIENCE_NS;
+use super::index::{Index, Place};
 use super::list::List;
 use super::owners::Owners;
 use super::slab::Slab;
-use super::wheel::Wheel;
-use super::{ConnectionId, Timeouts, Zone};
+use super::wheel::{TICK_BITS, Wheel};
+use super::{ConnectionId, Due, Timeouts, Zone};
 
 /// A part of the table. Whoever holds its lock takes no other.
 pub(super) struct Shard {
+    number: usize,
     pub(super) index: Index,
     pub(super) slab: Slab,
     pub(super) wheel: Wheel,
@@ -25,8 +25,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(number: usize) -> Self {
         Self {
+            number,
             index: Index::default(),
             slab: Slab::default(),
             wheel: Wheel::new(),
@@ -37,10 +38,16 @@ impl Shard {
     }
 
     /// Gives a connection its place; nobody can find it yet.
-    pub(super) fn put(&mut self, mut connection: Connection) -> (u32, u32) {
+    pub(super) fn put(&mut self, connection: Connection) -> ConnectionId {
         self.stamp = self.stamp.wrapping_add(1);
-        connection.stamp = self.stamp;
-        (self.slab.put(connection), self.stamp)
+        let at = self.slab.put(Connection { stamp: self.stamp, ..connection });
+        self.id(at)
+    }
+
+    /// The id of the connection at `at`.
+    pub(super) fn id(&mut self, at: u32) -> ConnectionId {
+        let stamp = self.slab.present(at).stamp;
+        ConnectionId { place: Place::new(self.number, at), stamp }
     }
 
     /// The connection with this id, if it is still here.
@@ -81,16 +88,21 @@ impl Shard {
         outcome
     }
 
-    /// Sets a live connection's timer anew.
+    /// Has a connection looked at when it is time.
     pub(super) fn set_timer(&mut self, at: u32, timeouts: &Timeouts) {
-        let ends_ns = self.slab.present(at).ends_ns(timeouts);
-        self.ask_again(at, ends_ns);
+        let look_ns = self.slab.present(at).look_ns(timeouts);
+        self.wheel.clear(&mut self.slab, at);
+        self.wheel.set(&mut self.slab, at, look_ns);
     }
 
-    /// Has the connection looked at when `ns` is past.
-    pub(super) fn ask_again(&mut self, at: u32, ns: u64) {
-        self.wheel.clear(&mut self.slab, at);
-        self.wheel.set(&mut self.slab, at, ns);
+    /// Lets somebody have a connection to retire. One that is forgotten is due again.
+    pub(super) fn hand_out(&mut self, at: u32, timeouts: &Timeouts, now_ns: u64) -> Due {
+        let id = self.id(at);
+        let connection = self.slab.present(at);
+        connection.handed_out = ((now_ns >> TICK_BITS) + PATIENCE) as u32;
+        let due = connection.due(id);
+        self.set_timer(at, timeouts);
+        due
     }
 
     /// Hides a live connection from packets and labels; time still finds it.
@@ -105,12 +117,11 @@ impl Shard {
     }
 
     /// The owner's connection that has waited the longest for its other side, which waits no
-    /// longer: if nobody retires it, it is due again.
-    pub(super) fn evict(&mut self, owner: Zone, owners: &Owners, now_ns: u64) -> Option<u32> {
+    /// longer.
+    pub(super) fn evict(&mut self, owner: Zone, owners: &Owners) -> Option<u32> {
         let at = self.unsettled.get(&owner)?.first()?;
         self.stop_awaiting(at, owners);
         self.slab.present(at).marks.evicted = true;
-        self.ask_again(at, now_ns + PATIENCE_NS);
         Some(at)
     }
 
@@ -121,8 +132,16 @@ impl Shard {
         self.label(at);
     }
 
+    /// Whether nothing of any connection is left.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let slab_is_empty = (0..self.slab.end()).all(|at| self.slab.at(at).is_none());
+        let lists_are_empty = self.labels.is_empty() && self.unsettled.is_empty();
+        slab_is_empty && lists_are_empty && self.index.is_empty()
+    }
+
     /// The live connections that have the label.
-    pub(super) fn labelled(&self, tag: Tag) -> impl Iterator<Item = (u32, &Connection)> {
+    pub(super) fn labelled(&self, tag: Tag) -> impl Iterator<Item = ConnectionId> {
         let first = self.labels.get(&tag.bits()).and_then(List::first);
         let mut next = first;
         std::iter::from_fn(move || {
@@ -132,7 +151,7 @@ impl Shard {
                 .labels
                 .position(tag)
                 .and_then(|position| connection.label_links[position].after());
-            Some((at, connection))
+            Some(ConnectionId { place: Place::new(self.number, at), stamp: connection.stamp })
         })
     }
 
@@ -184,3 +203,6 @@ impl Shard {
 fn position_of(connection: &Connection, tag: Tag) -> usize {
     connection.labels.position(tag).expect("a label's list holds connections with that label only")
 }
+
+/// Ticks that whoever has a connection to retire may take: about five seconds.
+const PATIENCE: u64 = 20;

@@ -54,9 +54,9 @@ impl Connections {
         let count = self.shards.len();
         (near..near + count).find_map(|turn| {
             let mut shard = self.lock(turn % count);
-            let at = shard.evict(owner, &self.owners, now_ns)?;
-            let connection = shard.slab.present(at);
-            let (due, cached) = (connection.due(at), connection.marks.cached);
+            let at = shard.evict(owner, &self.owners)?;
+            let cached = shard.slab.present(at).marks.cached;
+            let due = shard.hand_out(at, &self.timeouts, now_ns);
             drop(shard);
             self.owners.evicted(owner);
             self.owners.loses(owner);

@@ -110,7 +110,7 @@ impl Connections {
     pub fn new(settings: Settings) -> Self {
         let shards = settings.shards.clamp(1, Place::SHARDS).next_power_of_two();
         Self {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            shards: (0..shards).map(|number| Mutex::new(Shard::new(number))).collect(),
             hashing: Hashing::default(),
             timeouts: settings.timeouts,
             limits: settings.limits,
@@ -128,24 +128,19 @@ impl Connections {
             let watch = (&self.timeouts, &self.owners);
             let seen = shard.change(at, watch, |connection| connection.see(direction, packet));
             let standing = match seen {
-                Seen::Fits | Seen::Ignored => Standing::Fits,
+                Seen::Fits(_) | Seen::Ignored => Standing::Fits,
                 Seen::Invalid => Standing::Invalid,
                 Seen::Afresh => return None,
             };
-            let connection = shard.slab.present(at);
-            let side = direction as usize;
-            let back = connection.key(direction.other());
-            Some(Found {
-                id: connection.id(at),
-                direction,
-                standing,
-                way: connection.ways[side],
-                translation: Translation::between(key, &back),
-                state: connection.state,
-                generation: connection.generations[side],
-            })
+            Some(shard.found(at, direction, standing))
         })
         .flatten()
+    }
+
+    /// The connection of a packet that somebody else speaks of, as an ICMP error does: it is none
+    /// the further for it.
+    pub fn related(&self, key: &Key) -> Option<Found> {
+        self.with_key(key, |shard, at, direction| shard.found(at, direction, Standing::Fits))
     }
 
     /// Notes that the kernel saw the direction with this key begin to close, by its entry of this
@@ -203,12 +198,20 @@ impl Connections {
         generation: NonZeroU32,
         learn: impl FnOnce(&mut Connection, Direction),
     ) {
-        self.with_key(key, |shard, at, direction| {
+        self.with_holder(key, |shard, at, direction| {
+            let connection = shard.slab.present(at);
             // an entry can be heard of before its worker has told us about it
-            let known = shard.slab.present(at).generations[direction as usize];
-            if known.is_none_or(|known| known == generation) {
-                let watch = (&self.timeouts, &self.owners);
-                shard.change(at, watch, |connection| learn(connection, direction));
+            let known = connection.generations[direction as usize];
+            if known.is_some_and(|known| known != generation) {
+                return;
+            }
+            match connection.phase {
+                Phase::Live => {
+                    let watch = (&self.timeouts, &self.owners);
+                    shard.change(at, watch, |connection| learn(connection, direction));
+                }
+                Phase::Leaving => learn(connection, direction),
+                Phase::Opening | Phase::Freeing => {}
             }
         });
     }
@@ -228,6 +231,20 @@ impl Connections {
         key: &Key,
         what: impl FnOnce(&mut Shard, u32, Direction) -> R,
     ) -> Option<R> {
+        self.with_holder(key, |shard, at, direction| {
+            let live = shard.slab.present(at).phase == Phase::Live;
+            live.then(|| what(shard, at, direction))
+        })
+        .flatten()
+    }
+
+    /// Does something with the connection that has the key, live or not.
+    #[inline]
+    pub(super) fn with_holder<R>(
+        &self,
+        key: &Key,
+        what: impl FnOnce(&mut Shard, u32, Direction) -> R,
+    ) -> Option<R> {
         let located = self.locate(key);
         let mut shard = self.lock(located.shard);
         let place = shard.index.find(located.print)?;
@@ -236,9 +253,26 @@ impl Connections {
             drop(shard);
             shard = self.lock(place.shard());
         }
-        let connection = shard.slab.at(place.at())?;
-        let direction = connection.direction_of(key)?;
-        (connection.phase == Phase::Live).then(|| what(&mut shard, place.at(), direction))
+        let direction = shard.slab.at(place.at())?.direction_of(key)?;
+        Some(what(&mut shard, place.at(), direction))
+    }
+}
+
+impl Shard {
+    fn found(&mut self, at: u32, direction: Direction, standing: Standing) -> Found {
+        let id = self.id(at);
+        let connection = self.slab.present(at);
+        let (from, back) = (connection.key(direction), connection.key(direction.other()));
+        let side = direction as usize;
+        Found {
+            id,
+            direction,
+            standing,
+            way: connection.ways[side],
+            translation: Translation::between(&from, &back),
+            state: connection.state,
+            generation: connection.generations[side],
+        }
     }
 }
 
@@ -248,7 +282,7 @@ impl Default for Settings {
         Self {
             timeouts: Timeouts::default(),
             limits: Limits { total: 1 << 20, per_owner: 1 << 19 },
-            shards: Place::SHARDS,
+            shards: 16,
         }
     }
 }

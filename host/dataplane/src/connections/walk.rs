@@ -7,7 +7,7 @@ use millrace_abi::{Slot, Tag};
 
 use super::connection::{Connection, Labels, Phase, Traffic};
 use super::index::Place;
-use super::{ConnectionId, Connections, Direction, Key, State, Way, Zone};
+use super::{ConnectionId, Connections, Key, State, Way, Zone};
 use crate::verdict::Tags;
 
 /// A connection as it was at some moment. What there are two of is by [`Direction`].
@@ -37,7 +37,8 @@ pub struct View {
     pub traffic: [Traffic; 2],
     /// The kernel's entries.
     pub generations: [Option<NonZeroU32>; 2],
-    /// What opened it.
+    /// The packet that opened it, as the chain is asked to decide anew: with the translation in
+    /// force, and nothing else decided.
     pub opening: Slot,
 }
 
@@ -54,7 +55,7 @@ impl Connections {
         let mut ids = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            ids.extend(shard.labelled(tag).map(|(at, connection)| connection.id(at)));
+            ids.extend(shard.labelled(tag));
         }
         ids
     }
@@ -94,8 +95,8 @@ impl Connections {
     /// The connection with the key, which is none the further for it.
     pub fn view_by_key(&self, key: &Key) -> Option<View> {
         self.with_key(key, |shard, at, _| {
-            let connection = shard.slab.present(at);
-            connection.view(connection.id(at))
+            let id = shard.id(at);
+            shard.slab.present(at).view(id)
         })
     }
 
@@ -125,10 +126,10 @@ impl Connection {
     pub(super) fn view(&self, id: ConnectionId) -> View {
         View {
             id,
-            keys: Direction::BOTH.map(|direction| self.key(direction)),
+            keys: self.keys,
             ways: self.ways,
             state: self.state,
-            replied: self.marks.replied,
+            replied: self.is_replied(),
             settled: self.marks.settled,
             owner: self.owner,
             labels: self.labels,
@@ -136,7 +137,7 @@ impl Connection {
             last_seen_ns: self.last_seen_ns,
             traffic: self.traffic,
             generations: self.generations,
-            opening: self.slot,
+            opening: self.opener.slot(&self.keys),
         }
     }
 }

@@ -427,10 +427,11 @@ impl Shared {
     /// Looks after connections that no packet comes of.
     fn keep_up(&self, upkeep: &Upkeep) {
         while !self.ended.load(Ordering::Acquire) {
-            if let Err(error) = upkeep.round(now_ns()) {
+            let pause = upkeep.round(now_ns()).unwrap_or_else(|error| {
                 tracing::error!(%error, "connections that are over stay");
-            }
-            thread::sleep(UPKEEP);
+                HEARTBEAT
+            });
+            thread::sleep(pause);
         }
     }
 
@@ -509,7 +510,5 @@ const HIGHEST: i32 = -20;
 const DESK: usize = 256;
 /// How soon threads notice that they are to end.
 const HEARTBEAT: Duration = Duration::from_millis(200);
-/// How often connections are looked after.
-const UPKEEP: Duration = Duration::from_millis(100);
 /// How often host maps are swept.
 const SWEEP: Duration = Duration::from_secs(1);

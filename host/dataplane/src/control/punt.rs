@@ -21,8 +21,8 @@ use crate::connections::{self, Connections};
 use crate::control::ports::Hand;
 use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
-use crate::tracking::{Tracking, TrackingCounters, Upkeep, kernel};
 use crate::port::{Port, PortId};
+use crate::tracking::{HandOver, Tracking, TrackingCounters, Upkeep, kernel};
 
 /// How the kernel's flow cache, and the table of connections behind it, are made.
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +102,11 @@ impl Punt {
             capacity: settings.capacity,
             features: settings.features,
         })?;
+        let hand_over = Arc::new(HandOver::new(cache.acks().clone()));
         let cache = Arc::new(Mutex::new(cache));
         let connections = Arc::new(Connections::new(settings.connections));
+        let track =
+            || Tracking::new(Arc::clone(&connections), Arc::clone(&cache), Arc::clone(&hand_over));
         let far = Namespace::create_unique("punt")?;
         let queues = workers.len() as u32;
         let name = unique_name("pt");
@@ -112,9 +115,10 @@ impl Punt {
         prepare(namespace, &name)?;
         prepare(&far, FAR)?;
 
-        let (program, counters) = far.run(|| connect(workers, sockets, &connections, &cache))??;
+        let (program, counters) = far.run(|| connect(workers, sockets, &track))??;
         namespace.run(|| cache.lock().punt_to(near.index, queues))??;
-        let upkeep = Arc::new(Upkeep::new(Arc::clone(&connections), Arc::clone(&cache)));
+        let upkeep =
+            Arc::new(Upkeep::new(Arc::clone(&connections), Arc::clone(&cache), hand_over.clone()));
         Ok(Self { cache, connections, upkeep, counters, _program: program, _far: far })
     }
 
@@ -169,8 +173,7 @@ fn prepare(namespace: &Namespace, end: &str) -> Result<(), PuntError> {
 fn connect(
     workers: &[Hand],
     sockets: XskSettings,
-    connections: &Arc<Connections>,
-    cache: &Arc<Mutex<FlowCache>>,
+    track: &(impl Fn() -> Tracking + Sync),
 ) -> Result<(Program, Vec<Arc<TrackingCounters>>), PuntError> {
     let link = Netlink::host()?.link(FAR)?;
     let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
@@ -183,7 +186,7 @@ fn connect(
             cause,
             remedy: "",
         })?;
-        let tracking = Tracking::new(Arc::clone(connections), Arc::clone(cache));
+        let tracking = track();
         counters.push(tracking.counters());
         hand.postman.ask(move |worker| {
             worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use millrace_abi::{Field, FieldSet, PortKind};
-use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol, Verdict as Entry};
+use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol};
 use millrace_wire::IpProtocol;
 
 use crate::connections::{Endpoint, Hop, Key, Translation, Way};
@@ -15,7 +15,7 @@ use crate::port::{Hold, Port, PortId, PortTable};
 /// An entry of the cache.
 pub(crate) struct KernelFlow {
     pub(crate) key: fastpath::Key,
-    pub(crate) entry: Entry,
+    pub(crate) forward: Forward,
 }
 
 /// What the kernel has to know to carry packets that have the key and go this way; nothing if it
@@ -32,8 +32,7 @@ pub(crate) fn flow(
     let can = verdict.is_open()
         && verdict.inspect == 0
         && verdict.fields.contains(Field::Egress)
-        && verdict.fields.minus(carried).is_empty()
-        && *translation == Translation::default();
+        && verdict.fields.minus(carried).is_empty();
     if !can {
         return None;
     }
@@ -48,8 +47,12 @@ pub(crate) fn flow(
             Hop::Bridged => fastpath::Hop::Bridged,
             Hop::Routed => fastpath::Hop::Routed,
         },
+        translation: (*translation != Translation::default()).then(|| fastpath::Translation {
+            source: end(translation.source.as_ref().unwrap_or(&key.source)),
+            destination: end(translation.destination.as_ref().unwrap_or(&key.destination)),
+        }),
     };
-    Some(KernelFlow { key: self::key(key)?, entry: Entry::Forward(forward) })
+    Some(KernelFlow { key: self::key(key)?, forward })
 }
 
 /// A direction's key, as the kernel has it; nothing for what the kernel does not carry.
@@ -59,9 +62,12 @@ pub(crate) fn key(key: &Key) -> Option<fastpath::Key> {
         IpProtocol::UDP => Protocol::Udp,
         _ => return None,
     };
-    let end = |end: &Endpoint| SocketAddr::new(ip(end.address), end.port);
     let from = fastpath::PortId::new(key.zone.number())?;
     fastpath::Key::new(from, protocol, end(&key.source), end(&key.destination))
+}
+
+fn end(end: &Endpoint) -> SocketAddr {
+    SocketAddr::new(ip(end.address), end.port)
 }
 
 /// How the kernel sends to a port: only the other end of a pod's link is in another namespace.

@@ -4,9 +4,10 @@
 //! may open one, once the chain has let it go on; both directions are then in the kernel's cache
 //! before the packet leaves, so that the answer finds them.
 //!
-//! - `kernel`: what the cache is told
+//! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `upkeep`: what is done about connections when no packet comes
 
+mod hand_over;
 pub(crate) mod kernel;
 mod upkeep;
 
@@ -15,24 +16,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use millrace_abi::{Class, Field, FieldSet, Reason, Slot, slot_flag};
-use millrace_fastpath::{FlowCache, InsertError};
+use millrace_abi::{Class, Field, FieldSet, Reason, slot_flag};
+use millrace_fastpath::{FlowCache, Generation, InsertError, Protocol, Slot, Verdict as Entry};
 use millrace_wire::tcp::Flags;
 use parking_lot::Mutex;
 
 use crate::connections::{
-    Connections, Direction, Due, Hop, Key, Link, OpenError, Opening, Packet, Standing, Translation,
-    Way, Zone, may_open,
+    ConnectionId, Connections, Direction, Due, Hop, Key, Link, OpenError, Opening, Packet,
+    Standing, Translation, Way, Zone, may_open,
 };
 use crate::port::{Hold, Port, PortId, PortTable, add};
 use crate::verdict::{Terms, Verdict};
+use kernel::KernelFlow;
 
+pub(crate) use hand_over::{HandOver, Leaving};
 pub(crate) use upkeep::Upkeep;
 
 /// A worker's hand on the node's connections, and on the kernel's cache of them.
 pub struct Tracking {
     connections: Arc<Connections>,
     cache: Arc<Mutex<FlowCache>>,
+    hand_over: Arc<HandOver>,
     counters: Arc<TrackingCounters>,
 }
 
@@ -53,14 +57,27 @@ pub struct TrackingCounters {
 pub struct Known {
     /// What becomes of the packet.
     pub verdict: Verdict,
+    /// What is rewritten.
+    pub rewrite: Rewrite,
+}
+
+/// What a packet's connection has for it.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
     /// The Ethernet addresses it gets.
     pub link: Option<Link>,
+    /// Where its leaving is to be noted.
+    pub(crate) slot: Option<Arc<Slot>>,
 }
 
 impl Tracking {
     /// For one worker.
-    pub fn new(connections: Arc<Connections>, cache: Arc<Mutex<FlowCache>>) -> Self {
-        Self { connections, cache, counters: Arc::default() }
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        cache: Arc<Mutex<FlowCache>>,
+        hand_over: Arc<HandOver>,
+    ) -> Self {
+        Self { connections, cache, hand_over, counters: Arc::default() }
     }
 
     /// What it counts.
@@ -69,19 +86,24 @@ impl Tracking {
     }
 
     /// What was decided for the connection of a packet, if it belongs to one.
-    pub fn recall(&self, slot: &Slot, ports: &PortTable) -> Option<Known> {
+    pub fn recall(&self, slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Known> {
         let key = Key::of(slot, zone(slot, ports)?);
         let packet =
             Packet { tcp_flags: Flags(slot.tcp_flags), len: slot.len, now_ns: slot.now_ns };
         let found = self.connections.find(&key, packet)?;
         if found.standing == Standing::Invalid {
-            return Some(Known { verdict: Verdict::dropped(Reason::InvalidState), link: None });
+            let verdict = Verdict::dropped(Reason::InvalidState);
+            return Some(Known { verdict, rewrite: Rewrite::default() });
         }
-        if found.generation.is_none() {
-            let generation = self.install(&key, &found.way, &found.translation, ports);
-            self.connections.cached(found.id, found.direction, generation);
-        }
-        Some(Known { verdict: found.way.verdict, link: found.way.link })
+        let flow = kernel::flow(&key, &found.way, &found.translation, ports);
+        let slot = flow.and_then(|flow| {
+            if found.generation.is_none() {
+                let generation = self.install(&flow, slot.now_ns);
+                self.connections.cached(found.id, found.direction, generation);
+            }
+            self.hand_over.slot(&flow.key)
+        });
+        Some(Known { verdict: found.way.verdict, rewrite: Rewrite { link: found.way.link, slot } })
     }
 
     /// Opens a connection for a packet that the chain has let go on, if what was decided can hold
@@ -91,11 +113,11 @@ impl Tracking {
     /// Why the packet has to be dropped instead.
     pub fn open(
         &self,
-        slot: &Slot,
+        slot: &millrace_abi::Slot,
         verdict: &Verdict,
         terms: &Terms,
         ports: &PortTable,
-    ) -> Result<Option<Link>, Reason> {
+    ) -> Result<Option<Rewrite>, Reason> {
         let lasts = verdict.fields.contains(Field::Egress)
             && !verdict.fields.contains(Field::Once)
             && terms.revalidate_ms == 0;
@@ -124,50 +146,73 @@ impl Tracking {
                 [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
                     self.forget(&due, slot.now_ns);
                 });
-                for direction in Direction::BOTH {
-                    let (key, back) = match direction {
-                        Direction::Original => (key, opening.reply),
-                        Direction::Reply => (opening.reply, key),
-                    };
-                    let way = &ways[direction as usize];
-                    let translation = Translation::between(&key, &back);
-                    let generation = self.install(&key, way, &translation, ports);
-                    self.connections.cached(opened.id, direction, generation);
-                }
+                self.introduce(opened.id, [&key, &opening.reply], &ways, slot.now_ns, ports);
             }
             // another worker was quicker, with another packet of it: the way is the same
             Err(OpenError::Open) => {}
             Err(OpenError::ReplyTaken) => return Err(Reason::InvalidState),
             Err(OpenError::Refused(reason)) => return Err(reason),
         }
-        Ok(ways[Direction::Original as usize].link)
+        let link = ways[Direction::Original as usize].link;
+        let slot = kernel::key(&key).and_then(|key| self.hand_over.slot(&key));
+        Ok(Some(Rewrite { link, slot }))
+    }
+
+    /// Gives both directions of a connection that was just opened to the kernel.
+    fn introduce(
+        &self,
+        id: ConnectionId,
+        keys: [&Key; 2],
+        ways: &[Way; 2],
+        now_ns: u64,
+        ports: &PortTable,
+    ) {
+        for direction in Direction::BOTH {
+            let (side, other) = (direction as usize, direction.other() as usize);
+            let translation = Translation::between(keys[side], keys[other]);
+            let Some(flow) = kernel::flow(keys[side], &ways[side], &translation, ports) else {
+                continue;
+            };
+            // nothing of these is on its way here: the SYN alone was, or no packet at all
+            let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
+            let generation = if alone { self.insert(&flow) } else { self.install(&flow, now_ns) };
+            self.connections.cached(id, direction, generation);
+        }
     }
 
     /// Lets go what the kernel has of a connection that is to go, and then itself.
     fn forget(&self, due: &Due, now_ns: u64) {
         let keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
+        keys.iter().for_each(|key| self.hand_over.forget(key));
         if let Err(error) = self.cache.lock().remove(&keys) {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
         self.connections.retire(due.id, now_ns);
     }
 
-    /// Gives a direction to the kernel, if that can carry it.
-    fn install(
+    /// Gives a direction to the kernel, which carries it once what is here has left.
+    fn install(&self, flow: &KernelFlow, now_ns: u64) -> Option<NonZeroU32> {
+        self.put(flow, |cache| self.hand_over.insert(cache, &flow.key, flow.forward, now_ns))
+    }
+
+    /// Gives a direction to the kernel, which carries it from now on.
+    fn insert(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
+        self.put(flow, |cache| cache.insert(&flow.key, &Entry::Forward(flow.forward)))
+    }
+
+    fn put(
         &self,
-        key: &Key,
-        way: &Way,
-        translation: &Translation,
-        ports: &PortTable,
+        flow: &KernelFlow,
+        insert: impl Fn(&mut FlowCache) -> Result<Generation, InsertError>,
     ) -> Option<NonZeroU32> {
-        let flow = kernel::flow(key, way, translation, ports)?;
         let mut cache = self.cache.lock();
-        let inserted = match cache.insert(&flow.key, &flow.entry) {
+        let inserted = match insert(&mut cache) {
             // of a connection that is gone
-            Err(InsertError::Exists) => cache
-                .remove(&[flow.key])
-                .map_err(InsertError::Refused)
-                .and_then(|_| cache.insert(&flow.key, &flow.entry)),
+            Err(InsertError::Exists) => {
+                self.hand_over.forget(&flow.key);
+                let removed = cache.remove(&[flow.key]).map_err(InsertError::Refused);
+                removed.and_then(|_| insert(&mut cache))
+            }
             other => other,
         };
         drop(cache);
@@ -186,7 +231,7 @@ impl Tracking {
 }
 
 /// Where a packet's connection begins, if it can have one.
-fn zone(slot: &Slot, ports: &PortTable) -> Option<Zone> {
+fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
     let port = &ports.get(PortId::new(slot.ingress)?)?.port;
     let plain = slot_flag::FIRST_FRAGMENT | slot_flag::LATER_FRAGMENT | slot_flag::OPTIONS;
     let can = match slot.class() {
@@ -198,7 +243,7 @@ fn zone(slot: &Slot, ports: &PortTable) -> Option<Zone> {
 }
 
 /// Whether the packet asks for an echo, or is one (RFC 792, RFC 4443 section 4).
-fn is_echo(slot: &Slot) -> bool {
+fn is_echo(slot: &millrace_abi::Slot) -> bool {
     match slot.ip_version {
         4 => [0, 8].contains(&slot.icmp_type),
         _ => [128, 129].contains(&slot.icmp_type),
@@ -208,7 +253,7 @@ fn is_echo(slot: &Slot) -> bool {
 /// What happens to packets of both directions of a connection that this packet opens.
 ///
 /// The answer is addressed as this packet was, the other way round.
-fn ways(slot: &Slot, verdict: &Verdict, egress: &Port) -> [Way; 2] {
+fn ways(slot: &millrace_abi::Slot, verdict: &Verdict, egress: &Port) -> [Way; 2] {
     let routed = verdict.fields.contains(Field::DecrementTtl);
     let hop = if routed { Hop::Routed } else { Hop::Bridged };
     let there = match egress.hold {

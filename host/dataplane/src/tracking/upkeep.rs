@@ -8,30 +8,36 @@ use std::time::Duration;
 use millrace_fastpath::{self as fastpath, FlowCache, MapFault};
 use parking_lot::Mutex;
 
-use super::kernel;
+use super::{HandOver, kernel};
 use crate::connections::{Closing, Connections, Direction, Due, Endpoint, Key, Usage, Zone};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
     connections: Arc<Connections>,
     cache: Arc<Mutex<FlowCache>>,
+    hand_over: Arc<HandOver>,
 }
 
 impl Upkeep {
-    pub(crate) fn new(connections: Arc<Connections>, cache: Arc<Mutex<FlowCache>>) -> Self {
-        Self { connections, cache }
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        cache: Arc<Mutex<FlowCache>>,
+        hand_over: Arc<HandOver>,
+    ) -> Self {
+        Self { connections, cache, hand_over }
     }
 
-    /// Does what is to be done now.
-    pub(crate) fn round(&self, now_ns: u64) -> Result<(), MapFault> {
+    /// Does what is to be done now, and says how soon there is more.
+    pub(crate) fn round(&self, now_ns: u64) -> Result<Duration, MapFault> {
         self.hear(now_ns);
+        let waits = self.hand_over.tend(&self.cache, now_ns)?;
         loop {
             let due = self.connections.due(now_ns, AT_ONCE);
             for due in &due {
                 self.settle(due, now_ns)?;
             }
             if due.len() < AT_ONCE {
-                return Ok(());
+                return Ok(if waits { SOON } else { LATER });
             }
         }
     }
@@ -63,10 +69,8 @@ impl Upkeep {
         for direction in Direction::BOTH {
             let side = direction as usize;
             let Some(key) = kernel::key(&due.keys[side]) else { continue };
-            let mut cache = self.cache.lock();
-            let usage = cache.usage(&key)?;
-            cache.remove(&[key])?;
-            drop(cache);
+            self.hand_over.forget(&key);
+            let usage = self.cache.lock().retire(&key)?;
             if let Some(usage) = usage
                 && let Some(generation) = NonZeroU32::new(usage.generation.number())
             {
@@ -111,5 +115,9 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// How soon there is something to be done while flows wait for their turn.
+const SOON: Duration = Duration::from_millis(10);
+/// How soon otherwise.
+const LATER: Duration = Duration::from_millis(100);
 /// Connections that are looked at together.
 const AT_ONCE: usize = 1024;

@@ -1,7 +1,13 @@
 //! What holds for the table as a whole.
 
+mod ageing;
+mod model;
 mod opening;
+mod ports;
+mod share;
 mod tcp;
+mod threads;
+mod walk;
 
 use millrace_abi::Slot;
 use millrace_wire::tcp::Flags;
@@ -62,4 +68,26 @@ fn opening(slot: Slot) -> Opening {
 
 fn packet(tcp_flags: Flags, now_ns: u64) -> Packet {
     Packet { tcp_flags, len: 100, now_ns }
+}
+
+/// Opens connections of `owner` to ports 1 to `count`, a millisecond apart.
+fn open_some(table: &Connections, owner: Zone, count: u16) -> Vec<Opening> {
+    let opening = |port: u16| {
+        let mut slot = slot(17, 9999, port);
+        slot.src_addr[15] = owner.number() as u8;
+        slot.now_ns += u64::from(port) * 1_000_000;
+        let reply = Key::of(&slot, owner).reversed(SERVER);
+        let opening = Opening { zone: owner, owner, reply, ..opening(slot) };
+        table.open(&opening).unwrap();
+        opening
+    };
+    (1..=count).map(opening).collect()
+}
+
+fn answer(table: &Connections, opening: &Opening, now_ns: u64) -> Option<ConnectionId> {
+    table.find(&opening.reply, packet(Flags::NONE, now_ns)).map(|found| found.id)
+}
+
+fn is_there(table: &Connections, opening: &Opening) -> bool {
+    table.view_by_key(&Key::of(&opening.slot, opening.zone)).is_some()
 }

@@ -45,6 +45,17 @@ fn translations_follow_from_the_keys_of_both_directions() {
 }
 
 #[test]
+fn what_only_speaks_of_a_connection_leaves_it_as_it_is() {
+    let table = table();
+    let opening = opening(slot(17, 5000, 53));
+    let id = table.open(&opening).unwrap().id;
+    let before = table.view(id);
+    let quoted = table.related(&opening.reply).unwrap();
+    assert_eq!((quoted.id, quoted.direction, quoted.way), (id, Direction::Reply, way(1)));
+    assert_eq!(table.view(id), before);
+}
+
+#[test]
 fn a_key_is_of_one_connection() {
     let table = table();
     let first = opening(slot(6, 5000, 80));

@@ -1,6 +1,9 @@
 //! TCP connections, segment by segment.
 
-use super::TcpState::*;
+use super::TcpState::{
+    Close, CloseWait, Established, FinWait, LastAck, Reset, SynReceived, SynSent, SynSent2,
+    TimeWait,
+};
 use super::*;
 
 struct Talk {
@@ -52,6 +55,138 @@ fn state(found: Found) -> TcpState {
     }
 }
 
+/// What conntrack makes of a segment that goes there, and of one that comes back.
+#[test]
+fn states_follow_each_other_as_in_conntrack() {
+    const PASS: Step = Step::Ignored;
+    const BAD: Step = Step::Invalid;
+    const NEW: Step = Step::Afresh;
+    let to = Step::To;
+    for (state, rows) in [
+        (
+            SynSent,
+            [
+                (SYN, to(SynSent), to(SynSent2)),
+                (SYN_ACK, BAD, to(SynReceived)),
+                (FIN, BAD, BAD),
+                (ACK, BAD, PASS),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            SynSent2,
+            [
+                (SYN, to(SynSent2), to(SynSent2)),
+                (SYN_ACK, to(SynReceived), to(SynReceived)),
+                (FIN, BAD, BAD),
+                (ACK, BAD, PASS),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            SynReceived,
+            [
+                (SYN, PASS, BAD),
+                (SYN_ACK, to(SynReceived), PASS),
+                (FIN, to(FinWait), to(FinWait)),
+                (ACK, to(Established), to(SynReceived)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            Established,
+            [
+                (SYN, PASS, BAD),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(FinWait), to(FinWait)),
+                (ACK, to(Established), to(Established)),
+                // it knows CLOSE only, and not by whom
+                (RST, to(Reset(Direction::Original)), to(Reset(Direction::Reply))),
+            ],
+        ),
+        (
+            FinWait,
+            [
+                (SYN, PASS, BAD),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(LastAck), to(LastAck)),
+                (ACK, to(CloseWait), to(CloseWait)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            CloseWait,
+            [
+                (SYN, PASS, BAD),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(LastAck), to(LastAck)),
+                (ACK, to(CloseWait), to(CloseWait)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            LastAck,
+            [
+                (SYN, PASS, BAD),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(LastAck), to(LastAck)),
+                (ACK, to(TimeWait), to(TimeWait)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            TimeWait,
+            [
+                (SYN, NEW, NEW),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(TimeWait), to(TimeWait)),
+                (ACK, to(TimeWait), to(TimeWait)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        (
+            Close,
+            [
+                // back, it calls that invalid
+                (SYN, NEW, NEW),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(Close), to(Close)),
+                (ACK, to(Close), to(Close)),
+                (RST, to(Close), to(Close)),
+            ],
+        ),
+        // and these are ours alone
+        (
+            Reset(Direction::Reply),
+            [
+                (SYN, NEW, NEW),
+                (SYN_ACK, BAD, PASS),
+                (FIN, to(Reset(Direction::Reply)), to(FinWait)),
+                (ACK, to(Reset(Direction::Reply)), to(Established)),
+                (RST, to(Reset(Direction::Reply)), to(Reset(Direction::Reply))),
+            ],
+        ),
+    ] {
+        for (flags, there, back) in rows {
+            let case = format!("{} {flags}", state.label());
+            assert_eq!(state.step(Direction::Original, flags), there, "{case} there");
+            assert_eq!(state.step(Direction::Reply, flags), back, "{case} back");
+        }
+    }
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_invalid_in_any_state() {
+    let fin = Flags::FIN;
+    for flags in [Flags::NONE, Flags::PSH, fin, SYN | fin, SYN | RST, RST | FIN, SYN_ACK | fin] {
+        let mut talk = Talk::established();
+        let found = talk.send(Direction::Original, flags).unwrap();
+        assert_eq!((found.standing, state(found)), (Standing::Invalid, Established), "{flags}");
+        let view = talk.table.view(found.id).unwrap();
+        assert_eq!(view.traffic[0].packets, 2, "{flags}: only the SYN and the ACK count");
+    }
+}
+
 #[test]
 fn a_connection_that_both_sides_close_passes_through_every_state() {
     let mut talk = Talk::established();
@@ -90,4 +225,106 @@ fn a_syn_on_a_connection_that_lives_is_left_to_the_receiver() {
     assert_eq!(talk.back(ACK), Some(Established));
     assert_eq!(talk.there(RST), Some(Reset(Direction::Original)));
     assert_eq!(talk.there(SYN), None);
+}
+
+#[test]
+fn a_blind_rst_kills_nothing_that_goes_on() {
+    let mut talk = Talk::established();
+    assert_eq!(talk.back(RST), Some(Reset(Direction::Reply)));
+    // what was under way to whoever has reset it says nothing
+    assert_eq!(talk.there(ACK), Some(Reset(Direction::Reply)));
+    assert_eq!(talk.back(ACK), Some(Established));
+}
+
+#[test]
+fn a_refused_connection_does_not_come_to_life_by_an_ack() {
+    let mut talk = Talk::opened();
+    assert_eq!(talk.back(RST), Some(Close));
+    assert_eq!(talk.there(ACK), Some(Close));
+    assert_eq!(talk.back(ACK), Some(Close));
+}
+
+#[test]
+fn an_ack_without_an_answer_does_not_establish_anything() {
+    let mut talk = Talk::opened();
+    let found = talk.send(Direction::Original, ACK).unwrap();
+    assert_eq!((found.standing, state(found)), (Standing::Invalid, SynSent));
+    let view = talk.table.view(found.id).unwrap();
+    assert!(!view.replied && !view.settled);
+}
+
+/// With a table that caches both directions, as is done before a SYN is sent.
+fn cached() -> (Talk, ConnectionId) {
+    let mut talk = Talk::opened();
+    let id = talk.send(Direction::Original, SYN).unwrap().id;
+    for (direction, entry) in Direction::BOTH.into_iter().zip([1, 2]) {
+        assert!(talk.table.cached(id, direction, generation(entry)));
+    }
+    (talk, id)
+}
+
+fn generation(number: u32) -> Option<std::num::NonZeroU32> {
+    std::num::NonZeroU32::new(number)
+}
+
+fn carried(last_seen_ns: u64, packets: u64, beyond_syn: bool) -> Usage {
+    Usage { last_seen_ns, packets, bytes: packets * 100, beyond_syn }
+}
+
+#[test]
+fn a_handshake_that_the_kernel_carried_is_learnt_from_what_each_side_sent() {
+    let (talk, id) = cached();
+    let [there, back] = Direction::BOTH.map(|direction| talk.key(direction));
+    let now = |talk: &Talk| talk.table.view(id).map(|view| (view.state, view.settled)).unwrap();
+    let [first, second] = [1, 2].map(|entry| generation(entry).unwrap());
+
+    // a SYN sent twice proves nothing
+    talk.table.absorb(&there, first, &carried(3 * SECOND, 1, false));
+    assert_eq!(now(&talk), (State::Tcp(SynSent), false));
+    talk.table.absorb(&back, second, &carried(3 * SECOND, 1, true));
+    assert_eq!(now(&talk), (State::Tcp(SynSent), false));
+    talk.table.absorb(&there, first, &carried(4 * SECOND, 5, true));
+    assert_eq!(now(&talk), (State::Tcp(Established), true));
+
+    let view = talk.table.view(id).unwrap();
+    assert_eq!(view.traffic.map(|side| side.packets), [2 + 6, 1]);
+    assert_eq!(view.last_seen_ns, [4 * SECOND, 3 * SECOND]);
+}
+
+#[test]
+fn segments_are_not_judged_by_a_handshake_that_the_kernel_carried() {
+    let (mut talk, _) = cached();
+    // a segment that was too large for the cache
+    let found = talk.send(Direction::Original, ACK).unwrap();
+    assert_eq!((found.standing, state(found)), (Standing::Fits, SynSent));
+    assert_eq!(talk.back(ACK), Some(Established));
+}
+
+#[test]
+fn fins_and_rsts_that_the_kernel_reports_close_the_connection() {
+    let [first, second] = [1, 2].map(|entry| generation(entry).unwrap());
+    for (events, expected) in [
+        (vec![(0, first, Closing::Fin)], FinWait),
+        (vec![(0, first, Closing::Fin), (1, second, Closing::Fin)], TimeWait),
+        (vec![(1, second, Closing::Reset)], Close),
+        (vec![(0, first, Closing::Fin), (1, second, Closing::Reset)], Close),
+    ] {
+        let (talk, id) = cached();
+        for (side, generation, how) in events {
+            let key = talk.key(Direction::BOTH[side]);
+            talk.table.closing(&key, generation, how, 9 * SECOND);
+        }
+        assert_eq!(talk.table.view(id).map(|view| view.state), Some(State::Tcp(expected)));
+    }
+}
+
+#[test]
+fn what_the_kernel_saw_of_an_earlier_connection_is_not_put_down_to_a_later_one() {
+    let (talk, id) = cached();
+    let key = talk.key(Direction::Original);
+    let before = talk.table.view(id);
+    let stale = generation(77).unwrap();
+    talk.table.closing(&key, stale, Closing::Fin, 9 * SECOND);
+    talk.table.absorb(&key, stale, &carried(9 * SECOND, 5, true));
+    assert_eq!(talk.table.view(id), before);
 }
