@@ -7,7 +7,6 @@
 
 #include "hand_over.h"
 #include "leave.h"
-#include "punt.h"
 #include "translate.h"
 
 // A packet's key, and the entry that has it.
@@ -142,19 +141,16 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct
 
 	if (entry->last_seen != clock)
 		entry->last_seen = clock;
-	if (now.kind == PUNT) {
-		note(found->punted, found->key);
-		return punt_to(skb, port, MISS_PUNT, now.egress);
-	}
+	if (now.kind == PUNT)
+		return punt_noted(skb, port, MISS_PUNT, now.egress, found->punted, found->key);
 	if (now.kind != FORWARD) {
 		entry->packets += skb->gso_segs ?: 1;
 		entry->bytes += skb->len;
 		return drop(DROP_ENTRY);
 	}
-	if (now.slot && !go_over(entry, now.slot, now.generation, found->punted, found->key)) {
-		note(found->punted, found->key);
-		return punt(skb, port, MISS_WAITING);
-	}
+	if (now.slot && !go_over(entry, now.slot, now.generation, found->punted, found->key))
+		return punt_noted(skb, port, MISS_WAITING, bpf_get_smp_processor_id(),
+				  found->punted, found->key);
 
 	__u32 gso = skb->gso_size;
 	__u32 largest = gso ? gso + packet->headers : skb->len;

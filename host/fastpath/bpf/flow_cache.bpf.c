@@ -19,11 +19,11 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 port)
 		return punt(skb, port, why);
 	struct entry4 *entry = bpf_map_lookup_elem(&flows4, &key);
 
-	if (!entry) {
-		if (!opens(&packet))
-			note(&punted4, &key);
+	if (!entry && opens(&packet))
 		return punt(skb, port, MISS_UNKNOWN);
-	}
+	if (!entry)
+		return punt_noted(skb, port, MISS_UNKNOWN, bpf_get_smp_processor_id(), &punted4,
+				  &key);
 	struct found found = {
 		.entry = &entry->entry,
 		.own = &entry->own,
@@ -48,11 +48,11 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 port)
 		return punt(skb, port, why);
 	struct entry6 *entry = bpf_map_lookup_elem(&flows6, &key);
 
-	if (!entry) {
-		if (!opens(&packet))
-			note(&punted6, &key);
+	if (!entry && opens(&packet))
 		return punt(skb, port, MISS_UNKNOWN);
-	}
+	if (!entry)
+		return punt_noted(skb, port, MISS_UNKNOWN, bpf_get_smp_processor_id(), &punted6,
+				  &key);
 	struct found found = {
 		.entry = &entry->entry,
 		.own = &entry->own,

@@ -80,6 +80,14 @@ struct entry6 {
 // Where misses go: the near end of the punt pair, and how many queues that has.
 struct punt {
 	__u32 ifindex, queues;
+	__u64 until; // nanoseconds of CLOCK_MONOTONIC; later, nobody is there to take them
+};
+
+// How many misses of a port user space takes.
+struct limit {
+	__u64 interval; // nanoseconds that one is worth; 0: there is no limit
+	__u64 credit;   // nanoseconds that may be spent ahead of time
+	__u64 spent;    // up to when; written by the program
 };
 
 // Where packets for a port leave, when user space sends them.
@@ -134,6 +142,8 @@ enum counter {
 	DROP_TAGGED,   // a VLAN tag of the pod's own
 	DROP_NO_PORT,  // the interface is no port (any more)
 	DROP_NO_PUNT,  // a miss, and nobody to ask
+	DROP_DOWN,     // a miss, and user space does not live
+	DROP_LIMIT,    // a miss too many of this port
 	DROP_FAILED,   // the kernel refused a change to the packet
 	RETURNED,      // user space sent it to a port
 	DROP_UNTAGGED, // user space sent it without saying where
@@ -161,7 +171,8 @@ _Static_assert(offsetof(struct entry4, sealed) == 96, "layout.rs: RawEntry<4>");
 _Static_assert(sizeof(struct entry6) == 152, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
-_Static_assert(sizeof(struct punt) == 8, "layout.rs: RawPunt");
+_Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
+_Static_assert(sizeof(struct limit) == 24, "layout.rs: RawLimit");
 _Static_assert(sizeof(struct egress) == 8, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
 _Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");

@@ -7,7 +7,7 @@
 #ifndef HAND_OVER_H
 #define HAND_OVER_H
 
-#include "fate.h"
+#include "punt.h"
 
 // Notes that a packet of this flow is punted.
 static __always_inline void note(void *punted, const void *key)
@@ -18,6 +18,17 @@ static __always_inline void note(void *punted, const void *key)
 		known = bpf_map_lookup_elem(punted, key); // another CPU was first
 	if (known)
 		__sync_fetch_and_add(known, 1);
+}
+
+// Punts a packet that is to be in order with later ones of its flow.
+static __always_inline int punt_noted(struct __sk_buff *skb, __u32 port, __u32 why, __u32 queue,
+				      void *punted, const void *key)
+{
+	int verdict = punt_to(skb, port, why, queue);
+
+	if (verdict == TC_ACT_REDIRECT)
+		note(punted, key);
+	return verdict;
 }
 
 // Whether an entry that waits for `number` carries packets from this one on. If it is unknown how

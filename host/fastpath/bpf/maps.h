@@ -45,6 +45,13 @@ struct {
 	__type(value, struct egress);
 } egresses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32); // port id
+	__type(value, struct limit);
+} limits SEC(".maps");
+
 // How many packets of a flow were punted since it last had an entry that carries.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -68,6 +75,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct slot);
 } slots SEC(".maps");
+
+// User space's alone: how many numbers for versions and generations were ever given out.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} numbers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

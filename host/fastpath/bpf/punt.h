@@ -10,6 +10,21 @@
 #include <bpf/bpf_endian.h>
 #include "fate.h"
 
+// Whether user space takes one more miss of this port. Two CPUs at once may pass with one's due.
+static __always_inline int affords(__u32 port, __u64 now)
+{
+	struct limit *limit = bpf_map_lookup_elem(&limits, &port);
+
+	if (!limit || !limit->interval)
+		return 1;
+	__u64 spent = limit->spent > now ? limit->spent : now;
+
+	if (spent + limit->interval > now + limit->credit)
+		return 0;
+	limit->spent = spent + limit->interval;
+	return 1;
+}
+
 // Hands a packet to user space; `queue` is a hint.
 static __always_inline int punt_to(struct __sk_buff *skb, __u32 port, __u32 why, __u32 queue)
 {
@@ -18,6 +33,13 @@ static __always_inline int punt_to(struct __sk_buff *skb, __u32 port, __u32 why,
 
 	if (!target || !target->ifindex || !target->queues)
 		return drop(DROP_NO_PUNT);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (now > target->until)
+		return drop(DROP_DOWN);
+	// what user space asked for is not limited
+	if (why != MISS_PUNT && why != MISS_WAITING && !affords(port, now))
+		return drop(DROP_LIMIT);
 	if (bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), port))
 		return drop(DROP_FAILED);
 	skb->queue_mapping = queue % target->queues + 1;

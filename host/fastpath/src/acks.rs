@@ -7,6 +7,7 @@
 //! nothing about an entry that still has its number, since it names another insertion.
 
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,25 +25,41 @@ pub struct Acks(Arc<Shared>);
 pub struct Slot {
     shared: Arc<Shared>,
     number: u32,
+    bound: AtomicU32,
 }
 
 struct Shared {
     memory: SlotMemory,
     free: Mutex<Vec<u32>>,
+    /// In use when the memory was mapped; free for the next one who maps it.
+    of_others: Vec<u32>,
 }
 
 impl Acks {
     pub(crate) fn new(memory: SlotMemory) -> Self {
         // number 0 is for entries that do not wait
         let last = u32::try_from(memory.slots().len()).expect("maps have less than 2^32 elements");
-        let free = Mutex::new((1..last).rev().collect());
-        Self(Arc::new(Shared { memory, free }))
+        let waits = |number: &u32| {
+            let slot = &memory.slots()[*number as usize];
+            slot.generation.load(Acquire) != 0 && slot.over.load(Acquire) == 0
+        };
+        let (of_others, free): (_, Vec<_>) = (1..last).rev().partition(waits);
+        Self(Arc::new(Shared { memory, free: Mutex::new(free), of_others }))
+    }
+
+    /// Forces all entries over that wait for what a predecessor was to send. For when it has
+    /// ended; it may say itself what leaves until then.
+    pub fn force_others(&self) {
+        for number in &self.0.of_others {
+            self.0.memory.slots()[*number as usize].force.store(1, Release);
+        }
     }
 
     /// A slot of which nothing has left yet, if there is one.
     pub fn take(&self) -> Option<Slot> {
         let number = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        let slot = Slot { shared: Arc::clone(&self.0), number };
+        let slot = Slot { shared: Arc::clone(&self.0), number, bound: AtomicU32::new(0) };
+        slot.raw().generation.store(0, Release);
         for word in [&slot.raw().left, &slot.raw().force, &slot.raw().over] {
             word.store(0, Relaxed);
         }
@@ -73,6 +90,7 @@ impl Slot {
 
     /// Makes it the slot of this insertion.
     pub(crate) fn bind(&self, generation: Generation) -> u32 {
+        self.bound.store(generation.0, Relaxed);
         self.raw().generation.store(generation.0, Release);
         self.number
     }
@@ -84,7 +102,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.raw().generation.store(0, Release);
+        // a successor may have given it out again, once the entry carried packets
+        let bound = self.bound.load(Relaxed);
+        let _ = self.raw().generation.compare_exchange(bound, 0, Release, Relaxed);
         let mut free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push(self.number);
     }

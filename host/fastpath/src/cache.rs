@@ -1,9 +1,10 @@
 //! The programs and their maps.
 //!
 //! Owns the loaded programs, their links and maps; when it is dropped, so are they, and packets
-//! are the host's again. Never decides about a flow.
+//! are the host's again, unless all is pinned. Never decides about a flow.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -12,7 +13,9 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{Entries, Punted, SlotMemory};
-use crate::layout::{EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawPunt};
+use crate::layout::{EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawLimit, RawPunt};
+use crate::numbers::Numbers;
+use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
 use crate::{Acks, Closing, Counter, Features, Generation, Key};
 
@@ -20,6 +23,7 @@ use crate::{Acks, Closing, Counter, Features, Generation, Key};
 pub struct FlowCache {
     // links go before the programs they are of
     pub(crate) links: Links,
+    pub(crate) pins: Option<Pins>,
     pub(crate) ebpf: Ebpf,
     pub(crate) features: Features,
     pub(crate) flows4: Entries<4>,
@@ -28,8 +32,9 @@ pub struct FlowCache {
     pub(crate) punted6: Punted<16>,
     pub(crate) ports: HashMap<MapData, u32, u32>,
     pub(crate) egresses: Array<MapData, RawEgress>,
+    pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
-    pub(crate) generation: u32,
+    pub(crate) numbers: Numbers,
     acks: Acks,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
@@ -67,29 +72,68 @@ pub struct Event {
 }
 
 impl FlowCache {
-    /// Loads the programs, with no ports, no entries and no punt pair.
+    /// Loads the programs, with no ports, no entries and no punt pair. All of it goes with this
+    /// process.
     ///
     /// # Errors
-    /// If the kernel does not take it, or the caller may not.
+    /// If the kernel does not take them, or the caller may not.
     pub fn load(settings: Settings) -> Result<Self, LoadError> {
+        Self::open(settings, None)
+    }
+
+    /// Loads the programs on the maps under this folder of a BPF file system, which are pinned
+    /// there if they are not yet: entries are found as they were left. A link that a predecessor
+    /// left stays a port as it was, and has this cache's program once it is
+    /// [attached](Self::attach); what nobody attaches again can be [let go](Self::let_go_others).
+    ///
+    /// Only one process may change entries at a time. [`remove_pins`](crate::remove_pins) ends it.
+    ///
+    /// # Errors
+    /// If there are other maps, [`tcx`](Features::tcx) is off, or the kernel does not take it.
+    pub fn load_pinned(settings: Settings, folder: &Path) -> Result<Self, LoadError> {
+        if !settings.features.tcx {
+            return Err(LoadError::PinsNeedTcx);
+        }
+        let pins = Pins::new(folder)
+            .map_err(|cause| LoadError::Folder { folder: folder.to_owned(), cause })?;
+        Self::open(settings, Some(pins))
+    }
+
+    fn open(settings: Settings, pins: Option<Pins>) -> Result<Self, LoadError> {
         let set_packet_type = u8::from(!settings.features.peer_marks_packets);
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("flows4", settings.capacity.0)
-            .map_max_entries("flows6", settings.capacity.0)
-            .map_max_entries("punted4", settings.capacity.0)
-            .map_max_entries("punted6", settings.capacity.0)
-            // one for each entry, and the one that stands for none
-            .map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1))
-            .override_global("set_packet_type", &set_packet_type, true)
-            .load(OBJECT)?;
+        let mut loader = EbpfLoader::new();
+        for name in ["flows4", "flows6", "punted4", "punted6"] {
+            loader.map_max_entries(name, settings.capacity.0);
+        }
+        // one for each entry, and the one that stands for none
+        loader.map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1));
+        loader.override_global("set_packet_type", &set_packet_type, true);
+        if let Some(pins) = &pins {
+            for (name, ..) in MAPS {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        let whole = |&(name, key, value): &(_, usize, usize)| {
+            ebpf.map(name).is_some_and(|map| fits(map, key, value))
+        };
+        if let Some((name, ..)) = MAPS.iter().find(|map| !whole(map)) {
+            return Err(LoadError::OtherLayout(name));
+        }
         for name in [ON_PORTS, ON_PUNT, ON_CHANGE] {
             program(&mut ebpf, name).load()?;
         }
         let mut take = |name| ebpf.take_map(name).expect("the object, compiled here, has the map");
         let Map::Array(slots) = take("slots") else { unreachable!("the object says so") };
         let memory = SlotMemory::map(&slots).map_err(fault("mmap"))?;
+        let mut punt: Array<_, RawPunt> = open(Array::try_from(take("punt_target")))?;
+        if open(punt.get(&0, 0))?.until == 0 {
+            let nobody = RawPunt { until: u64::MAX, ..RawPunt::default() };
+            punt.set(0, nobody, 0).map_err(MapFault)?;
+        }
         Ok(Self {
             links: Links::default(),
+            pins,
             features: settings.features,
             flows4: open(HashMap::try_from(take("flows4")))?,
             flows6: open(HashMap::try_from(take("flows6")))?,
@@ -97,11 +141,12 @@ impl FlowCache {
             punted6: open(HashMap::try_from(take("punted6")))?,
             ports: open(HashMap::try_from(take("ports")))?,
             egresses: open(Array::try_from(take("egresses")))?,
-            punt: open(Array::try_from(take("punt_target")))?,
+            limits: open(Array::try_from(take("limits")))?,
+            punt,
+            numbers: Numbers::new(open(Array::try_from(take("numbers")))?),
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,
             acks: Acks::new(memory),
-            generation: 0,
             ebpf,
         })
     }
@@ -158,6 +203,20 @@ pub enum LoadError {
     /// The kernel does not take the program.
     #[error("the kernel does not load the flow cache: {0}; it needs CAP_BPF and CAP_NET_ADMIN")]
     Verify(#[from] ProgramError),
+    /// What is to outlive the process needs links.
+    #[error("to outlive the process, the flow cache needs tcx links (Linux 6.6)")]
+    PinsNeedTcx,
+    /// The folder cannot be made.
+    #[error("`{folder}` cannot be made ({cause}); it has to be in a BPF file system")]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// What the kernel said.
+        cause: std::io::Error,
+    },
+    /// A map that is pinned there is of another version.
+    #[error("the pinned map `{0}` is of another version of the flow cache")]
+    OtherLayout(&'static str),
     /// A map is not what it should be.
     #[error(transparent)]
     Map(#[from] MapFault),

@@ -5,7 +5,7 @@
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions};
 
-use crate::cache::{ON_CHANGE, program};
+use crate::cache::{MapFault, ON_CHANGE, program};
 use crate::kernel::bytes;
 use crate::key::Raw;
 use crate::layout::{BEFORE_ENTRY, CHANGED, NOT_THERE, RawHead};
@@ -50,7 +50,7 @@ impl FlowCache {
         verdict: &Verdict,
         slot: u32,
     ) -> Result<bool, ChangeError> {
-        let version = self.next_number().0;
+        let version = self.numbers.take()?.0;
         let head = RawHead { version, slot, ..verdict.head(generation, Self::now()) };
         let translation = verdict.translation();
         let mut packet = vec![0; BEFORE_ENTRY];
@@ -79,6 +79,9 @@ pub enum ChangeError {
     /// It is to be translated to addresses of the other family.
     #[error("the flow and its translation are of different families")]
     Families,
+    /// A map refuses.
+    #[error(transparent)]
+    Map(#[from] MapFault),
     /// The kernel does not run the program.
     #[error("an entry cannot be changed: {0}")]
     Refused(#[from] ProgramError),

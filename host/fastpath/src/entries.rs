@@ -80,7 +80,7 @@ impl FlowCache {
         verdict: &Verdict,
         slot: impl FnOnce(Generation) -> u32,
     ) -> Result<Generation, InsertError> {
-        let generation = self.next_number();
+        let generation = self.numbers.take().map_err(InsertError::Refused)?;
         let head = verdict.head(generation, Self::now());
         let head = RawHead { slot: slot(generation), ..head };
         let translation = verdict.translation();
@@ -100,12 +100,6 @@ impl FlowCache {
             _ => InsertError::Refused(MapFault(error)),
         })?;
         Ok(generation)
-    }
-
-    /// A number that no insertion or change of an entry had for long.
-    pub(crate) fn next_number(&mut self) -> Generation {
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        Generation(self.generation)
     }
 
     /// Removes an entry, and says what was seen of its packets to the last. What was punted of the
@@ -274,7 +268,7 @@ mod tests {
         };
         // a test run comes by the loopback
         cache.ports.insert(1, 7, 0).unwrap();
-        cache.punt.set(0, RawPunt { ifindex: 1, queues: 1 }, 0).unwrap();
+        cache.punt.set(0, RawPunt { ifindex: 1, queues: 1, until: u64::MAX }, 0).unwrap();
         let key = |port: u16| {
             let [from, to] = [("10.0.0.1", port), ("10.0.0.2", 9)]
                 .map(|(ip, port)| (ip.parse::<std::net::IpAddr>().unwrap(), port).into());

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use aya::Pod;
 use aya::maps::{HashMap, IterableMap, MapData};
 
-use crate::layout::{RawEgress, RawEntry, RawKey, RawPunt, RawSlot};
+use crate::layout::{RawEgress, RawEntry, RawKey, RawLimit, RawPunt, RawSlot};
 
 // SAFETY: holds because its fields are integers without padding for any `N`: 2 N bytes, two
 // numbers as bytes, one of two bytes at an even place, and two bytes; established at `layout`.
@@ -26,6 +26,8 @@ unsafe impl<const N: usize> Pod for RawEntry<N> {}
 unsafe impl Pod for RawPunt {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawEgress {}
+// SAFETY: holds because its fields are integers without padding, established at `layout`.
+unsafe impl Pod for RawLimit {}
 
 /// The entries of one family.
 pub(crate) type Entries<const N: usize> = HashMap<MapData, RawKey<N>, RawEntry<N>>;

@@ -46,6 +46,10 @@ pub enum Counter {
     DropNoPort,
     /// It missed, and there is no punt pair.
     DropNoPunt,
+    /// It missed, and user space gave no sign of life.
+    DropDown,
+    /// It missed, as more did than its port may have.
+    DropLimit,
     /// The kernel refused to change it.
     DropFailed,
     /// User space sent it to a port.
@@ -63,7 +67,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the map.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Hit,
         Self::MissUnknown,
         Self::MissChanged,
@@ -80,6 +84,8 @@ impl Counter {
         Self::DropTagged,
         Self::DropNoPort,
         Self::DropNoPunt,
+        Self::DropDown,
+        Self::DropLimit,
         Self::DropFailed,
         Self::Returned,
         Self::DropUntagged,
@@ -154,6 +160,15 @@ pub(crate) struct RawEntry<const N: usize> {
 pub(crate) struct RawPunt {
     pub(crate) ifindex: u32,
     pub(crate) queues: u32,
+    pub(crate) until: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct RawLimit {
+    pub(crate) interval: u64,
+    pub(crate) credit: u64,
+    pub(crate) spent: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -230,7 +245,8 @@ const _: () = {
     assert!(offset_of!(RawEntry<16>, sealed) == 144);
     assert!(size_of::<RawSlot>() == 16);
     assert!(offset_of!(RawSlot, over) == 12);
-    assert!(size_of::<RawPunt>() == 8);
+    assert!(size_of::<RawPunt>() == 16);
+    assert!(size_of::<RawLimit>() == 24);
     assert!(size_of::<RawEgress>() == 8);
 };
 

@@ -7,29 +7,38 @@
 //! near end is no port, and no port gives its packets to another port's tc ingress.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aya::programs::LinkOrder;
 use aya::programs::ProgramError;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact,
-};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use crate::cache::{MapFault, ON_PORTS, ON_PUNT, program};
-use crate::layout::{RawEgress, RawPunt};
+use crate::cache::{MapFault, ON_PORTS, ON_PUNT, fault, program};
+use crate::layout::{RawEgress, RawLimit, RawPunt};
+use crate::pins::{Held, HoldError};
 use crate::{Egress, FlowCache, PortId};
 
 /// What holds the programs where they are.
 #[derive(Default)]
 pub(crate) struct Links {
     ports: HashMap<u32, Port>,
-    punt: Option<(u32, SchedClassifierLink)>,
+    punt: Option<(u32, Held)>,
 }
 
 struct Port {
     id: PortId,
     egress: Egress,
-    _held: SchedClassifierLink,
+    held: Held,
+}
+
+/// How many misses of a port user space takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissLimit {
+    /// One in this time, in the long run.
+    pub every: Duration,
+    /// So many at once, after a while without.
+    pub burst: u32,
 }
 
 impl FlowCache {
@@ -49,7 +58,7 @@ impl FlowCache {
         self.egresses.set(at, RawEgress::from(egress), 0).map_err(MapFault)?;
         match self.hold(ON_PORTS, link) {
             Ok(held) => {
-                self.links.ports.insert(link, Port { id: port, egress, _held: held });
+                self.links.ports.insert(link, Port { id: port, egress, held });
                 Ok(())
             }
             Err(error) => {
@@ -68,9 +77,8 @@ impl FlowCache {
     /// If the kernel refuses.
     pub fn detach(&mut self, link: u32) -> Result<bool, MapFault> {
         let Some(port) = self.links.ports.remove(&link) else { return Ok(false) };
-        let id = port.id;
-        drop(port);
-        self.forget(link, id)?;
+        port.held.release().map_err(fault("unlink"))?;
+        self.forget(link, port.id)?;
         Ok(true)
     }
 
@@ -88,22 +96,94 @@ impl FlowCache {
             Some((_, held)) => held,
             None => self.hold(ON_PUNT, link)?,
         };
-        self.links.punt = Some((link, held));
-        self.punt.set(0, RawPunt { ifindex: link, queues }, 0).map_err(MapFault)?;
+        let former = self.links.punt.replace((link, held));
+        let until = self.punt.get(&0, 0).map_err(MapFault)?.until;
+        self.punt.set(0, RawPunt { ifindex: link, queues, until }, 0).map_err(MapFault)?;
+        if let Some((_, held)) = former {
+            held.release().map_err(fault("unlink"))?;
+        }
         Ok(())
+    }
+
+    /// Lets go the links of a predecessor that were not attached again; says how many there were.
+    /// For when the predecessor has ended, and this cache has all its ports and its punt pair.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn let_go_others(&mut self) -> Result<usize, MapFault> {
+        let Some(pins) = self.pins.clone() else { return Ok(0) };
+        let (reading, removing) = (fault("readdir"), fault("unlink"));
+        let mut others = 0;
+        for link in pins.links(ON_PORTS).map_err(&reading)? {
+            if self.links.is_port(link) {
+                continue;
+            }
+            std::fs::remove_file(pins.link(ON_PORTS, link)).map_err(&removing)?;
+            others += 1;
+            let Ok(number) = self.ports.get(&link, 0) else { continue };
+            let taken = |port: &Port| u32::from(port.id.number()) == number;
+            match PortId::new(number.try_into().unwrap_or(0)) {
+                Some(port) if !self.links.ports.values().any(taken) => self.forget(link, port)?,
+                _ => self.ports.remove(&link).map_err(MapFault)?,
+            }
+        }
+        for link in pins.links(ON_PUNT).map_err(&reading)? {
+            if self.links.punt.as_ref().is_none_or(|(punt, _)| *punt != link) {
+                std::fs::remove_file(pins.link(ON_PUNT, link)).map_err(&removing)?;
+                others += 1;
+            }
+        }
+        Ok(others)
+    }
+
+    /// Says that user space lives, and takes misses: for so long from now, or until it says so
+    /// again. After that, misses are dropped, and entries go on. If it never says so, misses are
+    /// always punted.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn beat(&mut self, lasts: Duration) -> Result<(), MapFault> {
+        let punt = self.punt.get(&0, 0).map_err(MapFault)?;
+        let until = nanoseconds(Self::now().saturating_add(lasts));
+        self.punt.set(0, RawPunt { until, ..punt }, 0).map_err(MapFault)
+    }
+
+    /// Limits the misses of a port, so that its new flows do not keep those of others from user
+    /// space. Packets that user space has asked for, or waits for, are not limited.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn limit(&mut self, port: PortId, limit: MissLimit) -> Result<(), MapFault> {
+        let interval = nanoseconds(limit.every).clamp(1, LONGEST);
+        let credit = interval.saturating_mul(limit.burst.into()).min(LONGEST);
+        let raw = RawLimit { interval, credit, spent: 0 };
+        self.limits.set(port.number().into(), raw, 0).map_err(MapFault)
     }
 
     fn forget(&mut self, link: u32, port: PortId) -> Result<(), MapFault> {
         self.ports.remove(&link).map_err(MapFault)?;
-        self.egresses.set(port.number().into(), RawEgress::default(), 0).map_err(MapFault)
+        let at = u32::from(port.number());
+        self.limits.set(at, RawLimit::default(), 0).map_err(MapFault)?;
+        self.egresses.set(at, RawEgress::default(), 0).map_err(MapFault)
     }
 
     /// Puts a program at tc ingress of a link.
-    fn hold(&mut self, name: &str, link: u32) -> Result<SchedClassifierLink, AttachError> {
+    fn hold(&mut self, name: &str, link: u32) -> Result<Held, AttachError> {
         let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)
             .map_err(|cause| AttachError::NoSuchLink { link, cause })?;
         let interface = netdevice::index_to_name(socket, link)
             .map_err(|cause| AttachError::NoSuchLink { link, cause })?;
+        let pin = self.pins.as_ref().map(|pins| pins.link(name, link));
+        if let Some(path) = &pin
+            && let Ok(left) = Held::left(path)
+        {
+            let program = program(&mut self.ebpf, name);
+            if let Ok(adopted) = program.attach_to_link(left).and_then(|id| program.take_link(id)) {
+                return Ok(Held::adopted(adopted, path.clone()));
+            }
+            // its device is gone, and this one has the number now
+            std::fs::remove_file(path).map_err(fault("unlink"))?;
+        }
         let options = if self.features.tcx {
             TcAttachOptions::TcxOrder(LinkOrder::default())
         } else {
@@ -111,10 +191,14 @@ impl FlowCache {
             TcAttachOptions::Netlink(NlOptions::default())
         };
         let program = program(&mut self.ebpf, name);
-        program
+        let held = program
             .attach_with_options(&interface, TcAttachType::Ingress, options)
             .and_then(|id| program.take_link(id))
-            .map_err(|cause| AttachError::Refused { name: interface, cause: Box::new(cause) })
+            .map_err(|cause| AttachError::Refused { name: interface, cause: Box::new(cause) })?;
+        Ok(match pin {
+            Some(path) => Held::pinned(held, path)?,
+            None => Held::owned(held),
+        })
     }
 }
 
@@ -185,6 +269,9 @@ pub enum AttachError {
         /// What the kernel said.
         cause: TcError,
     },
+    /// It cannot outlive the process.
+    #[error("a link of the flow cache is not pinned: {0}")]
+    Hold(#[from] HoldError),
     /// The kernel does not take the program there.
     #[error("the flow cache cannot be attached to `{name}`: {cause}")]
     Refused {
@@ -194,6 +281,13 @@ pub enum AttachError {
         cause: Box<ProgramError>,
     },
 }
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What can be added to any time of a machine's clock.
+const LONGEST: u64 = u64::MAX / 4;
 
 /// Another owner's qdisc is as good.
 fn make_clsact(name: &str) -> Result<(), AttachError> {

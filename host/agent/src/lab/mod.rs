@@ -169,7 +169,7 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
         mtu: args.mtu,
         server: vec![this.clone().into(), "lab".into(), "serve".into()],
     };
-    let agent = |place: &NodePlace<'_>| AgentCommand {
+    let agent = |place: &NodePlace| AgentCommand {
         command: vec![
             this.clone().into(),
             "node".into(),

@@ -197,7 +197,7 @@ impl Connection {
         self.advance(next);
     }
 
-    /// What a segment says, and whether it is more than a SYN.
+    /// Judges a segment, and notes whether it is more than a SYN.
     fn judge(&mut self, state: TcpState, direction: Direction, flags: Flags) -> Seen {
         let Some(segment) = Segment::of(flags) else { return Seen::Invalid };
         let shaking = self.marks.cached && !state.is_synchronised();
@@ -255,6 +255,8 @@ impl Labels {
     /// How many there are at most: a connection's tags and both its ports.
     pub const MOST: usize = limits::MAX_TAGS + 2;
 
+    pub(super) const NONE: Self = Self([0; Self::MOST]);
+
     fn new(ports: [u16; 2], tags: &Tags) -> Self {
         let mut labels = Self::NONE;
         let ports = ports.into_iter().filter(|&port| port != NO_PORT);
@@ -274,8 +276,6 @@ impl Labels {
     pub fn iter(&self) -> impl Iterator<Item = Tag> {
         self.0.into_iter().take_while(|&bits| bits != 0).map(Tag::from_bits)
     }
-
-    pub(super) const NONE: Self = Self([0; Self::MOST]);
 
     pub(super) fn position(&self, tag: Tag) -> Option<usize> {
         self.iter().position(|present| present == tag)

@@ -6,7 +6,6 @@ use std::time::Duration;
 use millrace_abi::{Slot, Tag};
 
 use super::connection::{Connection, Labels, Phase, Traffic};
-use super::index::Place;
 use super::{ConnectionId, Connections, Key, State, Way, Zone};
 use crate::verdict::Tags;
 
@@ -60,24 +59,21 @@ impl Connections {
         ids
     }
 
-    /// Up to `most` connections from `from` on, and where the walk goes on; nothing at its end.
-    /// Who is there all the while is seen once.
-    pub fn all(&self, from: Cursor, most: usize) -> (Vec<View>, Option<Cursor>) {
+    /// The connections at the next `places` places from `from` on, and where the walk goes on;
+    /// nothing at its end. Who is there all the while is seen once.
+    pub fn all(&self, from: Cursor, places: usize) -> (Vec<View>, Option<Cursor>) {
         let mut views = Vec::new();
-        let mut start = from.at;
+        let (mut left, mut start) = (places, from.at);
         for number in from.shard..self.shards.len() {
-            let shard = self.lock(number);
+            let mut shard = self.lock(number);
             for at in start..shard.slab.end() {
-                if views.len() == most {
+                if left == 0 {
                     return (views, Some(Cursor { shard: number, at }));
                 }
-                if let Some(live) = shard.slab.at(at).filter(|it| it.phase == Phase::Live) {
-                    views.push(
-                        live.view(ConnectionId {
-                            place: Place::new(number, at),
-                            stamp: live.stamp,
-                        }),
-                    );
+                left -= 1;
+                if shard.slab.at(at).is_some_and(|connection| connection.phase == Phase::Live) {
+                    let id = shard.id(at);
+                    views.push(shard.slab.present(at).view(id));
                 }
             }
             start = 0;

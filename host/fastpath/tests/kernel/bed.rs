@@ -66,10 +66,15 @@ impl Bed {
     /// Runs `test` on the host, with the cache on both ports.
     pub(crate) fn run(&self, test: impl FnOnce(FlowCache, PuntEnd) + Send) {
         let work = || {
-            let punt_end = self.far.run(|| PuntEnd::attach("punt1")).unwrap();
+            let punt_end = self.punt_end();
             test(self.cache(), punt_end);
         };
         self.host.run(work).unwrap();
+    }
+
+    /// What a worker receives frames by.
+    pub(crate) fn punt_end(&self) -> PuntEnd {
+        self.far.run(|| PuntEnd::attach("punt1")).unwrap()
     }
 
     /// What a worker sends frames by.

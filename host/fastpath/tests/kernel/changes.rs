@@ -188,7 +188,9 @@ fn an_entry_that_is_retired_says_what_it_has_seen_and_its_flow_begins_anew() {
                 let to = SocketAddr::new(ip(1, family), 2000);
                 assert_eq!(cache.retire(&flow).unwrap(), None);
                 // one that goes over, one that waits to the end, and one that never was to
-                for ending in [Ending::Over, Ending::Waits, Ending::Punts, Ending::Over] {
+                for ending in
+                    [Ending::Over, Ending::Over, Ending::Waits, Ending::Punts, Ending::Over]
+                {
                     let slot = cache.acks().take().unwrap();
                     client.send_to(b"hello", to).unwrap();
                     punt_end.await_frame(is_udp);

@@ -5,12 +5,14 @@
 //! then they fail, so that a pipeline cannot look green without having run them.
 #![expect(clippy::unwrap_used, reason = "an unwrap in a test's helper is the test failing")]
 
+mod adoption;
 mod back;
 mod bed;
 mod changes;
 mod edges;
 mod forwarding;
 mod hand_over;
+mod limits;
 mod misses;
 mod owners;
 mod translation;

@@ -128,10 +128,10 @@ impl Bed {
         stages.into_iter().find(|stage| stage.name == name).expect("it is in the chain")
     }
 
-    /// How many flows workers gave to the kernel.
-    pub(crate) fn installed(&self) -> u64 {
+    /// How many connections were opened.
+    pub(crate) fn opened(&self) -> u64 {
         let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
-        cache.expect("there is a cache").installed
+        cache.expect("there is a cache").opened
     }
 
     /// How many packets were dropped for a reason.

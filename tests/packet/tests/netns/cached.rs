@@ -77,10 +77,10 @@ fn a_connection_is_punted_once_and_the_kernel_carries_the_rest() {
     let data: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
     for to in [server.address, server.v6()] {
         assert!(client.pings(to), "neighbours know each other before anything is counted");
-        let (punted, installed) = (in_kernel(&bed, "MissUnknown"), bed.installed());
+        let (punted, opened) = (in_kernel(&bed, "MissUnknown"), bed.opened());
         talk(client, server, to, &data);
         assert_eq!(in_kernel(&bed, "MissUnknown") - punted, 1, "{to}: the opening SYN alone");
-        assert_eq!(bed.installed() - installed, 1);
+        assert_eq!(bed.opened() - opened, 1);
     }
     assert!(in_kernel(&bed, "Hit") > 0);
 }

@@ -42,14 +42,20 @@ fn connections_live_as_long_as_their_protocol_and_state_have_it() {
         table.find(&opening.reply, packet(FIN, SECOND)).unwrap();
         table.find(&key, packet(ACK, SECOND)).unwrap();
     };
+    // by the kernel, which carries FINs to nobody as well
+    let closed_alone = |table: &Connections, opening: &Opening| {
+        let key = Key::of(&opening.slot, CLIENT);
+        table.closing(&key, NonZeroU32::MIN, Closing::Fin, SECOND);
+    };
     type Life<'a> = &'a dyn Fn(&Connections, &Opening);
-    let rows: [(u8, Life<'_>, u64); 9] = [
+    let rows: [(u8, Life<'_>, u64); 10] = [
         (17, &plain, 30),
         (17, &answered, 180),
         (6, &plain, 60),
         (6, &established, 24 * 60 * 60),
         (6, &reset, 10),
         (6, &closed, 120),
+        (6, &closed_alone, 60),
         (1, &answered, 30),
         (132, &plain, 30),
         (132, &answered, 210),

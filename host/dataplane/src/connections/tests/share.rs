@@ -121,6 +121,25 @@ fn what_makes_room_is_asked_about_first_where_the_kernel_may_know_more() {
 }
 
 #[test]
+fn what_made_way_for_a_connection_that_is_refused_is_not_forgotten() {
+    let table = limited(10, 1);
+    let full = open_some(&table, NEIGHBOUR, 1);
+    answer(&table, &full[0], SECOND).unwrap();
+    let refused = another(FLOODER, 1);
+    let id = table.open(&refused).unwrap().id;
+    table.find(&refused.reply, packet(RST, SECOND)).unwrap();
+    let generation = NonZeroU32::new(3);
+    assert!(table.cached(id, Direction::Reply, generation));
+
+    let again = Opening { owner: NEIGHBOUR, ..refused };
+    assert!(matches!(table.open(&again), Err(OpenError::Refused(_))));
+    let due = table.due(SECOND, 9);
+    assert_eq!(due.len(), 1);
+    assert_eq!((due[0].id, due[0].generations), (id, [None, generation]));
+    assert_eq!(table.retire(id, SECOND), Retirement::Gone);
+}
+
+#[test]
 fn counts_are_right_again_when_all_is_gone() {
     let table = limited(1000, 50);
     open_some(&table, FLOODER, 100);

@@ -297,6 +297,9 @@ fn segments_are_not_judged_by_a_handshake_that_the_kernel_carried() {
     // a segment that was too large for the cache
     let found = talk.send(Direction::Original, ACK).unwrap();
     assert_eq!((found.standing, state(found)), (Standing::Fits, SynSent));
+    // an answer to a SYN that the kernel carried
+    let found = talk.send(Direction::Original, SYN_ACK).unwrap();
+    assert_eq!((found.standing, state(found)), (Standing::Fits, SynSent));
     assert_eq!(talk.back(ACK), Some(Established));
 }
 

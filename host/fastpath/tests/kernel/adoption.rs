@@ -1,0 +1,187 @@
+//! What outlives a process, and what its successor makes of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millrace_fastpath::{
+    Counter, Features, FlowCache, LoadError, Protocol, Settings, Verdict, remove_pins,
+};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::bed::{Bed, PODS, attach, index, join, key, way};
+
+#[test]
+fn a_successor_takes_over_without_the_loss_of_a_packet() {
+    const TAKE_OVERS: u32 = 20;
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        join(&mut cache, 4, Protocol::Udp, [1000, 2000]);
+        let (client, server) = (bed.udp(0, 4, 1000), bed.udp(1, 4, 2000));
+        let to = server.local_addr().unwrap();
+        let done = AtomicBool::new(false);
+        let sent = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let mut sent = 0u64;
+                while !done.load(Ordering::Acquire) {
+                    client.send_to(b"hello", to).unwrap();
+                    // each is awaited, so that none is lost for want of room
+                    assert_eq!(server.recv(&mut [0; 9]).unwrap(), 5);
+                    sent += 1;
+                }
+                sent
+            });
+            for _ in 0..TAKE_OVERS {
+                let successor = adopt(bed, folder);
+                drop(std::mem::replace(&mut cache, successor));
+            }
+            done.store(true, Ordering::Release);
+            sending.join().unwrap()
+        });
+        let usage = cache.usage(&key(0, 4, Protocol::Udp, 1000, 2000)).unwrap().unwrap();
+        assert_eq!(usage.packets, sent);
+        assert_eq!(cache.count(Counter::Hit).unwrap(), sent, "each met one program, once");
+    });
+}
+
+#[test]
+fn entries_carry_packets_while_nobody_is_there() {
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        join(&mut cache, 6, Protocol::Udp, [1000, 2000]);
+        let flow = key(0, 6, Protocol::Udp, 1000, 2000);
+        let generation = cache.usage(&flow).unwrap().unwrap().generation;
+        drop(cache);
+        let (client, server) = (bed.udp(0, 6, 1000), bed.udp(1, 6, 2000));
+        for _ in 0..10 {
+            client.send_to(b"hello", server.local_addr().unwrap()).unwrap();
+            assert_eq!(server.recv(&mut [0; 9]).unwrap(), 5);
+        }
+
+        let mut successor = adopt(bed, folder);
+        let usage = successor.usage(&flow).unwrap().unwrap();
+        assert_eq!((usage.packets, usage.generation), (10, generation));
+        let other = key(0, 6, Protocol::Udp, 1, 1);
+        let next = successor.insert(&other, &Verdict::Drop).unwrap();
+        assert!(next > generation, "{next:?} after {generation:?}");
+        assert!(successor.change(&flow, generation, &Verdict::Drop).unwrap());
+    });
+}
+
+#[test]
+fn what_is_removed_leaves_no_trace() {
+    with_pins(|bed, folder| {
+        drop(adopt(bed, folder));
+        let before = std::fs::read_dir(folder).unwrap().count();
+        assert!(before > 3, "maps, two ports and the punt pair");
+        remove_pins(folder).unwrap();
+        assert!(!folder.exists());
+        remove_pins(folder).unwrap();
+        // a new one begins from nothing
+        let cache = adopt(bed, folder);
+        assert_eq!(cache.count(Counter::Hit).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_port_that_is_not_attached_again_is_let_go() {
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        assert_eq!(cache.let_go_others().unwrap(), 0);
+        drop(cache);
+        let mut successor = FlowCache::load_pinned(bed.settings, folder).unwrap();
+        successor.punt_to(index("punt0"), 2).unwrap();
+        attach(&mut successor, 1);
+        assert_eq!(successor.let_go_others().unwrap(), 1);
+        assert_eq!(successor.let_go_others().unwrap(), 0);
+        // and one that is detached leaves no pin
+        attach(&mut successor, 0);
+        assert!(successor.detach(index(PODS[0])).unwrap());
+        drop(successor);
+        let mut third = FlowCache::load_pinned(bed.settings, folder).unwrap();
+        assert_eq!(third.let_go_others().unwrap(), 2, "a port and the punt pair");
+    });
+}
+
+#[test]
+fn what_waits_for_a_predecessor_that_has_ended_can_be_forced_over() {
+    with_pins(|bed, folder| {
+        let flow = key(0, 4, Protocol::Udp, 1000, 2000);
+        let (client, server) = (bed.udp(0, 4, 1000), bed.udp(1, 4, 2000));
+        let to = server.local_addr().unwrap();
+        let mut punt_end = bed.punt_end();
+        let mut cache = adopt(bed, folder);
+        let slot = cache.acks().take().unwrap();
+        client.send_to(b"lost", to).unwrap();
+        punt_end.await_frame(|frame| frame.transport() == Some(17));
+        cache.insert_waiting(&flow, way(0), &slot).unwrap();
+        // as if it were killed: nothing is given back
+        std::mem::forget(slot);
+        drop(cache);
+
+        let successor = adopt(bed, folder);
+        client.send_to(b"late", to).unwrap();
+        punt_end.await_frame(|frame| frame.transport() == Some(17));
+        successor.acks().force_others();
+        client.send_to(b"over", to).unwrap();
+        assert_eq!(server.recv(&mut [0; 9]).unwrap(), 4);
+        assert_eq!(successor.count(Counter::Forced).unwrap(), 1);
+    });
+}
+
+#[test]
+fn maps_of_another_version_are_refused() {
+    with_pins(|bed, folder| {
+        drop(adopt(bed, folder));
+        std::fs::remove_file(folder.join("flows4")).unwrap();
+        std::fs::rename(folder.join("flows6"), folder.join("flows4")).unwrap();
+        let outcome = FlowCache::load_pinned(bed.settings, folder).map(|_| ());
+        assert!(matches!(outcome, Err(LoadError::OtherLayout("flows4"))), "{outcome:?}");
+    });
+}
+
+#[test]
+fn without_tcx_nothing_can_be_pinned() {
+    let settings = Settings { features: Features::OFF, ..Settings::default() };
+    let outcome = FlowCache::load_pinned(settings, Path::new("/nowhere")).map(|_| ());
+    assert!(matches!(outcome, Err(LoadError::PinsNeedTcx)), "{outcome:?}");
+}
+
+/// Another cache on what is pinned, on both ports.
+fn adopt(bed: &Bed, folder: &Path) -> FlowCache {
+    let mut cache = FlowCache::load_pinned(bed.settings, folder).unwrap();
+    cache.punt_to(index("punt0"), 2).unwrap();
+    for at in 0..2 {
+        attach(&mut cache, at);
+    }
+    cache
+}
+
+/// Runs a test on the host, with a folder in a BPF file system of its own.
+fn with_pins(test: impl FnOnce(&Bed, &Path) + Send) {
+    let features = Features::of_kernel();
+    if !features.tcx {
+        return;
+    }
+    let Some(bed) = Bed::new(features) else { return };
+    let files = BpfFiles::mount();
+    bed.host.run(|| test(&bed, &files.0.join("cache"))).unwrap();
+}
+
+struct BpfFiles(PathBuf);
+
+impl BpfFiles {
+    fn mount() -> Self {
+        let name = millrace_netns::unique_name("bpffs");
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        mount("bpf", &folder, "bpf", MountFlags::empty(), None).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for BpfFiles {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
