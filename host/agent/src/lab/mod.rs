@@ -16,7 +16,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use millrace_control::PodName;
 use millrace_control::source::Manifests;
-use millrace_lab::{AgentCommand, Lab, LabName, NodePlace, Role, Settings, State, Topology, server};
+use millrace_lab::{
+    AgentCommand, Lab, LabName, NodePlace, Role, Settings, State, Topology, server,
+};
 use serde_json::json;
 
 use crate::output::{Heading, Output, Table, print};
@@ -209,8 +211,7 @@ fn table(state: &State) -> String {
             (true, false) => "ended",
         }
     };
-    let mut nodes =
-        Table::new(["node", "agent", "addresses", "socket"].map(Heading::text));
+    let mut nodes = Table::new(["node", "agent", "addresses", "socket"].map(Heading::text));
     for node in &state.nodes {
         let is = |role: &Role| matches!(role, Role::Agent { node: of } if *of == node.name);
         let socket = node.socket.as_ref().map_or_else(|| "-".into(), |it| it.display().to_string());
