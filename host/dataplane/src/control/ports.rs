@@ -181,9 +181,9 @@ impl Ports {
     /// If there is no such port.
     pub fn remove(&mut self, name: &str) -> Result<PortId, PortError> {
         let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
-        // no more frames first, then nobody to take them
+        // no more frames first, then nobody to take them, then nothing known of them
         if let Some(opened) = record.opened {
-            self.shut(opened, record.id)?;
+            self.shut(opened)?;
         }
         for hand in &self.workers {
             hand.postman.ask(move |worker| {
@@ -191,6 +191,7 @@ impl Ports {
                 drop(worker.remove_port(record.id));
             })?;
         }
+        self.forget_connections(record.id)?;
         Ok(record.id)
     }
 
@@ -425,7 +426,7 @@ impl Ports {
     /// Closes a port whose interface is gone; the workers keep its place.
     fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
         if let Some(opened) = record.opened.take() {
-            self.shut(opened, record.id)?;
+            self.shut(opened)?;
         }
         record.state = PortState::Gone;
         let id = record.id;
@@ -437,15 +438,20 @@ impl Ports {
                 }
             })?;
         }
-        Ok(())
+        self.forget_connections(id)
     }
 
     /// Lets no more packets come from what was opened.
-    fn shut(&self, opened: Opened, id: PortId) -> Result<(), PortError> {
+    fn shut(&self, opened: Opened) -> Result<(), PortError> {
         match (opened.way, &self.punt) {
-            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index, id)?),
+            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index)?),
             _ => Ok(()),
         }
+    }
+
+    /// Lets go all connections of a port that no worker opens new ones of.
+    fn forget_connections(&self, id: PortId) -> Result<(), PortError> {
+        self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.forget(id)?))
     }
 
     /// Follows a change of the interface's state or MTU.

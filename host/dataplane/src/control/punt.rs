@@ -150,14 +150,14 @@ impl Punt {
         Ok(namespace.run(|| self.cache.lock().attach(port.link, number, egress))??)
     }
 
-    /// Takes it away again, and with it all connections of the port.
-    pub(super) fn detach(
-        &self,
-        namespace: &Namespace,
-        link: u32,
-        port: PortId,
-    ) -> Result<(), PuntError> {
+    /// Takes it away again.
+    pub(super) fn detach(&self, namespace: &Namespace, link: u32) -> Result<(), PuntError> {
         namespace.run(|| self.cache.lock().detach(link))??;
+        Ok(())
+    }
+
+    /// Lets go all connections of a port.
+    pub(super) fn forget(&self, port: PortId) -> Result<(), PuntError> {
         Ok(self.upkeep.forget_port(port.number(), now_ns())?)
     }
 }

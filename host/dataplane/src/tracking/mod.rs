@@ -123,7 +123,10 @@ impl Tracking {
             && terms.revalidate_ms == 0;
         let Some(zone) = zone(slot, ports).filter(|_| lasts) else { return Ok(None) };
         let egress = PortId::new(verdict.egress).and_then(|id| ports.get(id));
-        let Some(egress) = egress.map(|held| &held.port) else { return Ok(None) };
+        // what cannot leave now opens nothing
+        let Some(egress) = egress.map(|held| &held.port).filter(|port| port.up) else {
+            return Ok(None);
+        };
         may_open(slot)?;
 
         let ways = ways(slot, verdict, egress);

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::mem::offset_of;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use millrace_abi::{Capability, Slot};
 use millrace_packet_tests::guests::{self, Guest};
@@ -101,4 +102,16 @@ fn a_flow_without_a_reply_stays_with_its_own_direction() {
         hits if hits >= 90 => Ok(()),
         hits => Err(hits),
     });
+}
+
+#[test]
+fn a_port_that_goes_takes_its_connections_along() {
+    let bed = crossed();
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    talk(client, server, server.address, b"hello");
+    let known = || bed.plane.cache().expect("the kernel says").expect("there is one").connections;
+    assert!(known() > 0);
+    bed.plane.remove_port(&server.port).expect("it is a port");
+    assert_eq!(known(), 0);
+    assert!(!client.pings_within(server.address, Duration::from_secs(1)));
 }
