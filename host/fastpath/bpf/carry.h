@@ -115,12 +115,15 @@ static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *
 		difference += now->difference;
 	}
 	if (now->flags & TTL) {
-		if (family == 4)
+		if (family == 4) {
 			ip4->ttl--;
-		else
+			// the TTL is the upper half of its word
+			difference += (__u16)~bpf_htons(0x0100);
+		} else {
 			ip6->hop_limit--;
-		// the TTL is the upper half of its word
-		difference += (__u16)~bpf_htons(0x0100);
+			// nothing in the header makes up for it
+			bpf_csum_update(skb, (__u16)~bpf_htons(1));
+		}
 	}
 	if (family == 4 && difference)
 		ip4->check = adjust(ip4->check, difference);

@@ -96,6 +96,12 @@ struct egress {
 	__u32 flags;   // TO_PEER, TO_HOST
 };
 
+// User space's alone: a tc filter that outlives the process, where there are no links to pin.
+struct filter {
+	__u32 handle;
+	__u16 priority, zero;
+};
+
 // What user space and the program tell each other about an entry that waits.
 struct slot {
 	__u32 generation; // of the entry it is for; 0: it is nobody's
@@ -174,6 +180,7 @@ _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>"
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct limit) == 24, "layout.rs: RawLimit");
 _Static_assert(sizeof(struct egress) == 8, "layout.rs: RawEgress");
+_Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");
 _Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
 _Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");
 _Static_assert(sizeof(struct event) == 48, "layout.rs: event");

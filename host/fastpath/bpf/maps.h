@@ -76,6 +76,13 @@ struct {
 	__type(value, struct slot);
 } slots SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32); // ifindex
+	__type(value, struct filter);
+} filters SEC(".maps");
+
 // User space's alone: how many numbers for versions and generations were ever given out.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -13,7 +13,9 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{Entries, Punted, SlotMemory};
-use crate::layout::{EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawLimit, RawPunt};
+use crate::layout::{
+    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawFilter, RawLimit, RawPunt,
+};
 use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
@@ -32,6 +34,7 @@ pub struct FlowCache {
     pub(crate) punted6: Punted<16>,
     pub(crate) ports: HashMap<MapData, u32, u32>,
     pub(crate) egresses: Array<MapData, RawEgress>,
+    pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
     pub(crate) numbers: Numbers,
@@ -49,7 +52,8 @@ pub struct Settings {
     pub features: Features,
 }
 
-/// Entries per family, at most; memory for them, about 180 bytes each, is taken at once.
+/// Entries per family, at most; memory for them and what belongs to them, about 500 bytes each, is
+/// taken at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity(pub u32);
 
@@ -89,11 +93,8 @@ impl FlowCache {
     /// Only one process may change entries at a time. [`remove_pins`](crate::remove_pins) ends it.
     ///
     /// # Errors
-    /// If there are other maps, [`tcx`](Features::tcx) is off, or the kernel does not take it.
+    /// If there are maps of another version, or the kernel does not take it.
     pub fn load_pinned(settings: Settings, folder: &Path) -> Result<Self, LoadError> {
-        if !settings.features.tcx {
-            return Err(LoadError::PinsNeedTcx);
-        }
         let pins = Pins::new(folder)
             .map_err(|cause| LoadError::Folder { folder: folder.to_owned(), cause })?;
         Self::open(settings, Some(pins))
@@ -102,8 +103,11 @@ impl FlowCache {
     fn open(settings: Settings, pins: Option<Pins>) -> Result<Self, LoadError> {
         let set_packet_type = u8::from(!settings.features.peer_marks_packets);
         let mut loader = EbpfLoader::new();
-        for name in ["flows4", "flows6", "punted4", "punted6"] {
+        for name in ["flows4", "flows6"] {
             loader.map_max_entries(name, settings.capacity.0);
+        }
+        for name in ["punted4", "punted6"] {
+            loader.map_max_entries(name, (settings.capacity.0 / 4).max(LEAST_PUNTED));
         }
         // one for each entry, and the one that stands for none
         loader.map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1));
@@ -141,6 +145,7 @@ impl FlowCache {
             punted6: open(HashMap::try_from(take("punted6")))?,
             ports: open(HashMap::try_from(take("ports")))?,
             egresses: open(Array::try_from(take("egresses")))?,
+            filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,
             numbers: Numbers::new(open(Array::try_from(take("numbers")))?),
@@ -187,7 +192,7 @@ impl FlowCache {
         Ok(values.iter().sum())
     }
 
-    /// The clock of [`Usage::last_seen`].
+    /// The clock of [`Usage::last_seen`](crate::Usage::last_seen).
     pub fn now() -> Duration {
         let now = clock_gettime(ClockId::MonotonicCoarse);
         Duration::try_from(now).expect("the clock counts from the machine's start")
@@ -203,9 +208,6 @@ pub enum LoadError {
     /// The kernel does not take the program.
     #[error("the kernel does not load the flow cache: {0}; it needs CAP_BPF and CAP_NET_ADMIN")]
     Verify(#[from] ProgramError),
-    /// What is to outlive the process needs links.
-    #[error("to outlive the process, the flow cache needs tcx links (Linux 6.6)")]
-    PinsNeedTcx,
     /// The folder cannot be made.
     #[error("`{folder}` cannot be made ({cause}); it has to be in a BPF file system")]
     Folder {
@@ -241,6 +243,9 @@ pub(crate) fn fault(call: &'static str) -> impl Fn(std::io::Error) -> MapFault {
 fn open<T>(map: Result<T, MapError>) -> Result<T, MapFault> {
     map.map_err(MapFault)
 }
+
+/// The kernel evicts from a small map before it is full.
+const LEAST_PUNTED: u32 = 4096;
 
 /// The program on the ports.
 pub(crate) const ON_PORTS: &str = "flow_cache";

@@ -204,7 +204,7 @@ enum Family {
     V6,
 }
 
-fn if_there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, MapFault> {
+pub(crate) fn if_there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, MapFault> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),

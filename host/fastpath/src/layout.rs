@@ -165,6 +165,14 @@ pub(crate) struct RawPunt {
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
+pub(crate) struct RawFilter {
+    pub(crate) handle: u32,
+    pub(crate) priority: u16,
+    pub(crate) zero: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct RawLimit {
     pub(crate) interval: u64,
     pub(crate) credit: u64,
@@ -247,6 +255,7 @@ const _: () = {
     assert!(offset_of!(RawSlot, over) == 12);
     assert!(size_of::<RawPunt>() == 16);
     assert!(size_of::<RawLimit>() == 24);
+    assert!(size_of::<RawFilter>() == 8);
     assert!(size_of::<RawEgress>() == 8);
 };
 

@@ -6,6 +6,7 @@
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
+//! - [`remove_pins`]: the end of what [outlives the process](FlowCache::load_pinned)
 //! - [`Counter`]: what became of packets
 //!
 //! ```text

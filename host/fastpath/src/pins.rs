@@ -9,12 +9,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData};
+use aya::maps::{HashMap, Map, MapData};
 use aya::pin::PinError;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::SchedClassifierLink;
+use aya::programs::tc::{SchedClassifierLink, TcAttachType, TcHandle};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use crate::layout::{RawEgress, RawEntry, RawKey, RawLimit, RawPunt, RawSlot};
+use crate::layout::{RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot};
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -22,8 +24,17 @@ pub(crate) struct Pins(PathBuf);
 
 /// What holds a program at a link.
 pub(crate) struct Held {
-    link: SchedClassifierLink,
-    pin: Option<PathBuf>,
+    link: Option<SchedClassifierLink>,
+    stays: Stays,
+}
+
+/// Whether the program stays when this process ends.
+enum Stays {
+    No,
+    /// The link is pinned.
+    Pin(PathBuf),
+    /// A filter of a qdisc stays by itself.
+    Filter,
 }
 
 impl Pins {
@@ -40,51 +51,75 @@ impl Pins {
         self.0.join(format!("{program}-{link}"))
     }
 
-    /// The links where a program is, by its name.
-    pub(crate) fn links(&self, program: &str) -> io::Result<Vec<u32>> {
+    /// The links where one of these programs is.
+    pub(crate) fn links<'a>(&self, programs: [&'a str; 2]) -> io::Result<Vec<(&'a str, u32)>> {
         let mut links = Vec::new();
         for file in std::fs::read_dir(&self.0)? {
-            let name = file?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(program));
-            let number = number.and_then(|rest| rest.strip_prefix('-'));
-            links.extend(number.and_then(|number| number.parse::<u32>().ok()));
+            let file = file?.file_name();
+            for program in programs {
+                let number = file.to_str().and_then(|name| name.strip_prefix(program));
+                let number = number.and_then(|rest| rest.strip_prefix('-'));
+                links.extend(number.and_then(|it| it.parse().ok()).map(|link| (program, link)));
+            }
         }
         Ok(links)
     }
 }
 
 impl Held {
-    /// Goes with this process.
-    pub(crate) fn owned(link: SchedClassifierLink) -> Self {
-        Self { link, pin: None }
+    pub(crate) fn until_the_end(link: SchedClassifierLink) -> Self {
+        Self { link: Some(link), stays: Stays::No }
     }
 
-    /// Stays when this process ends.
-    pub(crate) fn pinned(link: SchedClassifierLink, path: PathBuf) -> Result<Self, HoldError> {
+    /// A filter that stays.
+    pub(crate) fn filter(link: SchedClassifierLink) -> Self {
+        Self { link: Some(link), stays: Stays::Filter }
+    }
+
+    /// A link that is pinned already.
+    pub(crate) fn pinned(link: SchedClassifierLink, path: PathBuf) -> Self {
+        Self { link: Some(link), stays: Stays::Pin(path) }
+    }
+
+    /// Pins a link.
+    pub(crate) fn pin(link: SchedClassifierLink, path: PathBuf) -> Result<Self, HoldError> {
         let pinned = FdLink::try_from(link)?.pin(&path)?;
-        Ok(Self { link: FdLink::from(pinned).try_into()?, pin: Some(path) })
+        Ok(Self::pinned(FdLink::from(pinned).try_into()?, path))
     }
 
-    /// What a predecessor left, to put another program in its place.
-    pub(crate) fn left(path: &Path) -> Result<SchedClassifierLink, LinkError> {
-        FdLink::from(PinnedLink::from_pin(path)?).try_into()
+    /// Takes the program off the link.
+    pub(crate) fn release(mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.stays, Stays::No) {
+            Stays::Pin(path) => std::fs::remove_file(path),
+            Stays::No | Stays::Filter => Ok(()),
+        }
     }
+}
 
-    /// A link that a predecessor left, with another program in its place.
-    pub(crate) fn adopted(link: SchedClassifierLink, path: PathBuf) -> Self {
-        Self { link, pin: Some(path) }
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Stays::Filter = self.stays {
+            // its own drop would remove the filter
+            std::mem::forget(self.link.take());
+        }
     }
+}
 
-    /// Takes the program off the link, pinned or not.
-    pub(crate) fn release(self) -> io::Result<()> {
-        let outcome = self.pin.map_or(Ok(()), std::fs::remove_file);
-        drop(self.link);
-        outcome
-    }
+/// A link that a predecessor pinned.
+pub(crate) fn pinned_link(path: &Path) -> Result<SchedClassifierLink, LinkError> {
+    FdLink::from(PinnedLink::from_pin(path)?).try_into()
+}
+
+/// A filter that a predecessor left.
+pub(crate) fn left_filter(name: &str, filter: RawFilter) -> io::Result<SchedClassifierLink> {
+    let handle = TcHandle::from(filter.handle);
+    SchedClassifierLink::attached(name, TcAttachType::Ingress, filter.priority, handle, None)
 }
 
 /// Removes what is pinned under a folder: the programs leave their links, entries and counters
 /// are gone, and packets are the host's again. What is not there is no error.
+///
+/// Works in the network namespace of the calling thread.
 ///
 /// # Errors
 /// If a file or the folder cannot be removed.
@@ -93,10 +128,31 @@ pub fn remove_pins(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         files => files?,
     };
+    remove_filters(&folder.join("filters"))?;
     for file in files {
         std::fs::remove_file(file?.path())?;
     }
     std::fs::remove_dir(folder)
+}
+
+fn remove_filters(map: &Path) -> io::Result<()> {
+    // no map: there is nothing to find them by
+    let Ok(map) = MapData::from_pin(map) else { return Ok(()) };
+    let map = Map::from_map_data(map).map_err(io::Error::other)?;
+    let filters: HashMap<_, u32, RawFilter> = map.try_into().map_err(io::Error::other)?;
+    for filter in filters.iter() {
+        let (link, filter) = filter.map_err(io::Error::other)?;
+        // with its link, a filter is gone
+        if let Ok(name) = name_of(link) {
+            drop(left_filter(&name, filter)?);
+        }
+    }
+    Ok(())
+}
+
+/// The name of a link of this thread's network namespace.
+pub(crate) fn name_of(link: u32) -> Result<String, Errno> {
+    netdevice::index_to_name(socket(AddressFamily::INET, SocketType::DGRAM, None)?, link)
 }
 
 /// Why a program is not held at a link for longer than this process.
@@ -125,7 +181,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 12] = [
+pub(crate) const MAPS: [(&str, usize, usize); 13] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -134,6 +190,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 12] = [
     ("ports", 4, 4),
     ("punt_target", 4, size_of::<RawPunt>()),
     ("egresses", 4, size_of::<RawEgress>()),
+    ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
     ("numbers", 4, 4),
     ("counters", 4, 8),

@@ -7,16 +7,19 @@
 //! near end is no port, and no port gives its packets to another port's tc ingress.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use aya::programs::LinkOrder;
 use aya::programs::ProgramError;
-use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact};
-use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact,
+};
 
 use crate::cache::{MapFault, ON_PORTS, ON_PUNT, fault, program};
-use crate::layout::{RawEgress, RawLimit, RawPunt};
-use crate::pins::{Held, HoldError};
+use crate::entries::if_there;
+use crate::layout::{RawEgress, RawFilter, RawLimit, RawPunt};
+use crate::pins::{Held, HoldError, left_filter, name_of, pinned_link};
 use crate::{Egress, FlowCache, PortId};
 
 /// What holds the programs where they are.
@@ -54,6 +57,8 @@ impl FlowCache {
     pub fn attach(&mut self, link: u32, port: PortId, egress: Egress) -> Result<(), AttachError> {
         self.links.admit(link, port, egress)?;
         let at = u32::from(port.number());
+        // a predecessor may have known it by another number
+        self.forget_left(link)?;
         self.ports.insert(link, at, 0).map_err(MapFault)?;
         self.egresses.set(at, RawEgress::from(egress), 0).map_err(MapFault)?;
         match self.hold(ON_PORTS, link) {
@@ -77,7 +82,7 @@ impl FlowCache {
     /// If the kernel refuses.
     pub fn detach(&mut self, link: u32) -> Result<bool, MapFault> {
         let Some(port) = self.links.ports.remove(&link) else { return Ok(false) };
-        port.held.release().map_err(fault("unlink"))?;
+        self.release(link, port.held)?;
         self.forget(link, port.id)?;
         Ok(true)
     }
@@ -99,8 +104,8 @@ impl FlowCache {
         let former = self.links.punt.replace((link, held));
         let until = self.punt.get(&0, 0).map_err(MapFault)?.until;
         self.punt.set(0, RawPunt { ifindex: link, queues, until }, 0).map_err(MapFault)?;
-        if let Some((_, held)) = former {
-            held.release().map_err(fault("unlink"))?;
+        if let Some((link, held)) = former {
+            self.release(link, held)?;
         }
         Ok(())
     }
@@ -112,24 +117,23 @@ impl FlowCache {
     /// If the kernel refuses.
     pub fn let_go_others(&mut self) -> Result<usize, MapFault> {
         let Some(pins) = self.pins.clone() else { return Ok(0) };
-        let (reading, removing) = (fault("readdir"), fault("unlink"));
         let mut others = 0;
-        for link in pins.links(ON_PORTS).map_err(&reading)? {
-            if self.links.is_port(link) {
-                continue;
-            }
-            std::fs::remove_file(pins.link(ON_PORTS, link)).map_err(&removing)?;
-            others += 1;
-            let Ok(number) = self.ports.get(&link, 0) else { continue };
-            let taken = |port: &Port| u32::from(port.id.number()) == number;
-            match PortId::new(number.try_into().unwrap_or(0)) {
-                Some(port) if !self.links.ports.values().any(taken) => self.forget(link, port)?,
-                _ => self.ports.remove(&link).map_err(MapFault)?,
+        for (name, link) in pins.links([ON_PORTS, ON_PUNT]).map_err(fault("readdir"))? {
+            if !self.links.has(link) {
+                std::fs::remove_file(pins.link(name, link)).map_err(fault("unlink"))?;
+                self.forget_link(link)?;
+                others += 1;
             }
         }
-        for link in pins.links(ON_PUNT).map_err(&reading)? {
-            if self.links.punt.as_ref().is_none_or(|(punt, _)| *punt != link) {
-                std::fs::remove_file(pins.link(ON_PUNT, link)).map_err(&removing)?;
+        let filters: Result<Vec<_>, _> = self.filters.iter().collect();
+        for (link, filter) in filters.map_err(MapFault)? {
+            if !self.links.has(link) {
+                // with its link, a filter is gone
+                if let Ok(name) = name_of(link) {
+                    drop(left_filter(&name, filter).map_err(fault("if_nametoindex"))?);
+                }
+                self.filters.remove(&link).map_err(MapFault)?;
+                self.forget_link(link)?;
                 others += 1;
             }
         }
@@ -162,43 +166,89 @@ impl FlowCache {
 
     fn forget(&mut self, link: u32, port: PortId) -> Result<(), MapFault> {
         self.ports.remove(&link).map_err(MapFault)?;
-        let at = u32::from(port.number());
+        self.close(port.number().into())
+    }
+
+    /// Takes the program off a link.
+    fn release(&mut self, link: u32, held: Held) -> Result<(), MapFault> {
+        held.release().map_err(fault("unlink"))?;
+        if_there(self.filters.remove(&link)).map(|_| ())
+    }
+
+    /// Forgets a link of a predecessor, if it was a port's.
+    fn forget_link(&mut self, link: u32) -> Result<(), MapFault> {
+        self.forget_left(link)?;
+        if_there(self.ports.remove(&link)).map(|_| ())
+    }
+
+    /// Nothing leaves by the number that the predecessor had for this link, if nobody has it now.
+    fn forget_left(&mut self, link: u32) -> Result<(), MapFault> {
+        let Some(number) = if_there(self.ports.get(&link, 0))? else { return Ok(()) };
+        let has_it = |port: &Port| u32::from(port.id.number()) == number;
+        if self.links.ports.values().any(has_it) { Ok(()) } else { self.close(number) }
+    }
+
+    fn close(&mut self, at: u32) -> Result<(), MapFault> {
         self.limits.set(at, RawLimit::default(), 0).map_err(MapFault)?;
         self.egresses.set(at, RawEgress::default(), 0).map_err(MapFault)
     }
 
-    /// Puts a program at tc ingress of a link.
+    /// Has a program at tc ingress of a link, in the place of a predecessor's if there is one.
     fn hold(&mut self, name: &str, link: u32) -> Result<Held, AttachError> {
-        let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)
-            .map_err(|cause| AttachError::NoSuchLink { link, cause })?;
-        let interface = netdevice::index_to_name(socket, link)
-            .map_err(|cause| AttachError::NoSuchLink { link, cause })?;
+        let interface = name_of(link).map_err(|cause| AttachError::NoSuchLink { link, cause })?;
         let pin = self.pins.as_ref().map(|pins| pins.link(name, link));
-        if let Some(path) = &pin
-            && let Ok(left) = Held::left(path)
-        {
-            let program = program(&mut self.ebpf, name);
-            if let Ok(adopted) = program.attach_to_link(left).and_then(|id| program.take_link(id)) {
-                return Ok(Held::adopted(adopted, path.clone()));
+        match pin {
+            None => Ok(Held::until_the_end(self.put_on(name, &interface)?)),
+            Some(path) if self.features.tcx => {
+                if let Some(adopted) = pinned_link(&path).ok().and_then(|it| self.adopt(name, it)) {
+                    return Ok(Held::pinned(adopted, path));
+                }
+                // one that cannot be adopted is of a device that is gone
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        Err(fault("unlink")(error).into())
+                    }
+                    _ => Ok(Held::pin(self.put_on(name, &interface)?, path)?),
+                }
             }
-            // its device is gone, and this one has the number now
-            std::fs::remove_file(path).map_err(fault("unlink"))?;
+            Some(_) => {
+                let left = self.filters.get(&link, 0).ok();
+                let left = left.and_then(|filter| left_filter(&interface, filter).ok());
+                if let Some(adopted) = left.and_then(|it| self.adopt(name, it)) {
+                    return Ok(Held::filter(adopted));
+                }
+                let put = self.put_on(name, &interface)?;
+                let refused =
+                    |cause| AttachError::Refused { name: interface, cause: Box::new(cause) };
+                let (priority, handle) =
+                    put.priority().and_then(|it| Ok((it, put.handle()?))).map_err(refused)?;
+                let filter = RawFilter { handle: handle.into(), priority, zero: 0 };
+                self.filters.insert(link, filter, 0).map_err(MapFault)?;
+                Ok(Held::filter(put))
+            }
         }
+    }
+
+    fn adopt(&mut self, name: &str, left: SchedClassifierLink) -> Option<SchedClassifierLink> {
+        let program = program(&mut self.ebpf, name);
+        program.attach_to_link(left).and_then(|id| program.take_link(id)).ok()
+    }
+
+    fn put_on(&mut self, name: &str, interface: &str) -> Result<SchedClassifierLink, AttachError> {
         let options = if self.features.tcx {
             TcAttachOptions::TcxOrder(LinkOrder::default())
         } else {
-            make_clsact(&interface)?;
+            make_clsact(interface)?;
             TcAttachOptions::Netlink(NlOptions::default())
         };
         let program = program(&mut self.ebpf, name);
-        let held = program
-            .attach_with_options(&interface, TcAttachType::Ingress, options)
+        program
+            .attach_with_options(interface, TcAttachType::Ingress, options)
             .and_then(|id| program.take_link(id))
-            .map_err(|cause| AttachError::Refused { name: interface, cause: Box::new(cause) })?;
-        Ok(match pin {
-            Some(path) => Held::pinned(held, path)?,
-            None => Held::owned(held),
-        })
+            .map_err(|cause| AttachError::Refused {
+                name: interface.to_owned(),
+                cause: Box::new(cause),
+            })
     }
 }
 
@@ -221,6 +271,10 @@ impl Links {
             return Err(AttachError::Loop(link));
         }
         Ok(())
+    }
+
+    fn has(&self, link: u32) -> bool {
+        self.is_port(link) || self.punt.as_ref().is_some_and(|(punt, _)| *punt == link)
     }
 
     fn is_port(&self, link: u32) -> bool {

@@ -1,14 +1,20 @@
 //! What outlives a process, and what its successor makes of it.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use millrace_fastpath::{
-    Counter, Features, FlowCache, LoadError, Protocol, Settings, Verdict, remove_pins,
+    Counter, Cursor, Egress, FlowCache, LoadError, Protocol, Verdict, remove_pins,
 };
+use millrace_netns::Neighbour;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::bed::{Bed, PODS, attach, index, join, key, way};
+use crate::bed::{
+    Bed, Ends, GATEWAY_MAC, PODS, attach, index, join, key, mac, port, way,
+    with_and_without_features,
+};
 
 #[test]
 fn a_successor_takes_over_without_the_loss_of_a_packet() {
@@ -20,6 +26,7 @@ fn a_successor_takes_over_without_the_loss_of_a_packet() {
         let to = server.local_addr().unwrap();
         let done = AtomicBool::new(false);
         let sent = std::thread::scope(|scope| {
+            let ends = Ends(&done);
             let sending = scope.spawn(|| {
                 let mut sent = 0u64;
                 while !done.load(Ordering::Acquire) {
@@ -34,7 +41,7 @@ fn a_successor_takes_over_without_the_loss_of_a_packet() {
                 let successor = adopt(bed, folder);
                 drop(std::mem::replace(&mut cache, successor));
             }
-            done.store(true, Ordering::Release);
+            drop(ends);
             sending.join().unwrap()
         });
         let usage = cache.usage(&key(0, 4, Protocol::Udp, 1000, 2000)).unwrap().unwrap();
@@ -70,15 +77,30 @@ fn entries_carry_packets_while_nobody_is_there() {
 #[test]
 fn what_is_removed_leaves_no_trace() {
     with_pins(|bed, folder| {
-        drop(adopt(bed, folder));
+        let mut cache = adopt(bed, folder);
+        join(&mut cache, 4, Protocol::Udp, [1000, 2000]);
+        drop(cache);
         let before = std::fs::read_dir(folder).unwrap().count();
         assert!(before > 3, "maps, two ports and the punt pair");
         remove_pins(folder).unwrap();
         assert!(!folder.exists());
         remove_pins(folder).unwrap();
+
+        // the host has its packets back
+        let net = bed.host.netlink().unwrap();
+        net.add_address(PODS[0], "10.8.0.254/24".parse().unwrap()).unwrap();
+        let mac = net.link(PODS[0]).unwrap().mac.expect("veths have one");
+        let neighbour = Neighbour::permanent("eth0", "10.8.0.254".parse().unwrap(), mac);
+        bed.pods[0].netlink().unwrap().add_neighbour(&neighbour).unwrap();
+        let host = UdpSocket::bind("10.8.0.254:9").unwrap();
+        host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        bed.udp(0, 4, 1000).send_to(b"hello", "10.8.0.254:9").unwrap();
+        assert_eq!(host.recv(&mut [0; 9]).unwrap(), 5);
+
         // a new one begins from nothing
         let cache = adopt(bed, folder);
         assert_eq!(cache.count(Counter::Hit).unwrap(), 0);
+        assert_eq!(cache.slice(Cursor::default()).unwrap().entries, []);
     });
 }
 
@@ -99,6 +121,36 @@ fn a_port_that_is_not_attached_again_is_let_go() {
         drop(successor);
         let mut third = FlowCache::load_pinned(bed.settings, folder).unwrap();
         assert_eq!(third.let_go_others().unwrap(), 2, "a port and the punt pair");
+    });
+}
+
+#[test]
+fn a_port_may_have_another_number_with_the_successor() {
+    with_pins(|bed, folder| {
+        drop(adopt(bed, folder));
+        let mut cache = FlowCache::load_pinned(bed.settings, folder).unwrap();
+        let links = PODS.map(index);
+        // they change places, and then one has a new number
+        for (link, number) in [(links[0], port(1)), (links[1], port(0))] {
+            cache.attach(link, number, Egress::Peer(link)).unwrap();
+        }
+        drop(cache);
+        let mut cache = FlowCache::load_pinned(bed.settings, folder).unwrap();
+        cache.punt_to(index("punt0"), 2).unwrap();
+        cache.attach(links[0], port(1), Egress::Peer(links[0])).unwrap();
+        cache.attach(links[1], port(2), Egress::Peer(links[1])).unwrap();
+
+        let mut punt_end = bed.punt_end();
+        let (client, server) = (bed.udp(0, 4, 1000), bed.udp(1, 4, 2000));
+        client.send_to(b"hello", server.local_addr().unwrap()).unwrap();
+        let frame = punt_end.await_frame(|frame| frame.transport() == Some(17));
+        assert_eq!(frame.vlan(), Some(port(1).number()));
+        let wire = bed.wire();
+        wire.send(&frame.to(port(0), mac(1), GATEWAY_MAC));
+        wire.send(&frame.to(port(2), mac(1), GATEWAY_MAC));
+        assert_eq!(server.recv(&mut [0; 9]).unwrap(), 5);
+        assert_eq!(cache.count(Counter::DropGone).unwrap(), 1);
+        assert_eq!(cache.count(Counter::Returned).unwrap(), 1);
     });
 }
 
@@ -139,13 +191,6 @@ fn maps_of_another_version_are_refused() {
     });
 }
 
-#[test]
-fn without_tcx_nothing_can_be_pinned() {
-    let settings = Settings { features: Features::OFF, ..Settings::default() };
-    let outcome = FlowCache::load_pinned(settings, Path::new("/nowhere")).map(|_| ());
-    assert!(matches!(outcome, Err(LoadError::PinsNeedTcx)), "{outcome:?}");
-}
-
 /// Another cache on what is pinned, on both ports.
 fn adopt(bed: &Bed, folder: &Path) -> FlowCache {
     let mut cache = FlowCache::load_pinned(bed.settings, folder).unwrap();
@@ -157,14 +202,11 @@ fn adopt(bed: &Bed, folder: &Path) -> FlowCache {
 }
 
 /// Runs a test on the host, with a folder in a BPF file system of its own.
-fn with_pins(test: impl FnOnce(&Bed, &Path) + Send) {
-    let features = Features::of_kernel();
-    if !features.tcx {
-        return;
-    }
-    let Some(bed) = Bed::new(features) else { return };
-    let files = BpfFiles::mount();
-    bed.host.run(|| test(&bed, &files.0.join("cache"))).unwrap();
+fn with_pins(test: impl Fn(&Bed, &Path) + Sync) {
+    with_and_without_features(|bed| {
+        let files = BpfFiles::mount();
+        bed.host.run(|| test(&bed, &files.0.join("cache"))).unwrap();
+    });
 }
 
 struct BpfFiles(PathBuf);

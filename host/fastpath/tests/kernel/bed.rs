@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_fastpath::{
@@ -127,6 +128,15 @@ pub(crate) fn attach(cache: &mut FlowCache, at: usize) {
     cache.attach(link, port(at), Egress::Peer(link)).unwrap();
 }
 
+/// Says when it is dropped that a thread is to end: also if the test fails before.
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// The index of a link of this thread's namespace.
 pub(crate) fn index(link: &str) -> u32 {
     Netlink::host().and_then(|net| net.link(link)).unwrap().index
@@ -196,7 +206,8 @@ pub(crate) fn stream(mut from: &TcpStream, mut to: &TcpStream, length: usize) {
     });
 }
 
-fn namespace(tag: &str) -> Option<Namespace> {
+/// `None` without the privilege to make one, unless `CI` is set.
+pub(crate) fn namespace(tag: &str) -> Option<Namespace> {
     match Namespace::create_unique(tag) {
         Err(error @ NamespaceError::Denied { .. }) if std::env::var_os("CI").is_none() => {
             eprintln!("not run: {error}");

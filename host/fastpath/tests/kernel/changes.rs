@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_fastpath::{Counter, Forward, Generation, Protocol, Translation, Verdict};
 
-use crate::bed::{GATEWAY_MAC, ip, key, mac, port, way, with_and_without_features};
+use crate::bed::{Ends, GATEWAY_MAC, ip, key, mac, port, way, with_and_without_features};
 use crate::edges::Arrival;
 
 #[test]
@@ -99,6 +99,7 @@ fn a_packet_finds_the_old_entry_or_the_new_one() {
                 let changed = cache.count(Counter::MissChanged).unwrap();
                 let done = AtomicBool::new(false);
                 std::thread::scope(|scope| {
+                    let ends = Ends(&done);
                     scope.spawn(|| {
                         for way in ways.iter().cycle() {
                             assert!(cache.change(&flow, generation, way).unwrap());
@@ -110,7 +111,7 @@ fn a_packet_finds_the_old_entry_or_the_new_one() {
                     for _ in 0..PACKETS {
                         client.send_to(b"hello", (ip(1, family), 2000)).unwrap();
                     }
-                    done.store(true, Ordering::Release);
+                    drop(ends);
                 });
                 let hits = cache.count(Counter::Hit).unwrap() - before;
                 let changed = cache.count(Counter::MissChanged).unwrap() - changed;

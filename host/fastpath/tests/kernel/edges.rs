@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
@@ -129,6 +129,30 @@ pub(crate) fn tag(link: &str) -> Ebpf {
     let _ = aya::programs::tc::qdisc_add_clsact(link);
     program.attach(link, TcAttachType::Egress).unwrap();
     ebpf
+}
+
+/// Looks at the sums that devices gave with packets, while it is held.
+pub(crate) struct WholeSums {
+    sums: Array<MapData, u32>,
+    _ebpf: Ebpf,
+}
+
+impl WholeSums {
+    pub(crate) fn attach(link: &str) -> Self {
+        let mut ebpf = Ebpf::load(OBJECT).unwrap();
+        let program: &mut SchedClassifier =
+            ebpf.program_mut("whole_sum").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        // works on kernels with and without tcx
+        let _ = aya::programs::tc::qdisc_add_clsact(link);
+        program.attach(link, TcAttachType::Ingress).unwrap();
+        Self { sums: ebpf.take_map("sums").unwrap().try_into().unwrap(), _ebpf: ebpf }
+    }
+
+    /// How many packets had none, a right one, and a wrong one.
+    pub(crate) fn counts(&self) -> [u32; 3] {
+        [0, 1, 2].map(|at| self.sums.get(&at, 0).unwrap())
+    }
 }
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edges.bpf.o"));

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_fastpath::{Counter, FlowCache, InsertError, Protocol, Slot, Verdict};
 
-use crate::bed::{Bed, GATEWAY_MAC, key, mac, port, tcp_client, way, with_and_without_features};
+use crate::bed::{
+    Bed, Ends, GATEWAY_MAC, key, mac, port, tcp_client, way, with_and_without_features,
+};
 use crate::edges::{Arrival, PuntEnd, Wire};
 
 #[test]
@@ -234,6 +236,7 @@ fn bursts_that_go_over_arrive_in_order() {
                 let worker = Worker { wire: bed.wire() };
                 let done = AtomicBool::new(false);
                 let slots = std::thread::scope(|scope| {
+                    let ends = Ends(&done);
                     let working =
                         scope.spawn(|| worker.work_late(&mut cache, &mut punt_end, &done));
                     for flow in 0..FLOWS {
@@ -249,7 +252,7 @@ fn bursts_that_go_over_arrive_in_order() {
                         client.send_to(&[burst], server.local_addr().unwrap()).unwrap();
                         assert_eq!(arrivals(&server, 1), [burst]);
                     }
-                    done.store(true, Ordering::Release);
+                    drop(ends);
                     working.join().unwrap()
                 });
                 assert_eq!(slots.len(), usize::from(FLOWS));

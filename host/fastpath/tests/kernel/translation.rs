@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use millrace_fastpath::{
     Counter, Egress, FlowCache, Forward, Hop, InsertError, Key, Protocol, Translation, Verdict,
 };
-use millrace_netns::Neighbour;
+use millrace_netns::{Neighbour, VethSpec, VxlanMode, VxlanSpec};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 use crate::bed::{
-    Bed, GATEWAY_MAC, index, ip, key, mac, port, stream, tcp_client, way, with_and_without_features,
+    Bed, GATEWAY_MAC, index, ip, key, mac, namespace, port, stream, tcp_client, way,
+    with_and_without_features,
 };
-use crate::edges::{Arrival, Wire};
+use crate::edges::{Arrival, WholeSums, Wire};
 
 #[test]
 fn a_tcp_stream_is_translated_as_super_packets_and_with_checksums_that_are_checked() {
@@ -172,6 +173,63 @@ fn udp_without_a_checksum_stays_without() {
             assert_eq!(sum_of_header(&frame), 0xffff);
             assert_eq!(cache.count(Counter::Hit).unwrap(), 2);
         });
+    });
+}
+
+/// Out of a tunnel, packets come with the sum that was taken to check the outer packet.
+#[test]
+fn the_sum_that_a_device_gave_fits_the_translated_packet() {
+    with_gateway(|bed| {
+        let Some(other) = namespace("fast-node") else { return };
+        let ends = [(&bed.host, "under0", "10.9.0.1"), (&other, "under1", "10.9.0.2")];
+        bed.host
+            .netlink()
+            .unwrap()
+            .add_veth(&VethSpec::new("under0", "under1").peer_namespace(&other))
+            .unwrap();
+        for (at, (namespace, link, own)) in ends.into_iter().enumerate() {
+            let net = namespace.netlink().unwrap();
+            namespace.ethtool(link).unwrap().disable(&["tx"]).unwrap();
+            net.set_up(link).unwrap();
+            net.add_address(link, format!("{own}/24").parse().unwrap()).unwrap();
+            let remote = ends[1 - at].2.parse().unwrap();
+            let mode = VxlanMode::PointToPoint { vni: 7, remote };
+            net.add_vxlan(&VxlanSpec::new("tunnel", mode)).unwrap();
+            net.set_up("tunnel").unwrap();
+        }
+        let net = other.netlink().unwrap();
+        for (family, prefix) in [(4, 24), (6, 64)] {
+            net.add_address("tunnel", format!("{}/{prefix}", ip(50, family)).parse().unwrap())
+                .unwrap();
+            let to = Neighbour::permanent("tunnel", ip(VIRTUAL.at, family), GATEWAY_MAC);
+            net.add_neighbour(&to).unwrap();
+        }
+        let sums = bed.pods[1].run(|| WholeSums::attach("eth0")).unwrap();
+        bed.run(|mut cache, _punt_end| {
+            let tunnel = index("tunnel");
+            cache.attach(tunnel, port(2), Egress::Link(tunnel)).unwrap();
+            for (hop, family) in
+                [Hop::Bridged, Hop::Routed].into_iter().flat_map(|hop| [(hop, 4), (hop, 6)])
+            {
+                let own = SocketAddr::new(ip(50, family), 1000);
+                let flow = Key::new(port(2), Protocol::Udp, own, VIRTUAL.address(family)).unwrap();
+                let server = bed.udp(1, family, 2000);
+                let translation = Some(Translation {
+                    source: SEEN.address(family),
+                    destination: server.local_addr().unwrap(),
+                });
+                let verdict = Verdict::Forward(Forward { translation, hop, ..way(0) });
+                cache.insert(&flow, &verdict).unwrap();
+                let client = other.run(|| std::net::UdpSocket::bind(own)).unwrap().unwrap();
+                client
+                    .send_to(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2], VIRTUAL.address(family))
+                    .unwrap();
+                assert_eq!(server.recv(&mut [0; 20]).unwrap(), 12);
+                cache.remove(&[flow]).unwrap();
+            }
+        });
+        assert_eq!(sums.counts(), [0, 4, 0]);
+        bed.pods[1].run(|| drop(sums)).unwrap();
     });
 }
 
