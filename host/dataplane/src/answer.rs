@@ -115,6 +115,11 @@ pub(crate) fn apply(
                 verdict.by = by;
                 verdict.rule = decision.rule;
             }
+            // so it is for the source
+            let sources = FieldSet::EMPTY.with(Field::As).with(Field::Masquerade);
+            if fields.contains(Field::As) || fields.contains(Field::Masquerade) {
+                verdict.fields = verdict.fields.minus(sources);
+            }
             verdict.fields = FieldSet::from_bits(verdict.fields.bits() | fields.bits());
             if fields.contains(Field::Inspect) && decision.inspect > 0 {
                 verdict.inspect |= 1 << position;
@@ -216,6 +221,9 @@ fn show(decision: &Decision, fields: FieldSet, slot: &mut Slot, verdict: &Verdic
     if fields.contains(Field::As) {
         slot.as_addr = decision.as_addr;
         slot.as_port = port(decision.as_port, slot.src_port);
+    }
+    if fields.contains(Field::Masquerade) {
+        (slot.as_addr, slot.as_port) = ([0; 16], 0);
     }
 }
 

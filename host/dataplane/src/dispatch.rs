@@ -9,11 +9,11 @@ use millrace_parse::Layers;
 use millrace_wire::{EtherType, vlan};
 
 use crate::burst::{Burst, Emitted};
-use crate::connections::Link;
 use crate::counters::{Counters, Fate, Key};
 use crate::io::Io;
-use crate::port::{Gateway, HeldPort, Hold, PortId, PortTable, add};
+use crate::port::{Gateway, HeldPort, Hold, Port, PortId, PortTable, add};
 use crate::reply::{self, Notice, ReplyLimit};
+use crate::tracking::Rewrite;
 use crate::verdict::{Decider, Verdict};
 use crate::{punt, rewrite};
 
@@ -36,7 +36,7 @@ impl<I: Io> Dispatch<'_, I> {
         let mut alike: Option<(Key, u64)> = None;
         for (at, frame) in burst.frames.drain(..).enumerate() {
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.rewrites[at].link);
+            let fate = self.packet(frame, slot, burst.layers[at], verdict, &burst.rewrites[at]);
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
@@ -101,7 +101,7 @@ impl<I: Io> Dispatch<'_, I> {
         slot: &Slot,
         layers: Layers,
         verdict: &Verdict,
-        link: Option<Link>,
+        rewrite: &Rewrite,
     ) -> Fate {
         let reason = verdict.reason.unwrap_or(Reason::NoDecision);
         match verdict.control {
@@ -116,7 +116,29 @@ impl<I: Io> Dispatch<'_, I> {
                 return Fate::Rejected(reason);
             }
         }
-        if let Err(reason) = rewrite::fields(self.io, &mut frame, slot, layers, verdict) {
+        // who is told of a packet is told of it as it was sent: before anything is rewritten
+        let egress = PortId::new(verdict.egress).and_then(|id| self.ports.get(id));
+        if let Some(egress) = egress.map(|held| &held.port)
+            && egress.up
+            && !fits(self.io.bytes(&frame), layers, egress)
+        {
+            if verdict.fields.contains(Field::DecrementTtl)
+                && let Some(gateway) = self.gateway(slot)
+            {
+                self.tell(Notice::TooBig(gateway, egress.mtu), &frame, slot, layers);
+            }
+            self.io.put(frame);
+            return Fate::Dropped(Reason::TooBig);
+        }
+        // an answer goes back as a filter made it
+        let Rewrite { link, translation, .. } = match verdict.answered {
+            true => &Rewrite::default(),
+            false => rewrite,
+        };
+        let translation = translation.as_ref();
+        if let Err(reason) =
+            rewrite::fields(self.io, &mut frame, slot, layers, verdict, translation)
+        {
             if reason == Reason::TtlExceeded
                 && let Some(gateway) = self.gateway(slot)
             {
@@ -128,11 +150,10 @@ impl<I: Io> Dispatch<'_, I> {
         if verdict.fields.contains(Field::Flood) {
             return self.flood(frame, slot, layers);
         }
-        let egress = PortId::new(verdict.egress).and_then(|id| self.ports.get(id));
         let sent = match egress {
             Some(egress) => {
                 let next_hop = verdict.fields.contains(Field::NextHop);
-                match rewrite::neighbour(self.io, &mut frame, &egress.port, link, next_hop) {
+                match rewrite::neighbour(self.io, &mut frame, &egress.port, *link, next_hop) {
                     Ok(()) => self.leave(frame, slot.vlan, layers, egress),
                     Err(reason) => Err((frame, reason)),
                 }
@@ -143,12 +164,6 @@ impl<I: Io> Dispatch<'_, I> {
             Ok(()) if verdict.answered => Fate::Answered,
             Ok(()) => Fate::Forwarded,
             Err((frame, reason)) => {
-                if reason == Reason::TooBig
-                    && verdict.fields.contains(Field::DecrementTtl)
-                    && let Some((gateway, egress)) = self.gateway(slot).zip(egress)
-                {
-                    self.tell(Notice::TooBig(gateway, egress.port.mtu), &frame, slot, layers);
-                }
                 self.io.put(frame);
                 Fate::Dropped(reason)
             }
@@ -218,12 +233,7 @@ impl<I: Io> Dispatch<'_, I> {
         if !port.up {
             return Err((frame, Reason::PortDown));
         }
-        let bytes = self.io.bytes(&frame);
-        let header = match layers.network {
-            0 => link_header(bytes),
-            network => usize::from(network),
-        };
-        if bytes.len() - header > port.mtu as usize {
+        if !fits(self.io.bytes(&frame), layers, port) {
             return Err((frame, Reason::TooBig));
         }
         if let Err(reason) = rewrite::tag(self.io, &mut frame, vlan, &port.vlans) {
@@ -277,6 +287,15 @@ impl<I: Io> Dispatch<'_, I> {
             None => self.io.put(place),
         }
     }
+}
+
+/// Whether the port carries a packet of this length.
+fn fits(frame: &[u8], layers: Layers, port: &Port) -> bool {
+    let header = match layers.network {
+        0 => link_header(frame),
+        network => usize::from(network),
+    };
+    frame.len() - header <= port.mtu as usize
 }
 
 /// Bytes in front of what an MTU speaks of: the Ethernet header and tags.

@@ -8,7 +8,7 @@
 //! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
 //!   a filter as a worker calls it
 //! - [`inspect`]: the packet hook
-//! - [`rewrite`], [`reply`], [`dispatch`]: carried out
+//! - [`rewrite`], `translate`, [`reply`], [`dispatch`]: carried out
 //!
 //! Around it:
 //! - [`verdict`]: what becomes of a packet
@@ -40,6 +40,7 @@ pub mod reply;
 pub mod rewrite;
 pub mod stage;
 pub mod tracking;
+mod translate;
 pub mod verdict;
 pub mod worker;
 pub mod xsk_io;

@@ -7,15 +7,14 @@ use millrace_parse::Layers;
 use millrace_wire::vlan::{self, Tag, Tci, Vid};
 use millrace_wire::{EtherType, MacAddr, ethernet, ipv4, ipv6};
 
-use crate::connections::Link;
+use crate::connections::{Link, Translation};
 use crate::io::Io;
 use crate::port::{Hold, Port, Tagging, Vlans};
+use crate::translate;
 use crate::verdict::Verdict;
 
-/// Fields that the host cannot carry out yet.
-const UNSUPPORTED: [Field; 3] = [Field::To, Field::As, Field::Masquerade];
-
-/// Carries out the decided fields that concern the packet itself.
+/// Carries out the decided fields that concern the packet itself, and the translation of its
+/// connection.
 ///
 /// # Errors
 /// Why the packet has to be dropped instead.
@@ -26,8 +25,10 @@ pub(crate) fn fields<I: Io>(
     slot: &Slot,
     layers: Layers,
     verdict: &Verdict,
+    translation: Option<&Translation>,
 ) -> Result<(), Reason> {
-    if UNSUPPORTED.iter().any(|&field| verdict.fields.contains(field)) {
+    // what is translated without a connection nobody could translate back
+    if translation.is_none() && TRANSLATIONS.iter().any(|&field| verdict.fields.contains(field)) {
         return Err(Reason::Unsupported);
     }
     if verdict.fields.contains(Field::DecrementTtl) && layers.network != 0 {
@@ -39,6 +40,9 @@ pub(crate) fn fields<I: Io>(
             4 => ipv4::Packet::new_unchecked(packet).decrement_ttl(),
             _ => ipv6::Packet::new_unchecked(packet).decrement_hop_limit(),
         };
+    }
+    if let Some(translation) = translation {
+        translate::packet(io.buffer(frame), slot, layers, translation)?;
     }
     Ok(())
 }
@@ -128,6 +132,9 @@ fn inner_vid(frame: &[u8]) -> Option<u16> {
     let tag = vlan::Frame::new_checked(frame.get(TAG_AT..)?).ok()?;
     tagged.then(|| tag.vid().number())
 }
+
+/// Fields that state a translation.
+const TRANSLATIONS: [Field; 3] = [Field::To, Field::As, Field::Masquerade];
 
 /// Where a tag is: behind the addresses and its EtherType.
 const TAG_AT: usize = 14;

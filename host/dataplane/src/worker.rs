@@ -244,8 +244,9 @@ impl<I: Io> Worker<I> {
                 let (slot, terms) = (&burst.slots[at], &burst.terms[at]);
                 match tracking.open(slot, &burst.verdicts[at], terms, ports) {
                     Ok(None) => {}
-                    Ok(Some(rewrite)) => {
-                        burst.rewrites[at] = rewrite;
+                    Ok(Some(known)) => {
+                        burst.verdicts[at] = known.verdict;
+                        burst.rewrites[at] = known.rewrite;
                         continue;
                     }
                     Err(reason) => {

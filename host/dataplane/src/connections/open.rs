@@ -38,6 +38,8 @@ pub struct Opening {
 pub struct Opened {
     /// Which.
     pub id: ConnectionId,
+    /// What answers look like when they come in.
+    pub reply: Key,
     /// One that was over and had the same key. It is gone; what it left in the kernel is not.
     pub replaced: Option<Due>,
     /// One that has to make room.
@@ -99,7 +101,7 @@ impl Connections {
         let near = self.locate(&original).shard;
         let opened = match self.admit(opening.owner, near, opening.slot.now_ns) {
             Ok(evicted) => match self.insert(opening, &original) {
-                Ok(id) => return Ok(Opened { id, replaced, evicted }),
+                Ok(id) => return Ok(Opened { id, reply: opening.reply, replaced, evicted }),
                 Err(error) => {
                     self.owners.loses(opening.owner);
                     Err(error)

@@ -20,5 +20,5 @@ pub use dataplane::{Dataplane, Settings, StartError};
 pub use memory::MemoryPlane;
 pub use names::near_miss;
 pub use ports::{PortError, Ports};
-pub use punt::{CacheSettings, PuntError};
+pub use punt::{CacheSettings, PortRange, PuntError};
 pub use stages::{StageError, Stages};

@@ -17,7 +17,7 @@ use millrace_sandbox::now_ns;
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
 use parking_lot::Mutex;
 
-use crate::connections::{self, Connections};
+use crate::connections::{self, Connections, Masquerade};
 use crate::control::ports::Hand;
 use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
@@ -33,13 +33,34 @@ pub struct CacheSettings {
     pub connections: connections::Settings,
     /// What of the kernel may be used.
     pub features: Features,
+    /// The ports that sources are masqueraded to.
+    pub masquerade: PortRange,
+}
+
+/// Ports from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Those that are for nobody in particular (RFC 6335 section 6).
+    pub const DYNAMIC: Self = Self { first: 49_152, last: u16::MAX };
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
         let usual = millrace_fastpath::Settings::default();
         let connections = connections::Settings::default();
-        Self { capacity: usual.capacity, connections, features: usual.features }
+        Self {
+            capacity: usual.capacity,
+            connections,
+            features: usual.features,
+            masquerade: PortRange::DYNAMIC,
+        }
     }
 }
 
@@ -105,8 +126,12 @@ impl Punt {
         let hand_over = Arc::new(HandOver::new(cache.acks().clone()));
         let cache = Arc::new(Mutex::new(cache));
         let connections = Arc::new(Connections::new(settings.connections));
-        let track =
-            || Tracking::new(Arc::clone(&connections), Arc::clone(&cache), Arc::clone(&hand_over));
+        let PortRange { first, last } = settings.masquerade;
+        let masquerade = Arc::new(Masquerade::new(first..=last));
+        let track = || {
+            let (connections, cache) = (Arc::clone(&connections), Arc::clone(&cache));
+            Tracking::new(connections, cache, Arc::clone(&hand_over), Arc::clone(&masquerade))
+        };
         let far = Namespace::create_unique("punt")?;
         let queues = workers.len() as u32;
         let name = unique_name("pt");

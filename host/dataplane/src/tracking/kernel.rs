@@ -28,6 +28,8 @@ pub(crate) fn flow(
 ) -> Option<KernelFlow> {
     let carried = FieldSet::EMPTY.with(Field::Egress).with(Field::NextHop);
     let carried = carried.with(Field::DecrementTtl).with(Field::Idle);
+    // as the keys have it
+    let carried = carried.with(Field::To).with(Field::As).with(Field::Masquerade);
     let verdict = &way.verdict;
     let can = verdict.is_open()
         && verdict.inspect == 0

@@ -4,9 +4,11 @@
 //! may open one, once the chain has let it go on; both directions are then in the kernel's cache
 //! before the packet leaves, so that the answer finds them.
 //!
+//! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `upkeep`: what is done about connections when no packet comes
 
+mod ends;
 mod hand_over;
 pub(crate) mod kernel;
 mod upkeep;
@@ -22,11 +24,12 @@ use millrace_wire::tcp::Flags;
 use parking_lot::Mutex;
 
 use crate::connections::{
-    ConnectionId, Connections, Direction, Due, Hop, Key, Link, OpenError, Opening, Packet,
-    Standing, Translation, Way, Zone, may_open,
+    ConnectionId, Connections, Direction, Due, Hop, Key, Link, Masquerade, OpenError, Opening,
+    Packet, Standing, Translation, Way, Zone, may_open,
 };
 use crate::port::{Hold, Port, PortId, PortTable, add};
 use crate::verdict::{Terms, Verdict};
+use ends::Ends;
 use kernel::KernelFlow;
 
 pub(crate) use hand_over::{HandOver, Leaving};
@@ -37,6 +40,7 @@ pub struct Tracking {
     connections: Arc<Connections>,
     cache: Arc<Mutex<FlowCache>>,
     hand_over: Arc<HandOver>,
+    masquerade: Arc<Masquerade>,
     counters: Arc<TrackingCounters>,
 }
 
@@ -66,6 +70,8 @@ pub struct Known {
 pub struct Rewrite {
     /// The Ethernet addresses it gets.
     pub link: Option<Link>,
+    /// The ends it gets, if it belongs to a connection.
+    pub translation: Option<Translation>,
     /// Where its leaving is to be noted.
     pub(crate) slot: Option<Arc<Slot>>,
 }
@@ -76,8 +82,9 @@ impl Tracking {
         connections: Arc<Connections>,
         cache: Arc<Mutex<FlowCache>>,
         hand_over: Arc<HandOver>,
+        masquerade: Arc<Masquerade>,
     ) -> Self {
-        Self { connections, cache, hand_over, counters: Arc::default() }
+        Self { connections, cache, hand_over, masquerade, counters: Arc::default() }
     }
 
     /// What it counts.
@@ -103,7 +110,11 @@ impl Tracking {
             }
             self.hand_over.slot(&flow.key)
         });
-        Some(Known { verdict: found.way.verdict, rewrite: Rewrite { link: found.way.link, slot } })
+        let Way { verdict, link, .. } = found.way;
+        Some(Known {
+            verdict,
+            rewrite: Rewrite { link, translation: Some(found.translation), slot },
+        })
     }
 
     /// Opens a connection for a packet that the chain has let go on, if what was decided can hold
@@ -117,7 +128,7 @@ impl Tracking {
         verdict: &Verdict,
         terms: &Terms,
         ports: &PortTable,
-    ) -> Result<Option<Rewrite>, Reason> {
+    ) -> Result<Option<Known>, Reason> {
         let lasts = verdict.fields.contains(Field::Egress)
             && !verdict.fields.contains(Field::Once)
             && terms.revalidate_ms == 0;
@@ -131,10 +142,11 @@ impl Tracking {
 
         let ways = ways(slot, verdict, egress);
         let key = Key::of(slot, zone);
+        let leaving = Ends::of(slot, &key, verdict.fields, egress)?;
         let opening = Opening {
             slot: *slot,
             zone,
-            reply: key.reversed(Zone::port(egress.id.number())),
+            reply: leaving.answered_at(&key, Zone::port(egress.id.number())),
             ways,
             tags: terms.tags,
             idle: verdict
@@ -143,22 +155,30 @@ impl Tracking {
                 .then(|| Duration::from_millis(terms.idle_ms.into())),
             owner: zone,
         };
-        match self.connections.open(&opening) {
+        let plain = opening.reply;
+        let reply = match leaving.open(&self.connections, &self.masquerade, opening) {
             Ok(opened) => {
                 add(&self.counters.opened, 1);
                 [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
                     self.forget(&due, slot.now_ns);
                 });
-                self.introduce(opened.id, [&key, &opening.reply], &ways, slot.now_ns, ports);
+                self.introduce(opened.id, [&key, &opened.reply], &ways, slot.now_ns, ports);
+                opened.reply
             }
-            // another worker was quicker, with another packet of it: the way is the same
-            Err(OpenError::Open) => {}
-            Err(OpenError::ReplyTaken) => return Err(Reason::InvalidState),
+            Err(OpenError::Open) => match self.recall(slot, ports) {
+                // another worker was quicker, with another packet of it: what it has counts
+                Some(known) => return Ok(Some(known)),
+                // one that is not out of the way yet
+                None if plain == key.reversed(plain.zone) => plain,
+                None => return Err(Reason::InvalidState),
+            },
+            Err(OpenError::ReplyTaken) => return Err(Reason::NoNatPort),
             Err(OpenError::Refused(reason)) => return Err(reason),
-        }
+        };
+        let translation = Some(Translation::between(&key, &reply));
         let link = ways[Direction::Original as usize].link;
         let slot = kernel::key(&key).and_then(|key| self.hand_over.slot(&key));
-        Ok(Some(Rewrite { link, slot }))
+        Ok(Some(Known { verdict: *verdict, rewrite: Rewrite { link, translation, slot } }))
     }
 
     /// Gives both directions of a connection that was just opened to the kernel.
