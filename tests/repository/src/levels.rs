@@ -31,6 +31,7 @@ pub const LEVELS: &[&[&str]] = &[
         "millrace-rate-limit",
         "millrace-router",
         "millrace-service-lb",
+        "millrace-static-nat",
     ],
     &["millrace-lab", "millrace-traffic"],
     &["millrace"],
