@@ -1,28 +1,36 @@
 //! Flows that go over to the kernel while packets of them are still here.
 //!
 //! The kernel's entry waits until all that were punted have left again: a worker says so when the
-//! frames are back from the kernel. A flow that never pauses, or pauses for ever, goes over
-//! by force after a while.
+//! frames are back from the kernel. A flow that never pauses goes over by force after a while; one
+//! that is silent may wait, since nothing of it can be overtaken but by a packet that comes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use millrace_fastpath::{
-    Acks, FlowCache, Forward, Generation, InsertError, Key, MapFault, Slot, Verdict,
-};
+use millrace_fastpath::{Acks, FlowCache, Forward, Generation, InsertError, Key, Slot, Verdict};
 use parking_lot::Mutex;
 
 /// The entries that wait, of all workers.
 pub(crate) struct HandOver {
     acks: Acks,
-    waiting: Mutex<HashMap<Key, Waiting>>,
+    flows: Mutex<Flows>,
+}
+
+#[derive(Default)]
+struct Flows {
+    /// Those that packets come of, which are looked at again and again.
+    busy: HashMap<Key, Waiting>,
+    /// Those that nothing came of since they were looked at. They go over with their next packet,
+    /// or are busy again.
+    silent: HashMap<Key, Arc<Slot>>,
 }
 
 struct Waiting {
     slot: Arc<Slot>,
-    forward: Forward,
-    generation: Generation,
-    since_ns: u64,
+    /// Whether a packet came since it was looked at.
+    came: bool,
+    /// How often it was looked at, and packets had come each time.
+    looks: u32,
 }
 
 /// Packets of a worker that have not left yet, of flows whose entries wait.
@@ -34,7 +42,7 @@ pub(crate) struct Leaving {
 
 impl HandOver {
     pub(crate) fn new(acks: Acks) -> Self {
-        Self { acks, waiting: Mutex::default() }
+        Self { acks, flows: Mutex::default() }
     }
 
     /// Inserts an entry that waits; one that does not if too many wait already.
@@ -43,49 +51,61 @@ impl HandOver {
         cache: &mut FlowCache,
         key: &Key,
         forward: Forward,
-        now_ns: u64,
     ) -> Result<Generation, InsertError> {
         let Some(slot) = self.acks.take() else {
             return cache.insert(key, &Verdict::Forward(forward));
         };
         let generation = cache.insert_waiting(key, forward, &slot)?;
-        let waiting = Waiting { slot: Arc::new(slot), forward, generation, since_ns: now_ns };
-        self.waiting.lock().insert(*key, waiting);
+        self.flows.lock().busy.insert(*key, Waiting::new(Arc::new(slot)));
         Ok(generation)
     }
 
-    /// What a packet of this key has to be noted at, when it has left.
+    /// What a packet of this key, which came just now, has to be noted at when it has left.
     pub(crate) fn slot(&self, key: &Key) -> Option<Arc<Slot>> {
-        self.waiting.lock().get(key).map(|waiting| Arc::clone(&waiting.slot))
+        let mut flows = self.flows.lock();
+        if let Some(waiting) = flows.busy.get_mut(key) {
+            waiting.came = true;
+            return Some(Arc::clone(&waiting.slot));
+        }
+        let slot = flows.silent.remove(key)?;
+        flows.busy.insert(*key, Waiting::new(Arc::clone(&slot)));
+        Some(slot)
     }
 
-    /// Lets go of what waits no longer, and lets nothing wait for too long. Says whether anything
-    /// still waits.
-    pub(crate) fn tend(&self, cache: &Mutex<FlowCache>, now_ns: u64) -> Result<bool, MapFault> {
-        let mut late = Vec::new();
-        let mut waiting = self.waiting.lock();
-        waiting.retain(|key, entry| {
-            let is_late = now_ns.saturating_sub(entry.since_ns) > PATIENCE_NS;
-            if is_late && !entry.slot.is_over() {
-                late.push((*key, entry.generation, entry.forward));
+    /// Lets go of what waits no longer, and lets no flow wait for ever whose packets come and
+    /// come. Says whether it has to look again soon.
+    pub(crate) fn tend(&self) -> bool {
+        let mut flows = self.flows.lock();
+        let Flows { busy, silent } = &mut *flows;
+        busy.retain(|key, waiting| {
+            if waiting.slot.is_over() {
+                return false;
             }
-            !is_late && !entry.slot.is_over()
+            if !std::mem::take(&mut waiting.came) {
+                silent.insert(*key, Arc::clone(&waiting.slot));
+                return false;
+            }
+            waiting.looks += 1;
+            if waiting.looks >= PATIENCE {
+                waiting.slot.force();
+            }
+            true
         });
-        let any = !waiting.is_empty();
-        drop(waiting);
-        for (key, generation, forward) in late {
-            // one that is gone meanwhile need not go over
-            let changed = cache.lock().change(&key, generation, &Verdict::Forward(forward));
-            if let Err(error) = changed {
-                tracing::warn!(%error, "a flow stays in user space");
-            }
-        }
-        Ok(any)
+        !busy.is_empty()
     }
 
     /// Forgets a flow whose entry is gone.
     pub(crate) fn forget(&self, key: &Key) {
-        self.waiting.lock().remove(key);
+        let mut flows = self.flows.lock();
+        flows.busy.remove(key);
+        flows.silent.remove(key);
+    }
+}
+
+impl Waiting {
+    /// A packet has just come.
+    fn new(slot: Arc<Slot>) -> Self {
+        Self { slot, came: true, looks: 0 }
     }
 }
 
@@ -111,5 +131,6 @@ impl Leaving {
     }
 }
 
-/// How long a flow may wait for a pause.
-const PATIENCE_NS: u64 = 10_000_000;
+/// How often a flow is seen without a pause before it goes over by force. More than twice: a worker
+/// that had to wait for its CPU between two looks made the pause itself.
+const PATIENCE: u32 = 3;

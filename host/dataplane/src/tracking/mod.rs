@@ -105,7 +105,7 @@ impl Tracking {
         let flow = kernel::flow(&key, &found.way, &found.translation, ports);
         let slot = flow.and_then(|flow| {
             if found.generation.is_none() {
-                let generation = self.install(&flow, slot.now_ns);
+                let generation = self.install(&flow);
                 self.connections.cached(found.id, found.direction, generation);
             }
             self.hand_over.slot(&flow.key)
@@ -162,7 +162,7 @@ impl Tracking {
                 [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
                     self.forget(&due, slot.now_ns);
                 });
-                self.introduce(opened.id, [&key, &opened.reply], &ways, slot.now_ns, ports);
+                self.introduce(opened.id, [&key, &opened.reply], &ways, ports);
                 opened.reply
             }
             Err(OpenError::Open) => match self.recall(slot, ports) {
@@ -182,14 +182,7 @@ impl Tracking {
     }
 
     /// Gives both directions of a connection that was just opened to the kernel.
-    fn introduce(
-        &self,
-        id: ConnectionId,
-        keys: [&Key; 2],
-        ways: &[Way; 2],
-        now_ns: u64,
-        ports: &PortTable,
-    ) {
+    fn introduce(&self, id: ConnectionId, keys: [&Key; 2], ways: &[Way; 2], ports: &PortTable) {
         for direction in Direction::BOTH {
             let (side, other) = (direction as usize, direction.other() as usize);
             let translation = Translation::between(keys[side], keys[other]);
@@ -198,7 +191,7 @@ impl Tracking {
             };
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
-            let generation = if alone { self.insert(&flow) } else { self.install(&flow, now_ns) };
+            let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
             self.connections.cached(id, direction, generation);
         }
     }
@@ -214,8 +207,8 @@ impl Tracking {
     }
 
     /// Gives a direction to the kernel, which carries it once what is here has left.
-    fn install(&self, flow: &KernelFlow, now_ns: u64) -> Option<NonZeroU32> {
-        self.put(flow, |cache| self.hand_over.insert(cache, &flow.key, flow.forward, now_ns))
+    fn install(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
+        self.put(flow, |cache| self.hand_over.insert(cache, &flow.key, flow.forward))
     }
 
     /// Gives a direction to the kernel, which carries it from now on.

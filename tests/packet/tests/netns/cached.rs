@@ -10,6 +10,8 @@ use std::time::Duration;
 use millrace_abi::{Capability, Slot};
 use millrace_packet_tests::guests::{self, Guest};
 use millrace_packet_tests::module_as;
+use millrace_traffic::Core;
+use millrace_traffic::burst::{BurstSettings, bursts};
 
 use crate::bed::{Bed, Pod, await_some};
 
@@ -22,7 +24,12 @@ fn crossing() -> Vec<u8> {
 
 /// Two pods whose flows are decided for good.
 fn crossed() -> Bed {
-    let bed = Bed::cached(2, 2);
+    crossed_by(2)
+}
+
+/// The same, with so many workers, on the last cores.
+fn crossed_by(workers: usize) -> Bed {
+    let bed = Bed::cached(2, workers);
     bed.load(module_as("crossing", crossing(), "{}"));
     bed
 }
@@ -114,4 +121,48 @@ fn a_port_that_goes_takes_its_connections_along() {
     bed.plane.remove_port(&server.port).expect("it is a port");
     assert_eq!(known(), 0);
     assert!(!client.pings_within(server.address, Duration::from_secs(1)));
+}
+
+#[test]
+fn f12_a_burst_that_begins_with_its_flows_first_packet_arrives_in_order() {
+    // a worker on the sender's core and on every other one, or a single one apart from it
+    for workers in [Core::available().len(), 1] {
+        let bed = crossed_by(workers);
+        let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+        for length in [2, 10, 50] {
+            let settings = BurstSettings {
+                flows: 300,
+                length,
+                core: Some(Core::available()[0]),
+                patience: Duration::from_secs(5),
+                ..BurstSettings::default()
+            };
+            let opened = bed.opened();
+            let report = bursts(client.end(), server.end(), settings).expect("datagrams arrive");
+            let all = format!("{workers} workers, bursts of {length}: {report:?}");
+            assert_eq!((report.reordered_flows, report.lost, report.surplus), (0, 0, 0), "{all}");
+            assert!(bed.opened() - opened >= 300, "{all}: each flow was new");
+        }
+    }
+}
+
+#[test]
+fn f12_a_flow_that_was_silent_for_long_goes_over_with_its_next_packets() {
+    let bed = crossed();
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let (from, to) = (client.udp(), server.udp_at(5000));
+    let address = to.local_addr().expect("bound");
+    let mut byte = [0];
+    from.send_to(&[0], address).expect("there is a route");
+    to.recv(&mut byte).expect("it arrives");
+    // others that come later are looked after in the meantime
+    let others = BurstSettings { flows: 2000, length: 2, ..BurstSettings::default() };
+    bursts(client.end(), server.end(), others).expect("datagrams arrive");
+    let (hits, forced) = (in_kernel(&bed, "Hit"), in_kernel(&bed, "Forced"));
+    for n in 1..=3 {
+        from.send_to(&[n], address).expect("there is a route");
+        to.recv(&mut byte).expect("it arrives");
+    }
+    assert!(in_kernel(&bed, "Hit") - hits >= 1, "it is carried by the kernel");
+    assert_eq!(in_kernel(&bed, "Forced"), forced, "nothing of it was left behind");
 }
