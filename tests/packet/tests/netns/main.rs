@@ -9,3 +9,4 @@ mod process;
 mod segment;
 mod station;
 mod swaps;
+mod translation;
