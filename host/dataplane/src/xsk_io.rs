@@ -260,7 +260,8 @@ impl Io for XskIo {
         let queues = || self.ports.iter().flatten().flat_map(|port| &port.queues);
         let short = queues().any(|queue| queue.ready < REFILL_STRIDE);
         let timeout = if short { timeout.min(SHORTAGE) } else { timeout };
-        let mut fds = vec![PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
+        let mut fds = Vec::with_capacity(1 + queues().count());
+        fds.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
         fds.extend(queues().map(|queue| {
             let left = if queue.xsk.has_left() { PollFlags::OUT } else { PollFlags::empty() };
             PollFd::from_borrowed_fd(queue.xsk.as_fd(), PollFlags::IN | left)
@@ -268,8 +269,10 @@ impl Io for XskIo {
         let timeout = Timespec::try_from(timeout).ok();
         // an interrupted sleep is a short one
         let _ = poll(&mut fds, timeout.as_ref());
-        let mut posted = [0; 8];
-        let _ = rustix::io::read(&self.wake, &mut posted);
+        if fds[0].revents().contains(PollFlags::IN) {
+            let mut posted = [0; 8];
+            let _ = rustix::io::read(&self.wake, &mut posted);
+        }
     }
 }
 
