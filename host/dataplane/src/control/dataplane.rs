@@ -14,8 +14,9 @@ use millrace_sandbox::{Manifest, Sandbox, now_ns};
 use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
 use parking_lot::Mutex;
 
+use crate::control::flows::{FlowQuery, FlowStatus, Names};
 use crate::control::ports::{Hand, PortError, Ports};
-use crate::control::punt::CacheSettings;
+use crate::control::punt::{CacheSettings, PuntError};
 use crate::control::request::{AddPort, Load, Position};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
@@ -322,6 +323,26 @@ impl Dataplane {
     /// If the kernel does not say.
     pub fn cache(&self) -> Result<Option<CacheStatus>, PortError> {
         self.shared.ports.lock().cache()
+    }
+
+    /// The connections of cached ports, in no order; none without a flow cache.
+    ///
+    /// # Errors
+    /// If the kernel does not say what it has of them.
+    pub fn flows(&self, query: FlowQuery) -> Result<Vec<FlowStatus>, PortError> {
+        // what is locked here is let go before the walk, which can be a long one
+        let (reader, numbers) = {
+            let ports = self.shared.ports.lock();
+            (ports.flows(), ports.numbers())
+        };
+        let Some(reader) = reader else { return Ok(Vec::new()) };
+        let ports: BTreeMap<u16, String> =
+            numbers.into_iter().map(|(name, number)| (number, name)).collect();
+        let names = Names {
+            port: &|number| ports.get(&number).cloned(),
+            stage: &|by| self.shared.stages.lock().name_of(by).map(str::to_owned),
+        };
+        Ok(reader.read(query, &names, now_ns()).map_err(PuntError::from)?)
     }
 
     /// What became of packets.

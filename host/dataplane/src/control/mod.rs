@@ -5,9 +5,10 @@
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
 //! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some
-//! - [`request`]: what can be asked for; [`status`]: what can be seen; `names`: what is mistyped
+//! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
 
 mod dataplane;
+pub mod flows;
 mod memory;
 mod names;
 mod ports;

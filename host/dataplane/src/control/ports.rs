@@ -15,6 +15,7 @@ use millrace_xsk::{
     AttachError, AttachMode, FRAME_CAPACITY, OpenError, Program, Umem, Xsk, XskSettings,
 };
 
+use crate::control::flows::FlowReader;
 use crate::control::names::present;
 use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::request::AddPort;
@@ -324,6 +325,11 @@ impl Ports {
     /// If the kernel does not say.
     pub fn cache(&self) -> Result<Option<CacheStatus>, PortError> {
         Ok(self.punt.as_ref().map(Punt::status).transpose()?)
+    }
+
+    /// Who reads the connections of cached ports, if there can be any.
+    pub(super) fn flows(&self) -> Option<FlowReader> {
+        self.punt.as_ref().map(Punt::flows)
     }
 
     /// Opens a port's interface on every worker.

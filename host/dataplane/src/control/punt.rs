@@ -18,6 +18,7 @@ use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings
 use parking_lot::Mutex;
 
 use crate::connections::{self, Connections, Masquerade};
+use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
 use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
@@ -152,13 +153,18 @@ impl Punt {
         Arc::clone(&self.upkeep)
     }
 
+    /// Who reads its connections.
+    pub(super) fn flows(&self) -> FlowReader {
+        FlowReader::new(Arc::clone(&self.connections), Arc::clone(&self.cache))
+    }
+
     /// What there is to see.
     pub(super) fn status(&self) -> Result<CacheStatus, PuntError> {
         let sum = |of: fn(&TrackingCounters) -> &AtomicU64| {
             self.counters.iter().map(|counters| of(counters).load(Relaxed)).sum()
         };
         let cache = self.cache.lock();
-        let count = |counter| Ok((format!("{counter:?}"), cache.count(counter)?));
+        let count = |counter| Ok((label(counter), cache.count(counter)?));
         Ok(CacheStatus {
             connections: self.connections.len() as u64,
             opened: sum(|counters| &counters.opened),
@@ -221,6 +227,18 @@ fn connect(
         program.connect(queue, &handle)?;
     }
     Ok((program, counters))
+}
+
+/// What a counter is called: its words in small letters, with hyphens.
+fn label(counter: Counter) -> String {
+    let mut label = String::new();
+    for letter in format!("{counter:?}").chars() {
+        if letter.is_ascii_uppercase() && !label.is_empty() {
+            label.push('-');
+        }
+        label.push(letter.to_ascii_lowercase());
+    }
+    label
 }
 
 const FAR: &str = "punt";

@@ -4,6 +4,7 @@
 //! the workers.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use millrace_abi::{Field, FieldSet, PortKind};
 use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol};
@@ -90,4 +91,9 @@ pub(crate) fn number(port: &Port) -> fastpath::PortId {
 pub(crate) fn ip(address: [u8; 16]) -> IpAddr {
     let v6 = Ipv6Addr::from(address);
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+/// A time of the cache's clock, which is that of workers too.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -84,7 +84,7 @@ impl Upkeep {
 
 fn told(usage: &fastpath::Usage) -> Usage {
     Usage {
-        last_seen_ns: nanos(usage.last_seen),
+        last_seen_ns: kernel::nanos(usage.last_seen),
         packets: usage.packets,
         bytes: usage.bytes,
         beyond_syn: usage.packets > 0,
@@ -109,10 +109,6 @@ fn key(key: &fastpath::Key) -> Key {
             fastpath::Protocol::Udp => 17,
         },
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How soon there is something to be done while flows wait for their turn.

@@ -85,12 +85,12 @@ fn a_connection_is_punted_once_and_the_kernel_carries_the_rest() {
     let data: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
     for to in [server.address, server.v6()] {
         assert!(client.pings(to), "neighbours know each other before anything is counted");
-        let (punted, opened) = (in_kernel(&bed, "MissUnknown"), bed.opened());
+        let (punted, opened) = (in_kernel(&bed, "miss-unknown"), bed.opened());
         talk(client, server, to, &data);
-        assert_eq!(in_kernel(&bed, "MissUnknown") - punted, 1, "{to}: the opening SYN alone");
+        assert_eq!(in_kernel(&bed, "miss-unknown") - punted, 1, "{to}: the opening SYN alone");
         assert_eq!(bed.opened() - opened, 1);
     }
-    assert!(in_kernel(&bed, "Hit") > 0);
+    assert!(in_kernel(&bed, "hit") > 0);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_flow_without_a_reply_stays_with_its_own_direction() {
         to.recv(&mut byte).expect("it arrives");
         assert_eq!(byte, [n]);
     }
-    await_some(|| match in_kernel(&bed, "Hit") {
+    await_some(|| match in_kernel(&bed, "hit") {
         hits if hits >= 90 => Ok(()),
         hits => Err(hits),
     });

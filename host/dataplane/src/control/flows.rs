@@ -1,0 +1,239 @@
+//! The connections of cached ports, as they can be seen: what user space knows of each, and what
+//! the kernel's entries say of packets that never came here.
+//!
+//! A reader must not break this: neither the table nor the cache is locked for longer than one
+//! step takes, since workers wait for both.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use millrace_abi::Field;
+use millrace_fastpath::{FlowCache, MapFault};
+use millrace_wire::IpProtocol;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::connections::{
+    Connections, Cursor, Direction, Endpoint, Key, State, TcpState, View, Zone,
+};
+use crate::control::status::Label;
+use crate::tracking::kernel;
+use crate::verdict::Decider;
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowStatus {
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, or the protocol's number.
+    pub protocol: Label,
+    /// How far it has come.
+    pub state: Label,
+    /// How long no packet has come, in milliseconds.
+    pub idle_ms: u64,
+    /// From who opened it.
+    pub original: FlowDirection,
+    /// The other way.
+    pub reply: FlowDirection,
+}
+
+/// A direction of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowDirection {
+    /// Where its packets are from, as they come in; an echo has its identifier for a port.
+    pub source: SocketAddr,
+    /// Where they are for, as they come in.
+    pub destination: SocketAddr,
+    /// The port they come in by.
+    pub ingress: String,
+    /// The port they leave by; none if they do not.
+    pub egress: Option<String>,
+    /// The stage that said so; the host itself, if there is none.
+    pub by: Option<String>,
+    /// That stage's own rule; 0 if it named none.
+    pub rule: u32,
+    /// The insertion of its entry in the kernel's cache; none while workers carry it.
+    pub generation: Option<NonZeroU32>,
+    /// Packets, whoever carried them.
+    pub packets: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// Of the packets, those that the entry that is there now has carried.
+    pub kernel_packets: u64,
+}
+
+/// Which connections are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowQuery {
+    /// Those that come in or leave by this port; all, if there is none.
+    pub port: Option<u16>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What numbers are called.
+pub(super) struct Names<'n> {
+    pub(super) port: &'n dyn Fn(u16) -> Option<String>,
+    pub(super) stage: &'n dyn Fn(Decider) -> Option<String>,
+}
+
+/// Reads the connections, and the cache of them.
+pub(super) struct FlowReader {
+    connections: Arc<Connections>,
+    cache: Arc<Mutex<FlowCache>>,
+}
+
+impl FlowReader {
+    pub(super) fn new(connections: Arc<Connections>, cache: Arc<Mutex<FlowCache>>) -> Self {
+        Self { connections, cache }
+    }
+
+    /// The connections that are asked for, in no order.
+    pub(super) fn read(
+        &self,
+        query: FlowQuery,
+        names: &Names<'_>,
+        now_ns: u64,
+    ) -> Result<Vec<FlowStatus>, MapFault> {
+        let mut flows = Vec::new();
+        let mut next = Some(Cursor::default());
+        while let Some(from) = next {
+            let (views, rest) = self.connections.all(from, AT_ONCE);
+            next = rest;
+            for view in views.iter().filter(|view| goes_by(view, query.port)) {
+                if flows.len() == query.limit {
+                    return Ok(flows);
+                }
+                flows.push(self.status(view, names, now_ns)?);
+            }
+        }
+        Ok(flows)
+    }
+
+    fn status(&self, view: &View, names: &Names<'_>, now_ns: u64) -> Result<FlowStatus, MapFault> {
+        let (original, seen) = self.direction(view, Direction::Original, names)?;
+        let (reply, seen_back) = self.direction(view, Direction::Reply, names)?;
+        Ok(FlowStatus {
+            protocol: protocol(view.keys[0].protocol),
+            state: state(view.state, [original.kernel_packets, reply.kernel_packets]).into(),
+            idle_ms: now_ns.saturating_sub(seen.max(seen_back)) / NS_PER_MS,
+            original,
+            reply,
+        })
+    }
+
+    /// A direction, and when its last packet came.
+    fn direction(
+        &self,
+        view: &View,
+        direction: Direction,
+        names: &Names<'_>,
+    ) -> Result<(FlowDirection, u64), MapFault> {
+        let side = direction as usize;
+        let (key, verdict) = (&view.keys[side], &view.ways[side].verdict);
+        let (traffic, generation) = (view.traffic[side], view.generations[side]);
+        let usage = match (generation, kernel::key(key)) {
+            (Some(_), Some(key)) => self.cache.lock().usage(&key)?,
+            _ => None,
+        };
+        // what an entry of another insertion says is not of this connection
+        let usage = usage.filter(|usage| {
+            generation.is_some_and(|known| known.get() == usage.generation.number())
+        });
+        let (packets, bytes) = usage.map_or((0, 0), |usage| (usage.packets, usage.bytes));
+        let seen_ns = usage.map_or(0, |usage| kernel::nanos(usage.last_seen));
+        let leaves = verdict.is_open() && verdict.fields.contains(Field::Egress);
+        let port = |number| (names.port)(number).unwrap_or_else(|| number.to_string());
+        let flow = FlowDirection {
+            source: end(&key.source),
+            destination: end(&key.destination),
+            ingress: match key.zone {
+                Zone::UNDERLAY => "underlay".to_owned(),
+                Zone::HOST => "host".to_owned(),
+                zone => port(zone.number()),
+            },
+            egress: leaves.then(|| port(verdict.egress)),
+            by: (names.stage)(verdict.by),
+            rule: verdict.rule,
+            generation: usage.and(generation),
+            packets: traffic.packets + packets,
+            bytes: traffic.bytes + bytes,
+            kernel_packets: packets,
+        };
+        Ok((flow, view.last_seen_ns[side].max(seen_ns)))
+    }
+}
+
+fn goes_by(view: &View, port: Option<u16>) -> bool {
+    let Some(port) = port else { return true };
+    let comes_in = |key: &Key| key.zone.is_port() && key.zone.number() == port;
+    view.keys.iter().any(comes_in) || view.ways.iter().any(|way| way.verdict.egress == port)
+}
+
+fn protocol(number: u8) -> Label {
+    match IpProtocol(number) {
+        IpProtocol::TCP => "tcp".into(),
+        IpProtocol::UDP => "udp".into(),
+        IpProtocol::ICMPV4 => "icmp".into(),
+        IpProtocol::ICMPV6 => "icmpv6".into(),
+        IpProtocol::SCTP => "sctp".into(),
+        _ => number.to_string().into(),
+    }
+}
+
+/// The word for a state. User space learns only later what the kernel has carried by now.
+fn state(state: State, carried: [u64; 2]) -> &'static str {
+    let [there, back] = carried.map(|packets| packets > 0);
+    match state {
+        State::Unreplied if back => "replied",
+        State::Unreplied => "unreplied",
+        State::Replied => "replied",
+        // neither of these packets was the opening SYN, which misses
+        State::Tcp(TcpState::SynSent | TcpState::SynReceived) if there && back => "established",
+        State::Tcp(TcpState::SynSent | TcpState::SynSent2) => "syn-sent",
+        State::Tcp(TcpState::SynReceived) => "syn-received",
+        State::Tcp(TcpState::Established) => "established",
+        State::Tcp(TcpState::FinWait) => "fin-wait",
+        State::Tcp(TcpState::CloseWait) => "close-wait",
+        State::Tcp(TcpState::LastAck) => "last-ack",
+        State::Tcp(TcpState::TimeWait) => "time-wait",
+        State::Tcp(TcpState::Reset(_)) => "reset",
+        State::Tcp(TcpState::Close) => "closed",
+    }
+}
+
+fn end(end: &Endpoint) -> SocketAddr {
+    SocketAddr::new(kernel::ip(end.address), end.port)
+}
+
+/// Connections that are looked at together.
+const AT_ONCE: usize = 1024;
+const NS_PER_MS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_that_the_kernel_carried_is_over() {
+        let state = |of, carried| super::state(State::Tcp(of), carried);
+        assert_eq!(state(TcpState::SynSent, [0, 0]), "syn-sent");
+        // the SYN-ACK alone
+        assert_eq!(state(TcpState::SynSent, [0, 1]), "syn-sent");
+        assert_eq!(state(TcpState::SynSent, [1, 1]), "established");
+        assert_eq!(state(TcpState::FinWait, [9, 9]), "fin-wait");
+    }
+
+    #[test]
+    fn what_the_kernel_brought_back_is_a_reply() {
+        assert_eq!(super::state(State::Unreplied, [5, 0]), "unreplied");
+        assert_eq!(super::state(State::Unreplied, [0, 1]), "replied");
+    }
+
+    #[test]
+    fn protocols_without_a_name_have_their_number() {
+        let names = [6, 17, 1, 58, 132, 47].map(protocol);
+        assert_eq!(names, ["tcp", "udp", "icmp", "icmpv6", "sctp", "47"]);
+    }
+}
