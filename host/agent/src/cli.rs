@@ -11,7 +11,7 @@ use crate::lab::{self, LabCommand};
 use crate::node::{self, NodeArgs};
 use crate::port::{self, PortCommand};
 use crate::run::{self, RunArgs};
-use crate::show::{drops, ports, stats, status, top};
+use crate::show::{drops, flows, ports, stats, status, top};
 use crate::workbench::playground::{self, PlaygroundArgs};
 
 /// A programmable dataplane: packets between interfaces, through filters in WebAssembly.
@@ -41,6 +41,7 @@ enum Command {
     Lab(LabCommand),
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
+    Flows(flows::FlowsArgs),
     #[command(subcommand)]
     Port(PortCommand),
     #[command(subcommand)]
@@ -71,6 +72,7 @@ impl Cli {
             Command::Lab(command) => return lab::run(command),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
+            Command::Flows(args) => flows::run(&args),
             Command::Port(command) => port::run(&command),
             Command::Filter(command) => filter::run(command),
             Command::Stats(args) => stats::run(&args),

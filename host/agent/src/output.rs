@@ -127,6 +127,12 @@ fn harmless(c: char) -> char {
     if c.is_control() && c != '\n' { '\u{fffd}' } else { c }
 }
 
+/// Names in a sentence.
+pub(crate) fn quoted_names<'n>(names: impl Iterator<Item = &'n String>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 /// A number with its thousands apart.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -7,6 +7,7 @@
 //! DELETE /v1/ports/{port}                          takes one away
 //! GET    /v1/pods                                  the pods of a node
 //! PUT    /v1/pods/{namespace}/{name}               attaches one       DELETE: detaches it
+//! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
 //! GET    /v1/filters                               the chain          POST: loads a filter
 //! GET    /v1/filters/{name}                        one stage          DELETE: removes it
 //! PUT    /v1/filters/{name}/module                 swaps the module
@@ -22,7 +23,8 @@
 //! ```
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
-//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`filters`], [`logs`], [`maps`]
+//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`filters`],
+//!   [`logs`], [`maps`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -31,6 +33,7 @@
 pub(crate) mod client;
 mod error;
 mod filters;
+mod flows;
 mod logs;
 mod maps;
 mod pods;

@@ -11,14 +11,14 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{delete, get, post, put};
 use millrace_abi::ABI_VERSION;
-use millrace_dataplane::control::Dataplane;
+use millrace_dataplane::control::{Dataplane, PortError};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, logs, maps, pods, ports};
+use crate::api::{filters, flows, logs, maps, pods, ports};
 use crate::node::Pods;
 
 /// What requests are about.
@@ -56,6 +56,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/ports/{port}", delete(ports::remove))
         .route("/v1/pods", get(pods::list))
         .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
+        .route("/v1/flows", get(flows::list))
         .route("/v1/filters", get(filters::list).post(filters::load))
         .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
         .route("/v1/filters/{name}/module", put(filters::swap))
@@ -96,9 +97,10 @@ impl Host {
     }
 
     /// Everything that is counted, now.
-    pub(crate) fn stats(&self) -> Result<Stats, millrace_dataplane::mailbox::NoAnswer> {
+    pub(crate) fn stats(&self) -> Result<Stats, PortError> {
         Ok(Stats {
             uptime_ms: self.uptime_ms(),
+            cache: self.plane.cache()?,
             ports: self.plane.ports()?,
             workers: self.plane.workers()?,
             filters: self.plane.stages()?,
@@ -119,6 +121,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             pid: std::process::id(),
             uptime_ms: host.uptime_ms(),
             metrics: host.metrics.clone(),
+            cache: host.plane.cache()?,
             ports: host.plane.ports()?,
             filters: host.plane.stages()?,
             workers: host.plane.workers()?,

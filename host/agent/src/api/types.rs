@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use millrace_abi::{Capability, PortKind, limits};
 use millrace_builtin::{BUILT_IN, EXAMPLES};
+pub(crate) use millrace_dataplane::control::flows::{FlowDirection, FlowStatus};
 use millrace_dataplane::control::near_miss;
 pub(crate) use millrace_dataplane::control::request::Position;
 use millrace_dataplane::control::request::{AddPort, Load, StageTerms};
 pub(crate) use millrace_dataplane::control::status::{
-    FateStatus, FilterStatus, LogLine, MetricStatus, PortState, PortStatus, StageState,
-    StageStatus, WorkerStatus,
+    CacheStatus, FateStatus, FilterStatus, LogLine, MetricStatus, PortState, PortStatus,
+    StageState, StageStatus, WorkerStatus,
 };
 use millrace_dataplane::port::{Hold, Vlans};
 pub(crate) use millrace_dataplane::stage::{Mode, OnFault};
@@ -147,6 +148,8 @@ pub(crate) struct HostStatus {
     pub(crate) uptime_ms: u64,
     /// Where its metrics are, if anywhere.
     pub(crate) metrics: Option<String>,
+    /// The kernel's flow cache, if this is a node.
+    pub(crate) cache: Option<CacheStatus>,
     /// Its ports.
     pub(crate) ports: Vec<PortStatus>,
     /// Its chain.
@@ -161,6 +164,8 @@ pub(crate) struct HostStatus {
 pub(crate) struct Stats {
     /// When, in milliseconds since the host's start.
     pub(crate) uptime_ms: u64,
+    /// Of the kernel's flow cache, if there is one.
+    pub(crate) cache: Option<CacheStatus>,
     /// By port.
     pub(crate) ports: Vec<PortStatus>,
     /// By worker.
@@ -169,6 +174,29 @@ pub(crate) struct Stats {
     pub(crate) filters: Vec<StageStatus>,
     /// What became of packets.
     pub(crate) fates: Vec<FateStatus>,
+}
+
+/// Connections.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Flows {
+    /// How many there are.
+    pub(crate) connections: u64,
+    /// Those that were asked for.
+    pub(crate) flows: Vec<Flow>,
+}
+
+/// A connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Flow {
+    /// As the dataplane has it.
+    #[serde(flatten)]
+    pub(crate) status: FlowStatus,
+    /// The pod that opened it, as `namespace/name`.
+    pub(crate) client_pod: Option<String>,
+    /// The pod that it leads to.
+    pub(crate) server_pod: Option<String>,
 }
 
 /// How often workers were held up by changes, for about how long.

@@ -58,6 +58,13 @@ families! {
 
     WORKER_UNCOUNTED COUNTER "millrace_worker_uncounted_packets_total" "Packets that are missing in millrace_packets_total: there were more combinations of its labels than places to count them."
 
+    CONNECTIONS GAUGE "millrace_connections" "Connections of cached ports that there are."
+    CONNECTIONS_OPENED COUNTER "millrace_connections_opened_total" "Connections of cached ports that were opened."
+    CACHE_INSTALLED COUNTER "millrace_cache_installed_entries_total" "Entries that workers gave to the kernel's flow cache: one for each way of a connection."
+    CACHE_FULL COUNTER "millrace_cache_full_total" "Entries that the kernel's flow cache had no room for."
+    CACHE_REFUSED COUNTER "millrace_cache_refused_total" "Entries that the kernel refused for another reason."
+    CACHE_PACKETS COUNTER "millrace_cache_packets_total" "Packets by what became of them in the kernel: hit, or why they went to a worker or no further. `forced` and `lost-events` are no packets: hand-overs that did not wait, and ends of connections that were not heard of."
+
     PACKETS COUNTER "millrace_packets_total" "What became of packets, by the port they came in by, the stage that decided (none: the host itself), their fate, and the reason if they went no further."
 
     STAGE_INFO GAUGE "millrace_stage_info" "The filter in a stage, its version and the digest of its module; always 1."

@@ -24,7 +24,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::api::server::Host;
 use crate::api::types::{
-    FateStatus, PortState, PortStatus, StageState, StageStatus, Stats, WorkerStatus,
+    CacheStatus, FateStatus, PortState, PortStatus, StageState, StageStatus, Stats, WorkerStatus,
 };
 use crate::metrics::families as f;
 use crate::metrics::page::Page;
@@ -83,6 +83,7 @@ fn render(stats: &Stats, process: &Process) -> String {
         page.add(f::PROCESS_MEMORY, &[("kind", kind)], *bytes as f64);
     }
     page.add(f::PROCESS_CPU, &[], process.cpu);
+    stats.cache.iter().for_each(|cache| add_cache(&mut page, cache));
     stats.ports.iter().for_each(|port| add_port(&mut page, port));
     stats.workers.iter().for_each(|worker| add_worker(&mut page, worker));
     stats.fates.iter().for_each(|fate| add_fate(&mut page, fate));
@@ -93,6 +94,21 @@ fn render(stats: &Stats, process: &Process) -> String {
         }
     }
     page.text()
+}
+
+fn add_cache(page: &mut Page, cache: &CacheStatus) {
+    for (family, count) in [
+        (f::CONNECTIONS, cache.connections),
+        (f::CONNECTIONS_OPENED, cache.opened),
+        (f::CACHE_INSTALLED, cache.installed),
+        (f::CACHE_FULL, cache.full),
+        (f::CACHE_REFUSED, cache.refused),
+    ] {
+        page.add(family, &[], count as f64);
+    }
+    for (fate, packets) in &cache.packets {
+        page.add(f::CACHE_PACKETS, &[("fate", fate)], *packets as f64);
+    }
 }
 
 fn add_port(page: &mut Page, port: &PortStatus) {

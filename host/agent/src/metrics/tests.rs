@@ -40,6 +40,7 @@ fn stats() -> Stats {
     });
     Stats {
         uptime_ms: 1500,
+        cache: Some(CacheStatus { packets: [("hit".into(), 1)].into(), ..CacheStatus::default() }),
         ports: vec![port("a")],
         workers: vec![WorkerStatus { hits: 7, ..WorkerStatus::default() }],
         filters: plane.stages.status().unwrap(),
@@ -236,10 +237,22 @@ fn every_family_has_the_number_it_is_about() {
         ("faults", "class", "trap", s.faults["trap"]),
         ("faults", "class", "answer", s.faults["answer"]),
     ];
+    let cache = stats.cache.as_ref().unwrap();
+    let of_cache = [
+        ("connections", cache.connections),
+        ("connections_opened_total", cache.opened),
+        ("cache_installed_entries_total", cache.installed),
+        ("cache_full_total", cache.full),
+        ("cache_refused_total", cache.refused),
+        ("cache_packets_total{fate=\"hit\"}", cache.packets["hit"]),
+    ];
     let is = |series: String, value: u64| {
         let series = format!("millrace_{series}");
         assert_eq!(read.get(&series), Some(&(value as f64)), "{series}");
     };
+    for (name, value) in of_cache {
+        is(name.to_owned(), value);
+    }
     for (name, value) in per_port {
         is(format!("port_{name}{{port=\"a\"}}"), value);
     }

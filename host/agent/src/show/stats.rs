@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::api::types::{PortStatus, StageStatus, Stats, WorkerStatus};
+use crate::api::types::{CacheStatus, PortStatus, StageStatus, Stats, WorkerStatus};
 use crate::output::{Asking, Heading, Table, count, percent};
 
 /// Show what was counted of ports, workers and filters since the host started.
 ///
-/// HITS are packets whose decision was remembered; the chain was ASKED about the others. A
+/// Of a node also what its flow cache does in the kernel. HITS are packets whose decision was remembered; the chain was ASKED about the others. A
 /// filter's time per packet is counted over those that it was asked about or shown.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
@@ -22,7 +22,9 @@ pub(crate) struct StatsArgs {
 pub(crate) fn run(args: &StatsArgs) -> anyhow::Result<()> {
     let stats: Stats = args.asking.client()?.get("/v1/stats")?;
     args.asking.print(&stats, |stats| {
-        [ports(&stats.ports), workers(&stats.workers), stages(&stats.filters)].join("\n\n")
+        let cache = stats.cache.as_ref().map(cache);
+        let rest = [ports(&stats.ports), workers(&stats.workers), stages(&stats.filters)];
+        rest.into_iter().chain(cache).collect::<Vec<_>>().join("\n\n")
     })
 }
 
@@ -48,6 +50,25 @@ fn ports(ports: &[PortStatus]) -> String {
         ]);
     }
     table.text()
+}
+
+/// What became of packets in the kernel, the most frequent first; and what workers gave it.
+fn cache(cache: &CacheStatus) -> String {
+    let mut fates: Vec<_> = cache.packets.iter().filter(|(_, packets)| **packets > 0).collect();
+    fates.sort_by_key(|(_, packets)| std::cmp::Reverse(**packets));
+    let mut table = Table::new([Heading::text("in the kernel"), Heading::number("packets")]);
+    for (fate, packets) in fates {
+        table.row([fate.clone(), count(*packets)]);
+    }
+    let entries = format!(
+        "{} connections, {} opened; {} entries given to the kernel, {} without room, {} refused",
+        count(cache.connections),
+        count(cache.opened),
+        count(cache.installed),
+        count(cache.full),
+        count(cache.refused)
+    );
+    format!("{}\n{entries}", table.text())
 }
 
 fn workers(workers: &[WorkerStatus]) -> String {

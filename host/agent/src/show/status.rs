@@ -46,6 +46,18 @@ fn text(host: &HostStatus) -> String {
         "packets",
         format!("{received} in, {sent} out; `millrace drops` says what became of the rest"),
     );
+    if let Some(cache) = &host.cache {
+        let hits = cache.packets.get(HIT).copied().unwrap_or_default();
+        line(
+            "flows",
+            format!(
+                "{} connections, {} opened; the kernel carried {} packets of them",
+                count(cache.connections),
+                count(cache.opened),
+                count(hits)
+            ),
+        );
+    }
     if let Some(metrics) = &host.metrics {
         line("metrics", format!("http://{metrics}/metrics"));
     }
@@ -69,6 +81,13 @@ fn oddities(host: &HostStatus) -> Vec<String> {
              bridge`"
                 .to_owned(),
         );
+    }
+    if let Some(cache) = host.cache.as_ref().filter(|cache| cache.full + cache.refused > 0) {
+        notes.push(format!(
+            "the kernel's flow cache had no room for {} flows, and refused {}: workers carry them",
+            count(cache.full),
+            count(cache.refused)
+        ));
     }
     for port in &host.ports {
         if port.state == PortState::Gone {
@@ -107,3 +126,6 @@ pub(crate) fn word(state: PortState) -> &'static str {
 fn or_none(text: &str) -> String {
     if text.is_empty() { "none".to_owned() } else { text.to_owned() }
 }
+
+/// What the kernel calls packets that it carried.
+const HIT: &str = "hit";

@@ -1,0 +1,72 @@
+//! Requests about connections.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use millrace_dataplane::control::flows::FlowQuery;
+use serde::Deserialize;
+
+use crate::api::error::ApiError;
+use crate::api::server::{Answer, Host, Shared};
+use crate::api::types::{Flow, Flows};
+use crate::output::quoted_names;
+
+/// Which connections, and how many.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Those of this pod, as `namespace/name`.
+    pod: Option<String>,
+    /// So many at most.
+    #[serde(default = "usual_limit")]
+    limit: usize,
+}
+
+/// The connections of cached ports.
+pub(super) async fn list(
+    State(host): Shared,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<Flows> {
+    let Query(wanted) = wanted.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    Ok(Json(host.ask(move |host| flows(host, &wanted)).await?))
+}
+
+fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
+    // names of pods by those of their ports
+    let pods: BTreeMap<String, String> = host.pods.as_ref().map_or_else(BTreeMap::new, |pods| {
+        let pods = pods.lock();
+        let attached = pods.attached().iter();
+        attached.map(|(name, pod)| (pod.port.clone(), name.to_string())).collect()
+    });
+    let port = match &wanted.pod {
+        None => None,
+        Some(pod) => Some(port_of(host, &pods, pod)?),
+    };
+    let query = FlowQuery { port, limit: wanted.limit };
+    let named = |port: Option<&String>| port.and_then(|port| pods.get(port)).cloned();
+    let flows = host.plane.flows(query)?.into_iter().map(|status| Flow {
+        client_pod: named(Some(&status.original.ingress)),
+        server_pod: named(status.original.egress.as_ref()),
+        status,
+    });
+    let flows = flows.collect();
+    let connections = host.plane.cache()?.map_or(0, |cache| cache.connections);
+    Ok(Flows { connections, flows })
+}
+
+/// The number of a pod's port.
+fn port_of(host: &Host, pods: &BTreeMap<String, String>, pod: &str) -> Result<u16, ApiError> {
+    let port = pods.iter().find(|(_, name)| *name == pod).map(|(port, _)| port);
+    let unknown = || {
+        let there = quoted_names(pods.values());
+        ApiError::not_found(format!("pod `{pod}` is not attached here; there are: {there}"))
+    };
+    port.and_then(|port| host.plane.numbers().get(port).copied()).ok_or_else(unknown)
+}
+
+/// More than anybody reads, and no burden for the host.
+fn usual_limit() -> usize {
+    1000
+}

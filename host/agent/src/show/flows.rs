@@ -1,0 +1,146 @@
+//! `millrace flows`: the connections of a node, and who carries them.
+
+use anyhow::bail;
+use clap::Args;
+use millrace_control::PodName;
+
+use crate::api::types::{Flow, FlowDirection, Flows};
+use crate::output::{Asking, Heading, Table, age, count, short};
+
+/// Show the connections of pods: how far they are, who decided, and whether the kernel carries them.
+///
+/// Counters are of both ways, there / back, and include what the kernel carried. KERNEL says which
+/// ways are in its flow cache; workers carry the others.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace flows
+  millrace flows --pod shop/web --limit 20
+  millrace flows -o json | jq '.flows[] | select(.original.generation == null)'")]
+pub(crate) struct FlowsArgs {
+    /// Only the connections of this pod, as NAMESPACE/NAME, or NAME in `default`.
+    #[arg(long, value_name = "POD")]
+    pod: Option<String>,
+    /// So many at most.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Asks and prints.
+pub(crate) fn run(args: &FlowsArgs) -> anyhow::Result<()> {
+    let mut path = format!("/v1/flows?limit={}", args.limit);
+    if let Some(pod) = &args.pod {
+        match pod.parse::<PodName>() {
+            Ok(pod) => path.push_str(&format!("&pod={pod}")),
+            Err(error) => bail!("`{pod}`: {error}"),
+        }
+    }
+    let flows: Flows = args.asking.client()?.get(&path)?;
+    args.asking.print(&flows, text)
+}
+
+fn text(answer: &Flows) -> String {
+    if answer.flows.is_empty() {
+        return "there are no connections".to_owned();
+    }
+    let mut table = Table::new([
+        Heading::text("protocol"),
+        Heading::text("state"),
+        Heading::text("from"),
+        Heading::text("to"),
+        Heading::text("decided by"),
+        Heading::text("leaves by"),
+        Heading::text("kernel"),
+        Heading::number("packets"),
+        Heading::number("bytes"),
+        Heading::number("idle"),
+    ]);
+    for Flow { status, client_pod, server_pod } in &answer.flows {
+        let (there, back) = (&status.original, &status.reply);
+        let both = |of: fn(&FlowDirection) -> u64| {
+            format!("{} / {}", short(of(there) as f64), short(of(back) as f64))
+        };
+        let named = |end: String, pod: &Option<String>| match pod {
+            Some(pod) => format!("{end} ({pod})"),
+            None => end,
+        };
+        table.row([
+            status.protocol.to_string(),
+            status.state.to_string(),
+            named(there.source.to_string(), client_pod),
+            named(there.destination.to_string(), server_pod),
+            decider(there),
+            there.egress.clone().unwrap_or_else(|| "-".to_owned()),
+            kernel(there, back).to_owned(),
+            both(|way| way.packets),
+            both(|way| way.bytes),
+            age(status.idle_ms),
+        ]);
+    }
+    let (shown, all) = (answer.flows.len() as u64, answer.connections);
+    match shown < all {
+        true => format!("{}\n\n{} of {} connections", table.text(), count(shown), count(all)),
+        false => table.text(),
+    }
+}
+
+/// Which ways the kernel carries.
+fn kernel(there: &FlowDirection, back: &FlowDirection) -> &'static str {
+    match (there.generation, back.generation) {
+        (Some(_), Some(_)) => "both",
+        (Some(_), None) => "there",
+        (None, Some(_)) => "back",
+        (None, None) => "no",
+    }
+}
+
+fn decider(way: &FlowDirection) -> String {
+    let stage = way.by.as_deref().unwrap_or("the host");
+    if way.rule == 0 { stage.to_owned() } else { format!("{stage}, rule {}", way.rule) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::api::types::FlowStatus;
+
+    fn way(source: &str, destination: &str, generation: u32) -> FlowDirection {
+        FlowDirection {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            ingress: "mp1".into(),
+            egress: Some("mp2".into()),
+            by: Some("router".into()),
+            rule: 3,
+            generation: NonZeroU32::new(generation),
+            packets: 1500,
+            bytes: 12,
+            kernel_packets: 1499,
+        }
+    }
+
+    #[test]
+    fn a_connection_is_one_row_that_says_who_decided_and_who_carries_it() {
+        let status = FlowStatus {
+            protocol: "tcp".into(),
+            state: "established".into(),
+            idle_ms: 2500,
+            original: way("10.1.0.2:4000", "[fd01::3]:7", 8),
+            reply: way("[fd01::3]:7", "10.1.0.2:4000", 0),
+        };
+        let flow = Flow { status, client_pod: Some("default/web".into()), server_pod: None };
+        let text = text(&Flows { connections: 2, flows: vec![flow] });
+        for said in [
+            "10.1.0.2:4000 (default/web)  [fd01::3]:7  router, rule 3  mp2",
+            "there",
+            "1.5k / 1.5k",
+            "2 s",
+            "1 of 2 connections",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+    }
+}
