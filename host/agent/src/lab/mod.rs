@@ -104,12 +104,13 @@ pub(crate) struct StatusArgs {
 /// Run a command in a pod; its exit code is this command's.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  millrace lab exec shop/web -- curl http://10.1.0.3:8080/")]
+  millrace lab exec shop/web -- curl http://10.1.0.3:8080/
+  millrace lab exec node:worker-1 -- millrace flows")]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     which: Which,
-    /// The pod, as NAMESPACE/NAME, or NAME in `default`; `node:NAME` for a node, `outside` for the
-    /// host outside the cluster.
+    /// The pod, as NAMESPACE/NAME, or NAME in `default`; `node:NAME` for a node, where `millrace`
+    /// asks its agent; `outside` for the host outside the cluster.
     place: String,
     /// The command.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -236,7 +237,13 @@ fn exec(which: &Which, place: &str, command: Vec<OsString>) -> anyhow::Result<Ex
     let program = words.next().context("the command is empty")?;
     let mut command: Command = match (place, place.strip_prefix("node:")) {
         ("outside", _) => lab.in_outside(&program)?,
-        (_, Some(node)) => lab.in_node(node, &program)?,
+        (_, Some(node)) => {
+            let mut command = lab.in_node(node, &program)?;
+            let state = lab.state().nodes.iter().find(|it| it.name == node);
+            // so that commands of this program ask its agent
+            command.envs(state.and_then(|it| it.socket.as_ref()).map(|socket| (SOCKET, socket)));
+            command
+        }
         (pod, None) => {
             let pod: PodName = pod.parse().map_err(|error| anyhow::anyhow!("`{pod}`: {error}"))?;
             lab.in_pod(&pod, &program)?
@@ -245,3 +252,6 @@ fn exec(which: &Which, place: &str, command: Vec<OsString>) -> anyhow::Result<Ex
     let error = command.args(words).exec();
     Err(error).with_context(|| format!("running `{}`", program.display()))
 }
+
+/// What tells commands of this program which host is meant.
+const SOCKET: &str = "MILLRACE_SOCKET";

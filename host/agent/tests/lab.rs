@@ -1,0 +1,240 @@
+//! `millrace lab` with this program as the nodes' agent. Needs root; without it the tests print a
+//! note and pass, except under `CI`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millrace_netns::{Namespace, NamespaceError, unique_name};
+use serde_json::Value;
+
+/// A lab, which is taken down when this is dropped.
+struct Bed {
+    name: String,
+    manifests: tempfile::TempDir,
+}
+
+impl Bed {
+    /// Brings up the cluster of the example, unless there are no privileges to.
+    fn up() -> Option<Self> {
+        if !is_root() {
+            return None;
+        }
+        let bed = Self::down();
+        for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", PODS)] {
+            fs::write(bed.manifests.path().join(file), text).expect("the folder is there");
+        }
+        bed.done(&["up", &bed.manifests.path().display().to_string()]);
+        Some(bed)
+    }
+
+    fn down() -> Self {
+        Self { name: unique_name("t"), manifests: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn lab(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(MILLRACE);
+        command.arg("lab").args(arguments).env("MILLRACE_LAB", &self.name);
+        command.output().expect("the program is there")
+    }
+
+    /// What a command of `millrace lab` prints, which is to succeed.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.lab(arguments);
+        let errors = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}{errors}", text(&output.stdout));
+        assert_eq!(errors, "", "{arguments:?}");
+        text(&output.stdout)
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.done(&["status", "-o", "json"])).expect("it is JSON")
+    }
+
+    /// What a node's agent answers.
+    fn asked(&self, node: &str, arguments: &[&str]) -> Value {
+        let place = format!("node:{node}");
+        let words = [&["exec", &*place, "--", MILLRACE], arguments, &["-o", "json"]].concat();
+        serde_json::from_str(&self.done(&words)).expect("it is JSON")
+    }
+
+    /// A pod's network, and its addresses.
+    fn pod(&self, name: &str) -> (Namespace, Vec<IpAddr>) {
+        let state = self.state();
+        let pods = state["pods"].as_array().expect("there are pods");
+        let pod = pods.iter().find(|it| it["name"] == format!("default/{name}"));
+        let pod = pod.unwrap_or_else(|| panic!("{name} is not among {state:#}"));
+        let addresses = serde_json::from_value(pod["addresses"].clone()).expect("addresses");
+        let namespace = pod["namespace"].as_str().expect("it has a namespace");
+        (Namespace::open(namespace).expect("it is there"), addresses)
+    }
+
+    /// Whatever of the lab there is: namespaces, a folder, processes.
+    fn traces(&self) -> Vec<String> {
+        let prefix = format!("lab.{}.", self.name);
+        let mut traces = Namespace::list();
+        traces.retain(|name| name.starts_with(&prefix));
+        let folder = Path::new("/run/millrace/lab").join(&self.name);
+        if folder.exists() {
+            traces.push(folder.display().to_string());
+        }
+        for process in fs::read_dir("/proc").expect("this is Linux").flatten() {
+            // a process that ends meanwhile has none any more
+            let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&words).contains(&*folder.to_string_lossy()) {
+                traces.push(process.path().display().to_string());
+            }
+        }
+        traces
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // one that a test has taken down is gone
+        self.lab(&["down"]);
+    }
+}
+
+#[test]
+fn pods_on_two_nodes_reach_each_other_with_both_families() {
+    let Some(bed) = Bed::up() else { return };
+    let matrix = bed.done(&["probe", "--patience", "5s"]);
+    assert!(!matrix.contains('!') && matrix.matches("ok").count() >= 6, "{matrix}");
+
+    let probes: Value =
+        serde_json::from_str(&bed.done(&["probe", "--patience", "5s", "-o", "json"])).unwrap();
+    let probes = probes.as_array().expect("a list");
+    for (from, to) in [("shop", "cart"), ("shop", "bank"), ("bank", "cart")] {
+        for by in ["tcp", "udp", "ping"] {
+            let ours = probes.iter().filter(|probe| {
+                probe["from"] == format!("default/{from}")
+                    && probe["to"] == format!("default/{to}")
+                    && probe["by"] == by
+            });
+            let families: Vec<bool> = ours
+                .map(|probe| probe["address"].as_str().expect("an address").contains(':'))
+                .collect();
+            assert_eq!(families, [false, true], "{from} to {to} by {by}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_carries_an_exchange_between_pods_and_flows_says_so() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("cart");
+    for address in addresses {
+        let server = SocketAddr::new(address, ECHO);
+        let stream = shop.run(|| TcpStream::connect(server)).expect("it can be entered");
+        let mut stream = stream.expect("the server listens");
+        let client = stream.local_addr().expect("it is connected");
+        let mut lines = BufReader::new(stream.try_clone().expect("it can be shared"));
+        for number in 0..EXCHANGES {
+            writeln!(stream, "{number}").expect("it is open");
+            let mut line = String::new();
+            lines.read_line(&mut line).expect("it is text");
+            assert_eq!(line, format!("default/cart {client} {number}\n"));
+        }
+
+        let flow = until(|| {
+            let flows = bed.asked("east", &["flows", "--pod", "shop"]);
+            let ours = |flow: &&Value| {
+                flow["original"]["source"] == client.to_string() && flow["protocol"] == "tcp"
+            };
+            let flow = flows["flows"].as_array()?.iter().find(ours)?.clone();
+            let both = ["original", "reply"];
+            both.iter().all(|way| flow[way]["generation"].is_u64()).then_some(flow)
+        });
+        assert_eq!(flow["original"]["destination"], server.to_string());
+        assert_eq!((&flow["state"], &flow["clientPod"]), (&"established".into(), &shop_name()));
+        assert_eq!(flow["serverPod"], "default/cart");
+        assert!(["bridge", "router"].iter().any(|stage| flow["original"]["by"] == *stage));
+        for way in ["original", "reply"] {
+            let (all, kernel) = (&flow[way]["packets"], &flow[way]["kernelPackets"]);
+            let (all, kernel) = (all.as_u64().unwrap(), kernel.as_u64().unwrap());
+            // all but those of the handshake, at most
+            assert!(kernel >= EXCHANGES && all >= kernel && all - kernel <= 2, "{flow:#}");
+        }
+    }
+
+    let status = bed.asked("east", &["status"]);
+    let cache = &status["cache"];
+    assert!(cache["packets"]["hit"].as_u64() >= Some(2 * EXCHANGES), "{cache:#}");
+    assert!(cache["opened"].as_u64() >= Some(2), "{cache:#}");
+    assert_eq!((&cache["full"], &cache["refused"]), (&0.into(), &0.into()), "{cache:#}");
+    let elsewhere = bed.asked("west", &["flows", "--pod", "bank"]);
+    assert!(elsewhere["flows"].as_array().expect("a list").is_empty(), "{elsewhere:#}");
+}
+
+#[test]
+fn a_command_runs_in_a_pod_and_its_exit_code_is_handed_on() {
+    let Some(bed) = Bed::up() else { return };
+    let (_, addresses) = bed.pod("shop");
+    let shown = bed.done(&["exec", "shop", "--", "ip", "-brief", "address", "show", "eth0"]);
+    for address in addresses {
+        assert!(shown.contains(&format!("{address}/")), "{address}: {shown}");
+    }
+    let output = bed.lab(&["exec", "default/bank", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    let output = bed.lab(&["exec", "bakery", "--", "true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("default/bank"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn labs_are_side_by_side_and_one_that_is_taken_down_leaves_nothing() {
+    let (Some(one), Some(other)) = (Bed::up(), Bed::up()) else { return };
+    for bed in [&one, &other] {
+        bed.done(&["probe", "--patience", "5s"]);
+    }
+    one.done(&["down"]);
+    until(|| one.traces().is_empty().then_some(()));
+    other.done(&["probe", "--patience", "5s"]);
+}
+
+/// Asks until there is an answer.
+fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "what is awaited does not come");
+        thread::yield_now();
+    }
+}
+
+fn shop_name() -> Value {
+    "default/shop".into()
+}
+
+/// Whether namespaces can be made.
+fn is_root() -> bool {
+    match Namespace::create_unique("lab-test") {
+        Err(error @ NamespaceError::Denied { .. }) if std::env::var_os("CI").is_none() => {
+            eprintln!("not run: {error}");
+            false
+        }
+        outcome => outcome.map(|_| true).expect("root can make namespaces"),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it is text")
+}
+
+const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
+const NODES: &str = include_str!("../../../examples/lab/nodes.yaml");
+const PODS: &str = include_str!("../../../examples/lab/pods.yaml");
+/// Where the lab's server echoes.
+const ECHO: u16 = 7;
+/// Lines that are said.
+const EXCHANGES: u64 = 50;
+/// How long something may take that comes by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
