@@ -21,10 +21,11 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ipnetwork::IpNetwork;
-use millrace_netns::{Namespace, NamespaceError, Netlink, VethSpec, unique_name};
+use millrace_netns::{Namespace, Netlink, VethSpec, unique_name};
 use millrace_traffic::End;
 
 use crate::child::ChildHost;
+use crate::demo::cluster::Cluster;
 use crate::demo::narrator::Narrator;
 
 /// A node, its pods, and the host that runs there.
@@ -34,6 +35,7 @@ pub(super) struct Lab {
     pub(super) alice: Pod,
     pub(super) bob: Pod,
     pub(super) carol: Pod,
+    pub(super) cluster: Cluster,
     node: Namespace,
     folder: Folder,
 }
@@ -73,7 +75,8 @@ impl Lab {
 
         let folder = Folder::make(&name)?;
         let host = start(&node, &folder, &[&alice, &bob, &carol], narrator)?;
-        Ok(Self { host, alice, bob, carol, node, folder })
+        let cluster = Cluster::new(&name, &folder.0)?;
+        Ok(Self { host, alice, bob, carol, cluster, node, folder })
     }
 
     /// Has a command of `millrace` ask the host, which is shown, and returns what that prints.
@@ -103,6 +106,7 @@ impl Lab {
 
     /// Removes everything, whoever still uses it.
     pub(super) fn clear(&self) -> anyhow::Result<Cleared> {
+        self.cluster.clear()?;
         self.host.stop().context("stopping the host")?;
         let namespaces = self.pods().map(|pod| &pod.namespace);
         let namespaces: Vec<_> = namespaces.into_iter().chain([&self.node]).collect();
@@ -199,9 +203,10 @@ fn start(
 }
 
 /// Removes what demos that were killed have left: names and folders. Their hosts ended with them.
-fn clear_left_over() -> Result<(), NamespaceError> {
+fn clear_left_over() -> anyhow::Result<()> {
     for namespace in Namespace::remove_stale(&format!("mr-{TAG}-"))? {
         if let Some(lab) = namespace.strip_suffix(&format!("-{NODE}")) {
+            Cluster::clear_left_over(lab)?;
             drop(Folder::of(lab));
         }
     }

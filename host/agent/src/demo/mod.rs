@@ -1,7 +1,8 @@
 //! `millrace demo`: pods, a node and a host on this machine, explained as they run.
 //!
 //! - [`acts`]: what is shown, one file each
-//! - [`lab`]: the namespaces, `millrace run` in one of them, and all that has to go again
+//! - [`lab`]: the namespaces, `millrace run` in one of them, and all that has to go again;
+//!   [`cluster`]: two nodes, by `millrace lab`
 //! - [`narrator`]: what is said, and what was claimed; [`ink`]: how it looks
 //!
 //! The host is this program, started as anybody would start it, and what is shown is asked of it
@@ -11,6 +12,7 @@
 //! their end or for a signal. Either way it is the one that clears the lab.
 
 mod acts;
+mod cluster;
 mod ink;
 mod lab;
 mod narrator;
@@ -30,7 +32,7 @@ use crate::demo::lab::{Cleared, Lab};
 use crate::demo::narrator::Narrator;
 use crate::run::privileges;
 
-/// Show what this is: pods, filters that change under load, and nothing lost.
+/// Show what this is: pods, filters that change under load, nodes, and nothing lost.
 ///
 /// Makes network namespaces and a host between them, moves traffic, and removes all of it again,
 /// also when it is interrupted. It needs root, and succeeds if everything held.

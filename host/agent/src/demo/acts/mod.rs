@@ -4,9 +4,11 @@
 //! - [`swaps`]: another module under load, again and again
 //! - [`deny`]: a rule that comes, changes and goes
 //! - [`dns`]: a filter that looks into packets
+//! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided
 
 mod deny;
 mod dns;
+mod nodes;
 mod swaps;
 mod traffic;
 
@@ -40,5 +42,6 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     traffic::play(lab, extent, narrator)?;
     swaps::play(lab, extent, narrator)?;
     deny::play(lab, narrator)?;
-    dns::play(lab, narrator)
+    dns::play(lab, narrator)?;
+    nodes::play(lab, extent, narrator)
 }
