@@ -4,6 +4,8 @@
 //! stays wrong. SCTP has a CRC, of the ports alone among what is rewritten here: it is computed
 //! anew if it was right.
 
+mod error;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use millrace_abi::{Reason, Slot, slot_flag};
@@ -13,7 +15,8 @@ use millrace_wire::{IpProtocol, Ports, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, ud
 
 use crate::connections::{Endpoint, Translation};
 
-/// Rewrites the ends of a packet that belongs to a connection: TCP, UDP, SCTP or an echo.
+/// Rewrites the ends of a packet that belongs to a connection: TCP, UDP, SCTP, an echo, or an ICMP
+/// error about one of these.
 ///
 /// # Errors
 /// If a filter has made something else of the packet.
@@ -32,19 +35,23 @@ pub(crate) fn packet(
     }
     let (head, segment) = frame.split_at_mut(usize::from(layers.transport));
     let network = &mut head[usize::from(layers.network)..];
-    let (covered, len) = match slot.ip_version {
-        4 => {
-            let len = ipv4::Packet::new_unchecked(&*network).total_len() - network.len();
-            (addresses_v4(network, translation), len)
-        }
-        _ => {
-            let len = ipv6::HEADER_LEN + ipv6::Packet::new_unchecked(&*network).payload_len()
-                - network.len();
-            (addresses_v6(network, translation), len)
-        }
+    let len = match slot.ip_version {
+        4 => ipv4::Packet::new_unchecked(&*network).total_len(),
+        _ => ipv6::HEADER_LEN + ipv6::Packet::new_unchecked(&*network).payload_len(),
     };
     // the parser has seen that the packet's length fits the frame
-    transport(&mut segment[..len], IpProtocol(slot.protocol), covered, translation);
+    let segment = &mut segment[..len - network.len()];
+    match (slot.ip_version, slot.flags & slot_flag::ICMP_ERROR != 0) {
+        (4, true) => error::error_v4(network, segment, translation),
+        (_, true) => error::error_v6(network, segment, translation),
+        (version, false) => {
+            let addresses = match version {
+                4 => addresses_v4(network, translation),
+                _ => addresses_v6(network, translation),
+            };
+            transport(segment, IpProtocol(slot.protocol), addresses, translation);
+        }
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use millrace_abi::{Class, Field, Origin};
+use millrace_abi::{Class, Field, Origin, slot_flag};
 
 use crate::burst::{Burst, Decisions, Emitted};
 use crate::chain::Chain;
@@ -184,14 +184,21 @@ impl<I: Io> Worker<I> {
 
     /// Looks up what is remembered of the packets; the others stay open.
     fn recall(&mut self) {
-        let Self { burst, flows, tracking, ports, settings, counters, .. } = self;
+        let Self { burst, io, flows, tracking, ports, settings, counters, .. } = self;
         burst.open.clear();
         let mut hits = 0;
         for (at, slot) in burst.slots.iter().enumerate() {
             if !burst.verdicts[at].is_open() {
                 continue;
             }
-            if let Some(known) = tracking.as_ref().and_then(|known| known.recall(slot, ports)) {
+            let known = tracking.as_ref().and_then(|tracking| {
+                if slot.flags & slot_flag::ICMP_ERROR == 0 {
+                    return tracking.recall(slot, ports);
+                }
+                let frame = io.bytes(&burst.frames[at]);
+                tracking.related(slot, frame, burst.layers[at], ports)
+            });
+            if let Some(known) = known {
                 burst.verdicts[at] = known.verdict;
                 burst.rewrites[at] = known.rewrite;
                 hits += 1;

@@ -6,11 +6,13 @@
 //!
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
+//! - `related`: ICMP errors about packets of connections
 //! - `upkeep`: what is done about connections when no packet comes
 
 mod ends;
 mod hand_over;
 pub(crate) mod kernel;
+mod related;
 mod upkeep;
 
 use std::num::NonZeroU32;

@@ -1,6 +1,6 @@
 //! A translated packet is, byte by byte, what its sender would have made for the new ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use millrace_wire::builder::{self, Ethernet, Ip};
 use millrace_wire::{MacAddr, ethernet, icmpv4, icmpv6};
@@ -126,6 +126,78 @@ fn f10_the_crc_of_sctp_is_not_touched_while_the_ports_stay() {
     assert_eq!(frame[SEGMENT..], segment);
 }
 
+proptest! {
+    #[test]
+    fn an_error_quotes_the_packet_that_its_receiver_sent(
+        [client, service, seen, backend] in ends(),
+        quoted in 8usize..60,
+        from_a_router: bool,
+    ) {
+        for protocol in PROTOCOLS {
+            // a packet left as `seen` to `backend`, and was sent by `client` to `service`
+            let quote = |from, to| {
+                let packet = packet_of(protocol, from, to, b"what was said");
+                let end = if from.is_ipv4() { 34 } else { 54 } + quoted;
+                packet[ethernet::HEADER_LEN..end.min(packet.len())].to_vec()
+            };
+            let router = SocketAddr::new(if client.is_ipv4() { V4_ROUTER } else { V6_ROUTER }, 0);
+            let [before_by, after_by] = match from_a_router {
+                true => [router; 2],
+                false => [backend, service],
+            };
+            let before = error_of(before_by, seen, &quote(seen, backend));
+            let mut after = error_of(after_by, client, &quote(client, service));
+            let translated = translated(before, service, client);
+            // checksums that are cut off stay: who gets the quote has no use for them
+            let is_cut = protocol == IpProtocol::TCP && quoted < tcp::HEADER_LEN;
+            if protocol == IpProtocol::SCTP || is_cut {
+                let (checksum, ports) = if client.is_ipv4() { (36, 66) } else { (56, 106) };
+                after[checksum..checksum + 2]
+                    .copy_from_slice(&translated[checksum..checksum + 2]);
+                after[ports..].copy_from_slice(&translated[ports..]);
+            }
+            prop_assert_eq!(&translated, &after, "{}", protocol);
+            prop_assert!(is_right(&translated), "{}", protocol);
+        }
+    }
+}
+
+/// Port unreachable.
+fn error_of(from: SocketAddr, to: SocketAddr, quote: &[u8]) -> Vec<u8> {
+    let ethernet = Ethernet::new(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let mut frame = vec![0; 2000];
+    let len = match (from, to) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            let ip = ipv4::Repr::new(*from.ip(), *to.ip());
+            let error = icmpv4::Repr::DestinationUnreachable {
+                code: icmpv4::Unreachable::PORT,
+                next_hop_mtu: 0,
+            };
+            builder::icmpv4(&mut frame, &ethernet, &ip, &error, quote)
+        }
+        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+            let ip = ipv6::Repr::new(*from.ip(), *to.ip());
+            let error = icmpv6::Repr::DestinationUnreachable { code: icmpv6::Unreachable::PORT };
+            builder::icmpv6(&mut frame, &ethernet, &ip, &error, quote)
+        }
+        _ => panic!("two IP versions never meet"),
+    };
+    frame.truncate(len.expect("it fits"));
+    frame
+}
+
+/// Whether the checksum of an ICMP message is right.
+fn is_right(frame: &[u8]) -> bool {
+    let packet = &frame[ethernet::HEADER_LEN..];
+    match frame[12] {
+        8 => icmpv4::Packet::new_unchecked(&packet[20..]).verify_checksum(),
+        _ => {
+            let pseudo = ipv6::Packet::new_unchecked(packet).pseudo();
+            icmpv6::Packet::new_unchecked(&packet[ipv6::HEADER_LEN..]).verify_checksum(pseudo)
+        }
+    }
+}
+
 #[test]
 fn what_follows_a_packet_in_its_frame_is_no_part_of_it() {
     let [from, to, source, destination] =
@@ -144,6 +216,9 @@ fn what_follows_a_packet_in_its_frame_is_no_part_of_it() {
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address and a port")
 }
+
+const V4_ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+const V6_ROUTER: IpAddr = IpAddr::V6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1));
 
 /// Where a segment begins, behind Ethernet and IPv4.
 const SEGMENT: usize = 34;

@@ -178,6 +178,19 @@ fn a_source_that_a_filter_states_is_what_the_server_sees() {
     }
 }
 
+#[test]
+fn who_asks_a_closed_port_of_a_virtual_address_is_told() {
+    let bed = node();
+    let client = &bed.pods[0];
+    for (by, from) in virtual_address(1).into_iter().zip([client.address, client.v6()]) {
+        let asking = udp(client, from, 0);
+        asking.connect(SocketAddr::new(by, 9)).expect("there is a route");
+        asking.send(b"?").expect("nothing is known yet");
+        let error = asking.recv(&mut [0]).expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{by}");
+    }
+}
+
 const NAT: &str = r#"{"rules": [
     {"to": "10.99.0.0/30", "protocol": "udp", "port": 53, "new_destination": "10.77.0.2", "new_port": 5353},
     {"to": "fd99::/126", "protocol": "udp", "port": 53, "new_destination": "fd77::2", "new_port": 5353},
