@@ -1,4 +1,4 @@
-//! Walk `packet` 6/7, beside `rewrite`: gives a packet the ends that its connection has.
+//! Gives a packet the ends that its connection has.
 //!
 //! Checksums change by what they cover (RFC 1624) and are never computed anew: one that was wrong
 //! stays wrong. SCTP has a CRC, of the ports alone among what is rewritten here: it is computed
