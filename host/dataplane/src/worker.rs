@@ -222,8 +222,7 @@ impl<I: Io> Worker<I> {
 
     /// Asks the chain about the packets that are open, and remembers what it says.
     fn decide(&mut self, now_ns: u64) {
-        let Self { burst, chain, flows, settings, counters, shadow, asked, emitted, .. } = self;
-        let (tracking, ports) = (&self.tracking, &self.ports);
+        let Self { burst, chain, shadow, asked, emitted, .. } = self;
         if burst.open.is_empty() {
             return;
         }
@@ -243,32 +242,34 @@ impl<I: Io> Worker<I> {
                 emitted,
             },
         );
+        self.remember();
+    }
+
+    /// Remembers what the chain has said, if it holds for more than a packet.
+    fn remember(&mut self) {
+        let Self { burst, flows, tracking, ports, settings, counters, asked, .. } = self;
         for &at in asked.iter() {
             let at = usize::from(at);
-            if let Some(tracking) = tracking
-                && burst.verdicts[at].is_open()
-            {
-                let (slot, terms) = (&burst.slots[at], &burst.terms[at]);
-                match tracking.open(slot, &burst.verdicts[at], terms, ports) {
-                    Ok(None) => {}
-                    Ok(Some(known)) => {
-                        burst.verdicts[at] = known.verdict;
-                        burst.rewrites[at] = known.rewrite;
-                        continue;
-                    }
-                    Err(reason) => {
-                        burst.verdicts[at] = Verdict::dropped(reason);
-                        continue;
+            let (slot, verdict, terms) = (&burst.slots[at], &burst.verdicts[at], &burst.terms[at]);
+            let opened = match tracking {
+                Some(tracking) if verdict.is_open() => tracking.open(slot, verdict, terms, ports),
+                _ => Ok(None),
+            };
+            match opened {
+                Ok(Some(known)) => {
+                    burst.verdicts[at] = known.verdict;
+                    burst.rewrites[at] = known.rewrite;
+                }
+                Err(reason) => burst.verdicts[at] = Verdict::dropped(reason),
+                Ok(None) => {
+                    let lasts = settings.cache
+                        && slot.class == Class::Flow as u8
+                        && !verdict.fields.contains(Field::Once)
+                        && verdict.is_a_filters();
+                    if lasts {
+                        burst.flows[at] = Some(flows.insert(slot, verdict, terms));
                     }
                 }
-            }
-            let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            let lasts = settings.cache
-                && slot.class == Class::Flow as u8
-                && !verdict.fields.contains(Field::Once)
-                && verdict.is_a_filters();
-            if lasts {
-                burst.flows[at] = Some(flows.insert(slot, verdict, &burst.terms[at]));
             }
         }
         counters.flows.store(flows.len() as u64, Relaxed);

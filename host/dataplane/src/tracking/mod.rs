@@ -108,7 +108,7 @@ impl Tracking {
         let slot = flow.and_then(|flow| {
             if found.generation.is_none() {
                 let generation = self.install(&flow);
-                self.connections.cached(found.id, found.direction, generation);
+                self.note(found.id, found.direction, &flow, generation);
             }
             self.hand_over.slot(&flow.key)
         });
@@ -194,7 +194,24 @@ impl Tracking {
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
             let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
-            self.connections.cached(id, direction, generation);
+            self.note(id, direction, &flow, generation);
+        }
+    }
+
+    /// Has the connection know its entry, which goes as well if the connection has gone meanwhile.
+    fn note(
+        &self,
+        id: ConnectionId,
+        direction: Direction,
+        flow: &KernelFlow,
+        generation: Option<NonZeroU32>,
+    ) {
+        if self.connections.cached(id, direction, generation) || generation.is_none() {
+            return;
+        }
+        self.hand_over.forget(&flow.key);
+        if let Err(error) = self.cache.lock().remove(&[flow.key]) {
+            tracing::error!(%error, "the kernel keeps a flow that is over");
         }
     }
 
