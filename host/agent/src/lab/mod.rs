@@ -182,6 +182,9 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
             place.manifests.clone().into(),
             "--socket".into(),
             place.socket.clone().into(),
+            // a filter that is swapped for itself is not compiled again
+            "--module-cache".into(),
+            place.folder.join("modules").into(),
             "--mtu".into(),
             args.mtu.to_string().into(),
         ],

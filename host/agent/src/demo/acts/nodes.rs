@@ -54,7 +54,7 @@ fn speed(
     extent: Extent,
     narrator: &mut Narrator,
 ) -> anyhow::Result<()> {
-    let settings = StreamSettings { time: extent.traffic / 2, ..StreamSettings::default() };
+    let settings = StreamSettings { time: extent.traffic / 4, ..StreamSettings::default() };
     let rate = |from: End<'_>, to: End<'_>| -> anyhow::Result<f64> {
         Ok(stream(from, to, settings)?.bits_per_second() / 1e9)
     };
@@ -112,6 +112,6 @@ fn swaps(
 }
 
 /// A swap under load is what another act is about.
-const MOST_SWAPS: u64 = 20;
+const MOST_SWAPS: u64 = 10;
 /// For as long a new connection is used.
 const AT_ONCE: Duration = Duration::from_millis(5);
