@@ -71,6 +71,11 @@ impl FlowMap {
     /// The remembered verdict of the slot's flow, if there is one that still holds.
     #[inline]
     pub fn find(&mut self, slot: &Slot) -> Option<(FlowIndex, &Verdict)> {
+        // with cached ports alone nearly nothing is remembered here, and each look costs: the
+        // places are seldom near
+        if self.is_empty() {
+            return None;
+        }
         let key = Key::of(slot);
         let start = self.hash(&key);
         let at = (start..start + NEIGHBOURS)
