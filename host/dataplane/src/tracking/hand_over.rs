@@ -22,15 +22,15 @@ struct Flows {
     busy: HashMap<Key, Waiting>,
     /// Those that nothing came of since they were looked at. They go over with their next packet,
     /// or are busy again.
-    silent: HashMap<Key, Arc<Slot>>,
+    silent: HashMap<Key, Waiting>,
 }
 
 struct Waiting {
     slot: Arc<Slot>,
     /// Whether a packet came since it was looked at.
     came: bool,
-    /// How often it was looked at, and packets had come each time.
-    looks: u32,
+    /// When packets of it were first seen to have come.
+    since_ns: Option<u64>,
 }
 
 /// Packets of a worker that have not left yet, of flows whose entries wait.
@@ -67,30 +67,26 @@ impl HandOver {
             waiting.came = true;
             return Some(Arc::clone(&waiting.slot));
         }
-        let slot = flows.silent.remove(key)?;
-        flows.busy.insert(*key, Waiting::new(Arc::clone(&slot)));
+        let mut waiting = flows.silent.remove(key)?;
+        waiting.came = true;
+        let slot = Arc::clone(&waiting.slot);
+        flows.busy.insert(*key, waiting);
         Some(slot)
     }
 
     /// Lets go of what waits no longer, and lets no flow wait for ever whose packets come and
     /// come. Says whether it has to look again soon.
-    pub(crate) fn tend(&self) -> bool {
+    pub(crate) fn tend(&self, now_ns: u64) -> bool {
         let mut flows = self.flows.lock();
         let Flows { busy, silent } = &mut *flows;
-        busy.retain(|key, waiting| {
-            if waiting.slot.is_over() {
-                return false;
-            }
-            if !std::mem::take(&mut waiting.came) {
-                silent.insert(*key, Arc::clone(&waiting.slot));
-                return false;
-            }
-            waiting.looks += 1;
-            if waiting.looks >= PATIENCE {
+        busy.retain(|_, waiting| !waiting.slot.is_over());
+        silent.extend(busy.extract_if(|_, waiting| !waiting.came));
+        for waiting in busy.values_mut() {
+            waiting.came = false;
+            if now_ns - *waiting.since_ns.get_or_insert(now_ns) >= PATIENCE_NS {
                 waiting.slot.force();
             }
-            true
-        });
+        }
         !busy.is_empty()
     }
 
@@ -105,7 +101,7 @@ impl HandOver {
 impl Waiting {
     /// A packet has just come.
     fn new(slot: Arc<Slot>) -> Self {
-        Self { slot, came: true, looks: 0 }
+        Self { slot, came: true, since_ns: None }
     }
 }
 
@@ -131,6 +127,6 @@ impl Leaving {
     }
 }
 
-/// How often a flow is seen without a pause before it goes over by force. More than twice: a worker
-/// that had to wait for its CPU between two looks made the pause itself.
-const PATIENCE: u32 = 3;
+/// For how long packets of a flow may come before it goes over by force. Not from its first packet
+/// on: of a burst whose worker had to wait for its CPU nothing is seen to come meanwhile.
+const PATIENCE_NS: u64 = 20_000_000;

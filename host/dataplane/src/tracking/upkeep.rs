@@ -30,7 +30,7 @@ impl Upkeep {
     /// Does what is to be done now, and says how soon there is more.
     pub(crate) fn round(&self, now_ns: u64) -> Result<Duration, MapFault> {
         self.hear(now_ns);
-        let waits = self.hand_over.tend();
+        let waits = self.hand_over.tend(now_ns);
         loop {
             let due = self.connections.due(now_ns, AT_ONCE);
             for due in &due {
