@@ -158,11 +158,11 @@ fn f12_a_flow_that_was_silent_for_long_goes_over_with_its_next_packets() {
     // others that come later are looked after in the meantime
     let others = BurstSettings { flows: 2000, length: 2, ..BurstSettings::default() };
     bursts(client.end(), server.end(), others).expect("datagrams arrive");
-    let (hits, forced) = (in_kernel(&bed, "Hit"), in_kernel(&bed, "Forced"));
+    let (hits, forced) = (in_kernel(&bed, "hit"), in_kernel(&bed, "forced"));
     for n in 1..=3 {
         from.send_to(&[n], address).expect("there is a route");
         to.recv(&mut byte).expect("it arrives");
     }
-    assert!(in_kernel(&bed, "Hit") - hits >= 1, "it is carried by the kernel");
-    assert_eq!(in_kernel(&bed, "Forced"), forced, "nothing of it was left behind");
+    assert!(in_kernel(&bed, "hit") - hits >= 1, "it is carried by the kernel");
+    assert_eq!(in_kernel(&bed, "forced"), forced, "nothing of it was left behind");
 }

@@ -93,12 +93,12 @@ fn a_pod_is_reached_by_a_virtual_address_and_the_kernel_carries_it() {
         .zip([(server.address, client.address), (server.v6(), client.v6())])
     {
         assert!(client.pings(by), "{by} answers");
-        let (punted, opened) = (in_kernel(&bed, "MissUnknown"), bed.opened());
-        let hits = in_kernel(&bed, "Hit");
+        let (punted, opened) = (in_kernel(&bed, "miss-unknown"), bed.opened());
+        let hits = in_kernel(&bed, "hit");
         assert_eq!(echoed(client, server, by, own), from, "the server sees the client");
         assert_eq!(bed.opened() - opened, 1);
-        assert_eq!(in_kernel(&bed, "MissUnknown") - punted, 1, "{by}: the opening SYN alone");
-        assert!(in_kernel(&bed, "Hit") > hits + 20, "{by}: the rest is the kernel's");
+        assert_eq!(in_kernel(&bed, "miss-unknown") - punted, 1, "{by}: the opening SYN alone");
+        assert!(in_kernel(&bed, "hit") > hits + 20, "{by}: the rest is the kernel's");
     }
 }
 
@@ -112,7 +112,7 @@ fn datagrams_are_answered_by_the_address_they_were_sent_to() {
     {
         let (asking, answering) = (udp(client, from, 0), udp(server, own, 5353));
         let mut byte = [0];
-        let hits = in_kernel(&bed, "Hit");
+        let hits = in_kernel(&bed, "hit");
         for n in 0..100u8 {
             // the port is translated as well
             asking.send_to(&[n], SocketAddr::new(by, 53)).expect("there is a route");
@@ -122,7 +122,7 @@ fn datagrams_are_answered_by_the_address_they_were_sent_to() {
             let (_, peer) = asking.recv_from(&mut byte).expect("the answer arrives");
             assert_eq!((byte, peer), ([n], SocketAddr::new(by, 53)));
         }
-        await_some(|| match in_kernel(&bed, "Hit") - hits {
+        await_some(|| match in_kernel(&bed, "hit") - hits {
             hits if hits >= 180 => Ok(()),
             hits => Err(hits),
         });
