@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct PortId(u16);
 
 impl PortId {
-    /// The punt, which no port has as its number: see [`punt`](crate::punt).
+    /// The punt, which no port has as its number: see the module `punt`.
     pub const PUNT: Self = Self(0);
 
     /// The port with this number, if it can be one.

@@ -9,7 +9,7 @@ use super::connection::{Connection, Labels, Phase, Traffic};
 use super::{ConnectionId, Connections, Key, State, Way, Zone};
 use crate::verdict::Tags;
 
-/// A connection as it was at some moment. What there are two of is by [`Direction`].
+/// A connection as it was at some moment. What there are two of is by [`Direction`](super::Direction).
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// Which connection.
