@@ -97,15 +97,15 @@ pub(crate) fn end(processes: impl IntoIterator<Item = Process>) -> Result<(), Pr
     running.pop_front().map_or(Ok(()), |(process, _)| Err(process))
 }
 
-/// Signals a process that runs, and its group.
+/// Signals the group of a process that runs, and the process.
 fn signal_all(process: Process, descriptor: &OwnedFd, signal: Signal) {
-    // one that has just ended is what is wanted
-    let _ = pidfd_send_signal(descriptor, signal);
+    // one that has just ended is what is wanted; the group goes first, while its leader is there
     if process.is_running()
         && let Some(group) = Pid::from_raw(process.pid)
     {
         let _ = kill_process_group(group, signal);
     }
+    let _ = pidfd_send_signal(descriptor, signal);
 }
 
 /// Waits for the end of a process.
