@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use millrace_abi::limits;
+use millrace_abi::{ClassSet, limits};
 use millrace_bridge::Bridge;
 use millrace_dataplane::Rights;
 use millrace_dataplane::guest::Guest;
@@ -136,7 +136,8 @@ impl Kitchen {
         let manifest = module.manifest();
         let abilities = Abilities {
             decides: manifest.has(Hook::Flow),
-            classes: manifest.classes(),
+            // native filters have the flow hook alone
+            classes: if kind == Kind::Native { ClassSet::EMPTY } else { manifest.classes() },
             rights: Rights {
                 capabilities: manifest.capabilities(),
                 sees_packets: manifest.has(Hook::Packet),
