@@ -73,6 +73,12 @@ impl ClassSet {
         Self(self.0 | 1 << class as u8)
     }
 
+    /// Whether some class is in both sets.
+    #[inline]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether nothing is in the set.
     #[inline]
     pub const fn is_empty(self) -> bool {

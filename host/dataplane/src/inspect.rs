@@ -6,7 +6,8 @@
 //! whole or not at all.
 
 use millrace_abi::{
-    Capability, Field, FieldSet, Origin, PacketRecord, PacketVerdict, Reason, Slot, packet_flag,
+    Capability, ClassSet, Field, FieldSet, Origin, PacketRecord, PacketVerdict, Reason, Slot,
+    packet_flag,
 };
 use millrace_parse::parse;
 use millrace_sandbox::now_ns;
@@ -40,16 +41,36 @@ impl Chain {
     /// Shows the packets to the stages that want to see them.
     pub fn inspect<I: Io>(&mut self, inspection: &mut Inspection<'_, I>) {
         let Self { stages, desk, picked } = self;
+        let mut sight = None;
         for (position, stage) in stages.iter_mut().enumerate() {
             let Stage { spec, crew: Crew { main, canary }, counters } = stage;
             let show = Show { spec, counters, position, desk };
             // each version sees the flows that it was asked about
             let percent = canary.as_ref().map_or(0, |canary| canary.percent);
-            inspection.show(show, main, picked, |slot| !is_tried(percent, slot));
+            inspection.show(show, main, &mut sight, picked, |slot| !is_tried(percent, slot));
             if let Some(Canary { version, .. }) = canary {
-                inspection.show(show, version, picked, |slot| is_tried(percent, slot));
+                inspection.show(show, version, &mut sight, picked, |slot| is_tried(percent, slot));
             }
         }
+    }
+}
+
+/// What a burst has for packet hooks to see: one that has nothing is not gone through for each of
+/// them. Nothing until the first of them asks, and again when one may have changed packets.
+#[derive(Clone, Copy, Default)]
+struct Sight {
+    /// The stages that asked for packets of a flow, by position.
+    asked: u16,
+    classes: ClassSet,
+}
+
+impl Sight {
+    fn of<F>(burst: &Burst<F>) -> Self {
+        let packets = burst.verdicts.iter().zip(&burst.slots);
+        packets.fold(Self::default(), |Self { asked, classes }, (verdict, slot)| Self {
+            asked: asked | verdict.inspect,
+            classes: classes.with(slot.class()),
+        })
     }
 }
 
@@ -78,12 +99,19 @@ impl<I: Io> Inspection<'_, I> {
         &mut self,
         show: Show<'_>,
         version: &mut Version,
+        sight: &mut Option<Sight>,
         picked: &mut Vec<u16>,
         its: impl Fn(&Slot) -> bool,
     ) {
         if !version.abilities.rights.sees_packets {
             return;
         }
+        let Sight { asked, classes } = *sight.get_or_insert_with(|| Sight::of(self.burst));
+        let declared = version.abilities.classes;
+        if asked & (1 << show.position) == 0 && !classes.intersects(declared) {
+            return;
+        }
+        *sight = None;
         picked.clear();
         for at in 0..self.burst.len() {
             if its(&self.burst.slots[at]) && self.wants(show, version, at) {
