@@ -4,9 +4,10 @@
 use millrace_abi::Slot;
 use millrace_wire::IpProtocol;
 
-/// The hash of the slot's addresses, ports and protocol or, without IP, of its MAC addresses.
+/// [`Slot::hash`] of a packet: of its addresses, ports and protocol or, without IP, of its MAC
+/// addresses.
 #[inline]
-pub(crate) fn symmetric(slot: &Slot) -> u32 {
+pub fn flow_hash(slot: &Slot) -> u32 {
     // the identifier of an echo is at neither end: the reply has it in the same place
     let (ports, ident) = match IpProtocol(slot.protocol) {
         IpProtocol::ICMPV4 | IpProtocol::ICMPV6 => ((0, 0), slot.src_port),

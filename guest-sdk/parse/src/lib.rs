@@ -4,7 +4,7 @@
 //! - [`parse`] reads the link layer, and goes on to
 //! - `network`: IPv4 and IPv6, and to
 //! - `transport`: TCP, UDP, SCTP and ICMP
-//! - `hash`: a number for a flow, the same for both directions
+//! - [`flow_hash`]: a number for a flow, the same for both directions
 //!
 //! A frame is either understood, with its [`Class`] and where its
 //! headers are, or malformed for one [`Reason`]. Payload is never looked at, and
@@ -16,6 +16,7 @@ mod hash;
 mod network;
 mod transport;
 
+pub use hash::flow_hash;
 use millrace_abi::{Class, Reason, Slot, slot_flag};
 use millrace_wire::{EtherType, arp, ethernet, vlan};
 
@@ -38,6 +39,18 @@ pub struct Layers {
 /// `slot` then holds what was read until there.
 #[inline]
 pub fn parse(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
+    let layers = parse_headers(frame, slot)?;
+    slot.hash = flow_hash(slot);
+    Ok(layers)
+}
+
+/// [`parse`] without [`flow_hash`], which leaves [`Slot::hash`] at 0: for whoever needs it for few
+/// packets.
+///
+/// # Errors
+/// As [`parse`].
+#[inline]
+pub fn parse_headers(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
     *slot = Slot {
         ingress: slot.ingress,
         ingress_kind: slot.ingress_kind,
@@ -89,7 +102,6 @@ pub fn parse(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
     };
     slot.to_addr = slot.dst_addr;
     slot.to_port = slot.dst_port;
-    slot.hash = hash::symmetric(slot);
     Ok(layers)
 }
 

@@ -5,7 +5,7 @@
 //! which the frames came.
 
 use millrace_abi::{Origin, Reason, Slot};
-use millrace_parse::{Layers, parse};
+use millrace_parse::{Layers, parse_headers};
 
 use crate::flows::FlowIndex;
 use crate::io::Io;
@@ -20,7 +20,7 @@ pub struct Burst<F> {
     pub frames: Vec<F>,
     /// The ports they came in by, if they came through the punt; else empty.
     punted: Vec<PortId>,
-    /// What filters are told about them.
+    /// What filters are told about them; the flow's hash is there once a filter may ask for it.
     pub slots: Vec<Slot>,
     /// Where their headers are.
     pub layers: Vec<Layers>,
@@ -192,7 +192,7 @@ fn read<I: Io>(
     port: &Port,
 ) -> (Layers, Verdict) {
     slot.ingress_kind = port.kind as u8;
-    let layers = match parse(io.bytes(frame), slot) {
+    let layers = match parse_headers(io.bytes(frame), slot) {
         Ok(layers) => layers,
         Err(reason) => return (Layers::default(), Verdict::dropped(reason)),
     };

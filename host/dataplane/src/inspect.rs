@@ -9,7 +9,7 @@ use millrace_abi::{
     Capability, ClassSet, Field, FieldSet, Origin, PacketRecord, PacketVerdict, Reason, Slot,
     packet_flag,
 };
-use millrace_parse::parse;
+use millrace_parse::{flow_hash, parse_headers};
 use millrace_sandbox::now_ns;
 
 use crate::answer::{BadAnswer, Rights};
@@ -112,6 +112,10 @@ impl<I: Io> Inspection<'_, I> {
             return;
         }
         *sight = None;
+        // packets that the chain was not asked about have none yet
+        for slot in self.burst.slots.iter_mut().filter(|slot| slot.hash == 0) {
+            slot.hash = flow_hash(slot);
+        }
         picked.clear();
         for at in 0..self.burst.len() {
             if its(&self.burst.slots[at]) && self.wants(show, version, at) {
@@ -271,7 +275,7 @@ impl<I: Io> Inspection<'_, I> {
 
         let Slot { vlan, hash, .. } = slots[at];
         let mut read = slots[at];
-        let outcome = match parse(self.io.bytes(&fresh), &mut read) {
+        let outcome = match parse_headers(self.io.bytes(&fresh), &mut read) {
             Err(reason) => Err(BadAnswer::Malformed(reason)),
             // a tag may be taken away, or say the same
             Ok(_) if read.vlan != 0 && read.vlan != vlan => Err(BadAnswer::Vlan(read.vlan)),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use millrace_abi::{Class, Field, Origin, slot_flag};
+use millrace_parse::flow_hash;
 
 use crate::burst::{Burst, Decisions, Emitted};
 use crate::chain::Chain;
@@ -228,7 +229,9 @@ impl<I: Io> Worker<I> {
         }
         asked.clone_from(&burst.open);
         for &at in asked.iter() {
-            burst.terms[usize::from(at)] = Terms::DEFAULT;
+            let at = usize::from(at);
+            burst.terms[at] = Terms::DEFAULT;
+            burst.slots[at].hash = flow_hash(&burst.slots[at]);
         }
         chain.decide(
             &mut burst.open,
