@@ -170,7 +170,11 @@ impl Ports {
             opened: None,
             refusal: None,
         };
-        self.open(&mut record)?;
+        if let Err(error) = self.open(&mut record) {
+            // the workers may know it by now; what failed first is what to tell of
+            let _ = self.leave_workers(id);
+            return Err(error);
+        }
         self.last_number = id.number();
         self.records.insert(name, record);
         Ok(id)
@@ -186,13 +190,7 @@ impl Ports {
         if let Some(opened) = record.opened {
             self.shut(opened)?;
         }
-        for hand in &self.workers {
-            hand.postman.ask(move |worker| {
-                worker.io.remove_port(record.id);
-                drop(worker.remove_port(record.id));
-            })?;
-        }
-        self.forget_connections(record.id)?;
+        self.leave_workers(record.id)?;
         Ok(record.id)
     }
 
@@ -249,6 +247,7 @@ impl Ports {
                     Err(error) => {
                         tracing::warn!(port, %error, "the interface cannot be opened");
                         record.refusal = Some(error.to_string());
+                        self.wait_for(record)?;
                     }
                 }
             }
@@ -429,11 +428,27 @@ impl Ports {
         Ok(Opened { link, way: Way::Cache })
     }
 
+    /// Has the workers forget a port, and all that led there.
+    fn leave_workers(&self, id: PortId) -> Result<(), PortError> {
+        for hand in &self.workers {
+            hand.postman.ask(move |worker| {
+                worker.io.remove_port(id);
+                drop(worker.remove_port(id));
+            })?;
+        }
+        self.forget_connections(id)
+    }
+
     /// Closes a port whose interface is gone; the workers keep its place.
     fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
         if let Some(opened) = record.opened.take() {
             self.shut(opened)?;
         }
+        self.wait_for(record)
+    }
+
+    /// Has the workers keep a port's place, for when its interface is there.
+    fn wait_for(&self, record: &mut PortRecord) -> Result<(), PortError> {
         record.state = PortState::Gone;
         let id = record.id;
         for hand in &self.workers {
