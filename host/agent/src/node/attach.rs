@@ -202,6 +202,21 @@ impl Pods {
     /// Detaches a pod. Its addresses are free again once nothing leads to it any more.
     pub(crate) fn detach(&mut self, plane: &Dataplane, pod: &PodName) -> Result<(), AttachError> {
         let gone = self.attached.remove(pod).ok_or_else(|| AttachError::Unknown(pod.clone()))?;
+        match self.leave(plane, &gone) {
+            Ok(()) => {
+                self.ipam.put(&gone.addresses);
+                Ok(())
+            }
+            Err(error) => {
+                // whoever asks again finds it, and its addresses are nobody else's until then
+                self.attached.insert(pod.clone(), gone);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes away what leads to a pod; what is gone already is no error.
+    fn leave(&self, plane: &Dataplane, gone: &AttachedPod) -> Result<(), AttachError> {
         match plane.remove_port(&gone.port) {
             Ok(()) | Err(PortError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -209,11 +224,9 @@ impl Pods {
         chain::publish(plane, self)?;
         // the pod's namespace may have taken it along
         match self.node.netlink()?.delete_link(&gone.port) {
-            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        self.ipam.put(&gone.addresses);
-        Ok(())
     }
 }
 
