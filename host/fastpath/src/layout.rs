@@ -223,6 +223,7 @@ pub(crate) const BEFORE_ENTRY: usize = 16;
 pub(crate) const CHANGED: u32 = 0;
 pub(crate) const NOT_THERE: u32 = 1;
 
+pub(crate) const SEEN_MORE: u32 = 1;
 pub(crate) const SEEN_FIN: u32 = 2;
 pub(crate) const SEEN_RST: u32 = 4;
 
@@ -324,8 +325,8 @@ mod tests {
         let before = format!("#define BEFORE_ENTRY {BEFORE_ENTRY}\n");
         assert!(include_str!("../bpf/flow_cache.h").contains(&before));
         assert_eq!(
-            enumerators("seen")[1..],
-            [one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]
+            enumerators("seen"),
+            [one("SEEN_MORE", SEEN_MORE), one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]
         );
     }
 }

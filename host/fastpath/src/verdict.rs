@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Translation;
 use crate::layout::{
-    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_RST, TO_HOST, TO_PEER, TRANSLATE, TTL,
+    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_PEER, TRANSLATE, TTL,
 };
 
 /// What is to become of the packets of a direction.
@@ -85,6 +85,8 @@ pub struct Usage {
     pub bytes: u64,
     /// When the last one came, on the clock of [`FlowCache::now`](crate::FlowCache::now).
     pub last_seen: Duration,
+    /// Of TCP: whether any of them was more than a bare SYN.
+    pub beyond_syn: bool,
     /// Of TCP: what its end was begun with, if it was.
     pub closing: Option<Closing>,
 }
@@ -154,6 +156,7 @@ impl From<&RawHead> for Usage {
             packets: entry.packets,
             bytes: entry.bytes,
             last_seen: Duration::from_nanos(entry.last_seen),
+            beyond_syn: entry.seen & SEEN_MORE != 0,
             closing: Closing::of(entry.seen),
         }
     }

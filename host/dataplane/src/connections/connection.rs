@@ -132,6 +132,15 @@ impl Connection {
         original.max(reply).saturating_add(silence)
     }
 
+    /// Whether a connection that was due is not over: packets came, or it settled when it had to
+    /// make room.
+    pub(super) fn goes_on(&self, timeouts: &Timeouts, now_ns: u64) -> bool {
+        match self.marks.evicted {
+            true => self.marks.settled,
+            false => self.ends_ns(timeouts) > now_ns,
+        }
+    }
+
     /// When it is to be looked at next.
     pub(super) fn look_ns(&self, timeouts: &Timeouts) -> u64 {
         let handed_out_ns = u64::from(self.handed_out) << TICK_BITS;
@@ -182,14 +191,18 @@ impl Connection {
 
     /// Adds what the kernel carried.
     pub(super) fn absorb(&mut self, direction: Direction, usage: &Usage) {
-        let side = direction as usize;
+        self.observe(direction, usage);
+        self.traffic[direction as usize].add(usage.packets, usage.bytes);
+    }
+
+    /// Learns from what the kernel carried so far.
+    pub(super) fn observe(&mut self, direction: Direction, usage: &Usage) {
         if usage.packets == 0 {
             return;
         }
         self.seen_at(direction, usage.last_seen_ns);
-        self.traffic[side].add(usage.packets, usage.bytes);
         self.marks.cached = true;
-        self.marks.spoke[side] |= usage.beyond_syn;
+        self.marks.spoke[direction as usize] |= usage.beyond_syn;
         let next = match self.state {
             State::Tcp(state) => State::Tcp(self.carried(state)),
             other => other,

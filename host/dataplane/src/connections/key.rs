@@ -1,5 +1,7 @@
 //! One direction of a connection, as its packets look before anything is rewritten.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use millrace_abi::{Slot, limits};
 use millrace_wire::IpProtocol;
 
@@ -72,6 +74,34 @@ impl Zone {
     }
 }
 
+impl Endpoint {
+    /// An address in the form of [`Slot::src_addr`].
+    pub fn address_of(ip: IpAddr) -> [u8; 16] {
+        match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.address);
+        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(socket: SocketAddr) -> Self {
+        Self { address: Self::address_of(socket.ip()), port: socket.port() }
+    }
+}
+
+impl From<&Endpoint> for SocketAddr {
+    fn from(end: &Endpoint) -> Self {
+        Self::new(end.ip(), end.port)
+    }
+}
+
 impl Key {
     /// The key of the packet that the slot is about.
     #[inline]
@@ -122,6 +152,14 @@ mod tests {
             dst_port: 80,
             protocol,
             ..Slot::ZERO
+        }
+    }
+
+    #[test]
+    fn an_end_of_either_family_is_a_sockets_address() {
+        for text in ["10.0.0.1:80", "[2001:db8::1]:443"] {
+            let socket: SocketAddr = text.parse().expect("it is one");
+            assert_eq!(SocketAddr::from(&Endpoint::from(socket)), socket);
         }
     }
 

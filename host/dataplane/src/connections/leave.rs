@@ -9,9 +9,10 @@ use super::connection::{Connection, Phase};
 use super::shard::Shard;
 use super::{ConnectionId, Connections, Key, View};
 
-/// A connection that is to go: whoever gets it removes the kernel's entries of these generations,
-/// tells what they saw ([`Connections::absorb`]), and retires it ([`Connections::retire`]). One
-/// that nobody retires is due again a few seconds later.
+/// A connection that is to go. Whoever gets it tells what the kernel's entries of these generations
+/// saw ([`Connections::observe`]) and is done if it goes on ([`Connections::renew`]); else removes
+/// them, tells what they saw to the last ([`Connections::absorb`]), and retires it
+/// ([`Connections::retire`]). One that nobody retires is due again a few seconds later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Which connection.
@@ -51,6 +52,19 @@ impl Connections {
         due
     }
 
+    /// Lets a connection that was due be as it was, with its entries in the kernel, if it goes on as
+    /// far as is known now; false if it is to be retired.
+    pub fn renew(&self, id: ConnectionId, now_ns: u64) -> bool {
+        let mut shard = self.lock(id.place.shard());
+        let goes_on = shard.known(id).is_some_and(|connection| {
+            connection.phase == Phase::Live && connection.goes_on(&self.timeouts, now_ns)
+        });
+        if goes_on {
+            self.stay(&mut shard, id.place.at());
+        }
+        goes_on
+    }
+
     /// Lets a connection go that was due, if it is not the other way round by now.
     pub fn retire(&self, id: ConnectionId, now_ns: u64) -> Retirement {
         let at = id.place.at();
@@ -58,18 +72,8 @@ impl Connections {
         let Some(connection) = shard.known(id) else { return Retirement::Gone };
         if connection.phase == Phase::Live {
             connection.generations = [None; 2];
-            connection.handed_out = 0;
-            let marks = &mut connection.marks;
-            let alive = if marks.evicted {
-                marks.settled
-            } else {
-                connection.ends_ns(&self.timeouts) > now_ns
-            };
-            if alive {
-                if std::mem::take(&mut connection.marks.evicted) {
-                    self.owners.gains(connection.owner);
-                }
-                shard.set_timer(at, &self.timeouts);
+            if connection.goes_on(&self.timeouts, now_ns) {
+                self.stay(&mut shard, at);
                 return Retirement::StillAlive;
             }
             shard.leave(at, &self.owners);
@@ -119,6 +123,16 @@ impl Connections {
             }
         }
         guard.slab.take(at)
+    }
+
+    /// Nobody has the connection to retire any more.
+    fn stay(&self, shard: &mut Shard, at: u32) {
+        let connection = shard.slab.present(at);
+        connection.handed_out = 0;
+        if std::mem::take(&mut connection.marks.evicted) {
+            self.owners.gains(connection.owner);
+        }
+        shard.set_timer(at, &self.timeouts);
     }
 
     /// Looks at some timers that have gone off; false if there were no more.

@@ -151,6 +151,14 @@ impl Connections {
         });
     }
 
+    /// Learns from what the kernel carried so far of the direction with this key, by its entry of
+    /// this generation, which stays there and goes on counting.
+    pub fn observe(&self, key: &Key, generation: NonZeroU32, usage: &Usage) {
+        self.by_kernel(key, generation, |connection, direction| {
+            connection.observe(direction, usage);
+        });
+    }
+
     /// Adds what the kernel carried of the direction with this key, by its entry of this
     /// generation.
     pub fn absorb(&self, key: &Key, generation: NonZeroU32, usage: &Usage) {

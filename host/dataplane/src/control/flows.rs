@@ -14,9 +14,7 @@ use millrace_wire::IpProtocol;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::connections::{
-    Connections, Cursor, Direction, Endpoint, Key, State, TcpState, View, Zone,
-};
+use crate::connections::{Connections, Cursor, Direction, Key, State, TcpState, View, Zone};
 use crate::control::status::Label;
 use crate::tracking::kernel;
 use crate::verdict::Decider;
@@ -146,8 +144,8 @@ impl FlowReader {
         let leaves = verdict.is_open() && verdict.fields.contains(Field::Egress);
         let port = |number| (names.port)(number).unwrap_or_else(|| number.to_string());
         let flow = FlowDirection {
-            source: end(&key.source),
-            destination: end(&key.destination),
+            source: (&key.source).into(),
+            destination: (&key.destination).into(),
             ingress: match key.zone {
                 Zone::UNDERLAY => "underlay".to_owned(),
                 Zone::HOST => "host".to_owned(),
@@ -201,10 +199,6 @@ fn state(state: State, carried: [u64; 2]) -> &'static str {
         State::Tcp(TcpState::Reset(_)) => "reset",
         State::Tcp(TcpState::Close) => "closed",
     }
-}
-
-fn end(end: &Endpoint) -> SocketAddr {
-    SocketAddr::new(kernel::ip(end.address), end.port)
 }
 
 /// Connections that are looked at together.

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use millrace_abi::{Field, FieldSet, Reason, Slot};
 use millrace_wire::IpProtocol;
 
-use super::kernel::ip;
 use crate::connections::{
     Connections, Endpoint, Key, Masquerade, OpenError, Opened, Opening, Zone,
 };
@@ -65,7 +64,7 @@ impl Ends {
         let is_v4 = slot.ip_version == 4;
         let is_one_version = [leaving.source.address(), destination.address]
             .into_iter()
-            .all(|address| ip(address).is_ipv4() == is_v4);
+            .all(|address| Endpoint { address, port: 0 }.ip().is_ipv4() == is_v4);
         if is_one_version { Ok(leaving) } else { Err(Reason::Unsupported) }
     }
 
@@ -118,10 +117,7 @@ fn masquerade_address(egress: &Port, ip_version: u8) -> Option<[u8; 16]> {
         4 => IpAddr::V4(gateway.v4?),
         _ => IpAddr::V6(gateway.v6?),
     };
-    Some(match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    })
+    Some(Endpoint::address_of(address))
 }
 
 #[cfg(test)]

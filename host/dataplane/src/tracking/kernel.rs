@@ -3,14 +3,14 @@
 //! The kernel carries TCP and UDP between cached ports. Whatever it could not do alike stays with
 //! the workers.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use millrace_abi::{Field, FieldSet, PortKind};
 use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol};
 use millrace_wire::IpProtocol;
 
-use crate::connections::{Endpoint, Hop, Key, Translation, Way};
+use crate::connections::{Hop, Key, Translation, Usage, Way, Zone};
 use crate::port::{Hold, Port, PortId, PortTable};
 
 /// An entry of the cache.
@@ -51,8 +51,8 @@ pub(crate) fn flow(
             Hop::Routed => fastpath::Hop::Routed,
         },
         translation: (*translation != Translation::default()).then(|| fastpath::Translation {
-            source: end(translation.source.as_ref().unwrap_or(&key.source)),
-            destination: end(translation.destination.as_ref().unwrap_or(&key.destination)),
+            source: translation.source.as_ref().unwrap_or(&key.source).into(),
+            destination: translation.destination.as_ref().unwrap_or(&key.destination).into(),
         }),
     };
     Some(KernelFlow { key: self::key(key)?, forward })
@@ -66,11 +66,36 @@ pub(crate) fn key(key: &Key) -> Option<fastpath::Key> {
         _ => return None,
     };
     let from = fastpath::PortId::new(key.zone.number())?;
-    fastpath::Key::new(from, protocol, end(&key.source), end(&key.destination))
+    fastpath::Key::new(from, protocol, (&key.source).into(), (&key.destination).into())
 }
 
-fn end(end: &Endpoint) -> SocketAddr {
-    SocketAddr::new(ip(end.address), end.port)
+/// A kernel's key, as connections have it.
+pub(crate) fn connections_key(key: &fastpath::Key) -> Key {
+    let protocol = match key.protocol() {
+        Protocol::Tcp => IpProtocol::TCP,
+        Protocol::Udp => IpProtocol::UDP,
+    };
+    Key {
+        source: key.source().into(),
+        destination: key.destination().into(),
+        zone: Zone::port(key.from().number()),
+        protocol: protocol.0,
+    }
+}
+
+/// What an entry saw, as connections have it.
+pub(crate) fn connections_usage(usage: &fastpath::Usage) -> Usage {
+    Usage {
+        last_seen_ns: nanos(usage.last_seen),
+        packets: usage.packets,
+        bytes: usage.bytes,
+        beyond_syn: usage.beyond_syn,
+    }
+}
+
+/// A generation's number; there is none without one.
+pub(crate) fn generation(generation: fastpath::Generation) -> Option<NonZeroU32> {
+    NonZeroU32::new(generation.number())
 }
 
 /// How the kernel sends to a port: only the other end of a pod's link is in another namespace.
@@ -85,12 +110,6 @@ pub(crate) fn egress(port: &Port) -> Egress {
 pub(crate) fn number(port: &Port) -> fastpath::PortId {
     let number = port.id.number();
     fastpath::PortId::new(number).expect("a port's number is one that a tag can carry")
-}
-
-/// An address in the form of a slot's.
-pub(crate) fn ip(address: [u8; 16]) -> IpAddr {
-    let v6 = Ipv6Addr::from(address);
-    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
 /// A time of the cache's clock, which is that of workers too.

@@ -254,7 +254,7 @@ impl Tracking {
         match inserted {
             Ok(generation) => {
                 add(&self.counters.installed, 1);
-                NonZeroU32::new(generation.number())
+                kernel::generation(generation)
             }
             Err(error) => {
                 let full = matches!(error, InsertError::Full);

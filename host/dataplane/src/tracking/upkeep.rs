@@ -1,7 +1,6 @@
 //! What is done about connections when no packet comes: those that the kernel saw end, and those
 //! that are silent for too long.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use millrace_fastpath::{self as fastpath, FlowCache, MapFault};
 use parking_lot::Mutex;
 
 use super::{HandOver, kernel};
-use crate::connections::{Closing, Connections, Direction, Due, Endpoint, Key, Usage, Zone};
+use crate::connections::{Closing, Connections, Due};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
@@ -34,7 +33,9 @@ impl Upkeep {
         loop {
             let due = self.connections.due(now_ns, AT_ONCE);
             for due in &due {
-                self.settle(due, now_ns)?;
+                if !self.goes_on(due, now_ns)? {
+                    self.settle(due, now_ns)?;
+                }
             }
             if due.len() < AT_ONCE {
                 return Ok(if waits { SOON } else { LATER });
@@ -57,57 +58,42 @@ impl Upkeep {
                 fastpath::Closing::Fin => Closing::Fin,
                 fastpath::Closing::Reset => Closing::Reset,
             };
-            if let Some(generation) = NonZeroU32::new(event.generation.number()) {
-                self.connections.closing(&key(&event.key), generation, how, now_ns);
+            if let Some(generation) = kernel::generation(event.generation) {
+                let key = kernel::connections_key(&event.key);
+                self.connections.closing(&key, generation, how, now_ns);
             }
         }
     }
 
-    /// Takes back from the kernel a connection that has been silent for too long, as far as user
-    /// space knows; and lets it go, unless the kernel knew better.
-    fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
-        for direction in Direction::BOTH {
-            let side = direction as usize;
-            let Some(key) = kernel::key(&due.keys[side]) else { continue };
-            self.hand_over.forget(&key);
-            let usage = self.cache.lock().retire(&key)?;
-            if let Some(usage) = usage
-                && let Some(generation) = NonZeroU32::new(usage.generation.number())
+    /// Whether the kernel still carries packets of a connection that has been silent for too long
+    /// as far as user space knows. Its entries stay then: no packet has to come here for that.
+    fn goes_on(&self, due: &Due, now_ns: u64) -> Result<bool, MapFault> {
+        for key in &due.keys {
+            let Some(entry) = kernel::key(key) else { continue };
+            if let Some(usage) = self.cache.lock().usage(&entry)?
+                && let Some(generation) = kernel::generation(usage.generation)
             {
-                self.connections.absorb(&due.keys[side], generation, &told(&usage));
+                self.connections.observe(key, generation, &kernel::connections_usage(&usage));
+            }
+        }
+        Ok(self.connections.renew(due.id, now_ns))
+    }
+
+    /// Takes a connection back from the kernel and lets it go, unless the kernel has seen packets
+    /// to the last.
+    fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
+        for key in &due.keys {
+            let Some(entry) = kernel::key(key) else { continue };
+            self.hand_over.forget(&entry);
+            let usage = self.cache.lock().retire(&entry)?;
+            if let Some(usage) = usage
+                && let Some(generation) = kernel::generation(usage.generation)
+            {
+                self.connections.absorb(key, generation, &kernel::connections_usage(&usage));
             }
         }
         self.connections.retire(due.id, now_ns);
         Ok(())
-    }
-}
-
-fn told(usage: &fastpath::Usage) -> Usage {
-    Usage {
-        last_seen_ns: kernel::nanos(usage.last_seen),
-        packets: usage.packets,
-        bytes: usage.bytes,
-        beyond_syn: usage.packets > 0,
-    }
-}
-
-/// A kernel's key, as connections have it.
-fn key(key: &fastpath::Key) -> Key {
-    let end = |address: std::net::SocketAddr| {
-        let ip = match address.ip() {
-            std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            std::net::IpAddr::V6(v6) => v6,
-        };
-        Endpoint { address: ip.octets(), port: address.port() }
-    };
-    Key {
-        source: end(key.source()),
-        destination: end(key.destination()),
-        zone: Zone::port(key.from().number()),
-        protocol: match key.protocol() {
-            fastpath::Protocol::Tcp => 6,
-            fastpath::Protocol::Udp => 17,
-        },
     }
 }
 

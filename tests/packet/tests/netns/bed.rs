@@ -58,8 +58,13 @@ impl Bed {
     /// A dataplane with `pods` pods behind cached ports, a worker on each of the first `workers`
     /// cores, and no filters.
     pub(crate) fn cached(pods: usize, workers: usize) -> Self {
+        Self::cached_with(pods, workers, CacheSettings::default())
+    }
+
+    /// The same with settings of the cache.
+    pub(crate) fn cached_with(pods: usize, workers: usize, cache: CacheSettings) -> Self {
         let worker = WorkerSettings { spin: Duration::ZERO, ..WorkerSettings::default() };
-        let flow_cache = Some(CacheSettings::default());
+        let flow_cache = Some(cache);
         let settings = Settings { workers, worker, flow_cache, ..Settings::default() };
         let mut bed = Self::at(Namespace::create_unique("packet-host").expect("root"), &settings);
         for n in 1..=pods {

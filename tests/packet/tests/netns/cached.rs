@@ -5,9 +5,11 @@ use std::io::{Read, Write};
 use std::mem::offset_of;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_abi::{Capability, Slot};
+use millrace_dataplane::connections::{self, Timeouts};
+use millrace_dataplane::control::CacheSettings;
 use millrace_packet_tests::guests::{self, Guest};
 use millrace_packet_tests::module_as;
 use millrace_traffic::Core;
@@ -109,6 +111,34 @@ fn a_flow_without_a_reply_stays_with_its_own_direction() {
         hits if hits >= 90 => Ok(()),
         hits => Err(hits),
     });
+}
+
+#[test]
+fn a_flow_that_the_kernel_carries_does_not_come_back_when_user_space_has_not_seen_it_for_long() {
+    let life = Duration::from_secs(1);
+    let timeouts = Timeouts { unreplied: life, replied: life, ..Timeouts::default() };
+    let connections = connections::Settings { timeouts, ..connections::Settings::default() };
+    let bed = Bed::cached_with(2, 2, CacheSettings { connections, ..CacheSettings::default() });
+    bed.load(module_as("crossing", crossing(), "{}"));
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let (client, server) = (client.udp(), server.udp_at(5000));
+    let address = server.local_addr().expect("bound");
+    let exchange = || {
+        client.send_to(b"?", address).expect("there is a route");
+        let mut byte = [0];
+        let from = server.recv_from(&mut byte).expect("it arrives").1;
+        server.send_to(b"!", from).expect("there is a route");
+        client.recv(&mut byte).expect("it arrives");
+    };
+    (0..100).for_each(|_| exchange());
+    let seen = || (in_kernel(&bed, "miss-unknown"), bed.opened());
+    let before = seen();
+    let begun = Instant::now();
+    // its timer goes off twice meanwhile
+    while begun.elapsed() < 3 * life {
+        exchange();
+    }
+    assert_eq!(seen(), before);
 }
 
 #[test]

@@ -119,6 +119,41 @@ fn a_connection_that_the_kernel_saw_more_of_stays() {
 }
 
 #[test]
+fn a_connection_that_the_kernel_still_carries_keeps_its_entries() {
+    let table = table();
+    let opening = opening(slot(6, 7, 7));
+    let key = Key::of(&opening.slot, CLIENT);
+    let id = table.open(&opening).unwrap().id;
+    let generations = [NonZeroU32::new(4), NonZeroU32::new(5)];
+    for direction in Direction::BOTH {
+        assert!(table.cached(id, direction, generations[direction as usize]));
+    }
+
+    // user space saw a SYN alone
+    let now = 61 * SECOND + TICK;
+    let [due] = table.due(now, 9)[..] else { panic!("one is due") };
+    assert_eq!(due.generations, generations);
+    assert!(!table.renew(id, now), "nothing says that it goes on");
+    let usage = Usage { last_seen_ns: 60 * SECOND, packets: 3, bytes: 300, beyond_syn: true };
+    table.observe(&opening.reply, generations[1].unwrap(), &usage);
+    table.observe(&key, NonZeroU32::new(9).unwrap(), &usage);
+    assert_eq!(table.view(id).unwrap().state, State::Tcp(TcpState::SynSent), "another's entry");
+    table.observe(&key, generations[0].unwrap(), &usage);
+    assert!(table.renew(id, now));
+
+    let view = table.view(id).unwrap();
+    assert_eq!((view.state, view.generations), (State::Tcp(TcpState::Established), generations));
+    let counted = view.traffic.map(|traffic| traffic.packets);
+    assert_eq!(counted, [1, 0], "the entries go on counting");
+    let end = (60 + 24 * 60 * 60) * SECOND;
+    assert_eq!(table.due(end - 1, 9), []);
+    assert_eq!(table.due(end + TICK, 9).len(), 1);
+    assert!(!table.renew(id, end + TICK));
+    assert!(matches!(table.retire(id, end + TICK), Retirement::Retired(_)));
+    assert!(!table.renew(id, end + TICK), "it is gone");
+}
+
+#[test]
 fn what_is_due_and_not_retired_is_due_again_and_still_found() {
     let table = table();
     let opening = opening(slot(17, 7, 7));
