@@ -1,6 +1,7 @@
 //! A dataplane in a namespace, with pods around it.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -223,6 +224,29 @@ impl Pod {
         self.namespace
             .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(10)))
             .expect("it can be entered")
+    }
+
+    /// Sends all of `data` to another pod's address by TCP, and is thanked for it.
+    pub(crate) fn talks_to(&self, server: &Pod, to: IpAddr, data: &[u8]) {
+        let listener = server.namespace.run(|| TcpListener::bind((to, 0)));
+        let listener = listener.expect("it can be entered").expect("the port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let expected = data.to_vec();
+        let receiver = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody connects");
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).expect("the stream ends");
+            stream.write_all(b"thanks").expect("the client is there");
+            received
+        });
+        let stream = self.namespace.run(|| TcpStream::connect(address));
+        let mut stream = stream.expect("it can be entered").expect("the server listens");
+        stream.write_all(data).expect("the server reads");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the server answers");
+        assert_eq!(answer, "thanks");
+        assert!(receiver.join().expect("it does not panic") == expected, "every byte arrived");
     }
 }
 

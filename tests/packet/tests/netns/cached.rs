@@ -1,10 +1,7 @@
 //! Pods behind the kernel's flow cache: what it does not know goes through a worker, and what
 //! was decided stays in the kernel.
 
-use std::io::{Read, Write};
 use std::mem::offset_of;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use millrace_abi::{Capability, Slot};
@@ -15,7 +12,7 @@ use millrace_packet_tests::module_as;
 use millrace_traffic::Core;
 use millrace_traffic::burst::{BurstSettings, bursts};
 
-use crate::bed::{Bed, Pod, await_some};
+use crate::bed::{Bed, await_some};
 
 /// A guest that sends what one of two pods sends to the other.
 fn crossing() -> Vec<u8> {
@@ -42,32 +39,6 @@ fn in_kernel(bed: &Bed, fate: &str) -> u64 {
     cache.packets[fate]
 }
 
-fn talk(client: &Pod, server: &Pod, to: IpAddr, data: &[u8]) {
-    let address = SocketAddr::new(to, 0);
-    let listener = server.namespace.run(|| TcpListener::bind(address)).expect("it can be entered");
-    let listener = listener.expect("the port is free");
-    let address = listener.local_addr().expect("it is bound");
-    let expected = data.to_vec();
-    let receiver = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody connects");
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).expect("the stream ends");
-        stream.write_all(b"thanks").expect("the client is there");
-        received
-    });
-    let mut stream = client
-        .namespace
-        .run(|| TcpStream::connect(address))
-        .expect("it can be entered")
-        .expect("the server listens");
-    stream.write_all(data).expect("the server reads");
-    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("the server answers");
-    assert_eq!(answer, "thanks");
-    assert!(receiver.join().expect("it does not panic") == expected, "every byte arrived");
-}
-
 #[test]
 fn what_the_cache_does_not_know_goes_through_the_chain() {
     let bed = Bed::cached(3, 2).bridged();
@@ -88,7 +59,7 @@ fn a_connection_is_punted_once_and_the_kernel_carries_the_rest() {
     for to in [server.address, server.v6()] {
         assert!(client.pings(to), "neighbours know each other before anything is counted");
         let (punted, opened) = (in_kernel(&bed, "miss-unknown"), bed.opened());
-        talk(client, server, to, &data);
+        client.talks_to(server, to, &data);
         assert_eq!(in_kernel(&bed, "miss-unknown") - punted, 1, "{to}: the opening SYN alone");
         assert_eq!(bed.opened() - opened, 1);
     }
@@ -145,7 +116,7 @@ fn a_flow_that_the_kernel_carries_does_not_come_back_when_user_space_has_not_see
 fn a_port_that_goes_takes_its_connections_along() {
     let bed = crossed();
     let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
-    talk(client, server, server.address, b"hello");
+    client.talks_to(server, server.address, b"hello");
     let known = || bed.plane.cache().expect("the kernel says").expect("there is one").connections;
     assert!(known() > 0);
     bed.plane.remove_port(&server.port).expect("it is a port");

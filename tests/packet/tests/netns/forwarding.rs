@@ -1,8 +1,5 @@
 //! Real traffic through bridge.
 
-use std::io::{Read, Write};
-use std::thread;
-
 use millrace_dataplane::control::Settings;
 use millrace_traffic::sequence::{Sequence, SequenceSettings};
 
@@ -23,23 +20,8 @@ fn pods_ping_each_other_over_both_ip_versions() {
 fn tcp_goes_through_whole_although_senders_leave_checksums_to_hardware() {
     let bed = Bed::new(2).bridged();
     let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
-    let listener = server.listen(8080);
     let data: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
-    let expected = data.clone();
-    let receiver = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody connects");
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).expect("the stream ends");
-        stream.write_all(b"thanks").expect("the client is there");
-        received
-    });
-    let mut stream = client.connect(server, 8080).expect("the server listens");
-    stream.write_all(&data).expect("the server reads");
-    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("the server answers");
-    assert_eq!(answer, "thanks");
-    assert!(receiver.join().expect("it does not panic") == expected, "every byte arrived");
+    client.talks_to(server, server.address, &data);
 }
 
 #[test]
