@@ -1,7 +1,8 @@
 //! The entries: inserted, removed, and looked at.
 //!
-//! A reader must not break this: an entry that is there is never inserted again. The kernel would
-//! put a new element in its place, and what was counted and seen of the flow would be lost.
+//! A reader must not break this: the entry of a flow that goes on is never inserted again. The
+//! kernel would put a new element in its place, and what was counted and seen of the flow would be
+//! lost.
 
 use aya::maps::MapError;
 
@@ -37,7 +38,16 @@ impl FlowCache {
     /// # Errors
     /// If there is one with this key, or no room.
     pub fn insert(&mut self, key: &Key, verdict: &Verdict) -> Result<Generation, InsertError> {
-        self.put(key, verdict, |_| 0)
+        self.put(key, verdict, NO_EXIST, |_| 0)
+    }
+
+    /// Installs an entry, in place of that of a flow with this key that is over: what was seen of
+    /// that flow's packets is lost.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn insert_over(&mut self, key: &Key, verdict: &Verdict) -> Result<Generation, InsertError> {
+        self.put(key, verdict, ANY, |_| 0)
     }
 
     /// Installs an entry that forwards, and waits: packets take it when all that came before have
@@ -51,7 +61,7 @@ impl FlowCache {
         forward: Forward,
         slot: &Slot,
     ) -> Result<Generation, InsertError> {
-        self.put(key, &Verdict::Forward(forward), |generation| slot.bind(generation))
+        self.put(key, &Verdict::Forward(forward), NO_EXIST, |generation| slot.bind(generation))
     }
 
     /// Installs the entries of both directions, or none: for a TCP connection, before its SYN is
@@ -78,6 +88,7 @@ impl FlowCache {
         &mut self,
         key: &Key,
         verdict: &Verdict,
+        flags: u64,
         slot: impl FnOnce(Generation) -> u32,
     ) -> Result<Generation, InsertError> {
         let generation = self.numbers.take().map_err(InsertError::Refused)?;
@@ -87,11 +98,11 @@ impl FlowCache {
         match key.0 {
             Raw::V4(key) => {
                 let entry = entry(key, head, translation).ok_or(InsertError::Families)?;
-                self.flows4.insert(key, entry, NO_EXIST)
+                self.flows4.insert(key, entry, flags)
             }
             Raw::V6(key) => {
                 let entry = entry(key, head, translation).ok_or(InsertError::Families)?;
-                self.flows6.insert(key, entry, NO_EXIST)
+                self.flows6.insert(key, entry, flags)
             }
         }
         .map_err(|error| match errno(&error) {
@@ -242,6 +253,8 @@ fn read<const N: usize>(
     entries.into_iter().map(|(key, entry)| (Key(family(key)), Usage::from(&entry.head))).collect()
 }
 
+/// `BPF_ANY`.
+const ANY: u64 = 0;
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
 

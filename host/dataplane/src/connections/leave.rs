@@ -21,6 +21,8 @@ pub struct Due {
     pub keys: [Key; 2],
     /// The kernel's entries, by direction.
     pub generations: [Option<NonZeroU32>; 2],
+    /// Whether its end was seen, so that nothing more is to be expected of it.
+    pub over: bool,
 }
 
 /// What became of a connection that was due.
@@ -164,7 +166,8 @@ impl Connections {
 
 impl Connection {
     pub(super) fn due(&self, id: ConnectionId) -> Due {
-        Due { id, keys: self.keys, generations: self.generations }
+        let over = self.state.is_over();
+        Due { id, keys: self.keys, generations: self.generations, over }
     }
 }
 

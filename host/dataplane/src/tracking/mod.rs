@@ -161,10 +161,11 @@ impl Tracking {
         let reply = match leaving.open(&self.connections, &self.masquerade, opening) {
             Ok(opened) => {
                 add(&self.counters.opened, 1);
+                let flows = flows([&key, &opened.reply], &ways, ports);
                 [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
-                    self.forget(&due, slot.now_ns);
+                    self.forget(&due, &flows, slot.now_ns);
                 });
-                self.introduce(opened.id, [&key, &opened.reply], &ways, ports);
+                self.introduce(opened.id, flows);
                 opened.reply
             }
             Err(OpenError::Open) => match self.recall(slot, ports) {
@@ -184,13 +185,9 @@ impl Tracking {
     }
 
     /// Gives both directions of a connection that was just opened to the kernel.
-    fn introduce(&self, id: ConnectionId, keys: [&Key; 2], ways: &[Way; 2], ports: &PortTable) {
-        for direction in Direction::BOTH {
-            let (side, other) = (direction as usize, direction.other() as usize);
-            let translation = Translation::between(keys[side], keys[other]);
-            let Some(flow) = kernel::flow(keys[side], &ways[side], &translation, ports) else {
-                continue;
-            };
+    fn introduce(&self, id: ConnectionId, flows: [Option<KernelFlow>; 2]) {
+        for (direction, flow) in Direction::BOTH.into_iter().zip(flows) {
+            let Some(flow) = flow else { continue };
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
             let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
@@ -215,11 +212,16 @@ impl Tracking {
         }
     }
 
-    /// Lets go what the kernel has of a connection that is to go, and then itself.
-    fn forget(&self, due: &Due, now_ns: u64) {
-        let keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
+    /// Lets go what the kernel has of a connection that is to go, and then itself. Where one of
+    /// `next` has its key it is left to that: a connection that is replaced is one of TCP, whose
+    /// entries are inserted over.
+    fn forget(&self, due: &Due, next: &[Option<KernelFlow>; 2], now_ns: u64) {
+        let mut keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
         keys.iter().for_each(|key| self.hand_over.forget(key));
-        if let Err(error) = self.cache.lock().remove(&keys) {
+        keys.retain(|key| next.iter().flatten().all(|flow| flow.key != *key));
+        if !keys.is_empty()
+            && let Err(error) = self.cache.lock().remove(&keys)
+        {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
         self.connections.retire(due.id, now_ns);
@@ -232,7 +234,7 @@ impl Tracking {
 
     /// Gives a direction to the kernel, which carries it from now on.
     fn insert(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
-        self.put(flow, |cache| cache.insert(&flow.key, &Entry::Forward(flow.forward)))
+        self.put(flow, |cache| cache.insert_over(&flow.key, &Entry::Forward(flow.forward)))
     }
 
     fn put(
@@ -263,6 +265,15 @@ impl Tracking {
             }
         }
     }
+}
+
+/// What the kernel is told of both directions, as far as it can carry them.
+fn flows(keys: [&Key; 2], ways: &[Way; 2], ports: &PortTable) -> [Option<KernelFlow>; 2] {
+    Direction::BOTH.map(|direction| {
+        let (side, other) = (direction as usize, direction.other() as usize);
+        let translation = Translation::between(keys[side], keys[other]);
+        kernel::flow(keys[side], &ways[side], &translation, ports)
+    })
 }
 
 /// Where a packet's connection begins, if it can have one.

@@ -33,7 +33,7 @@ impl Upkeep {
         loop {
             let due = self.connections.due(now_ns, AT_ONCE);
             for due in &due {
-                if !self.goes_on(due, now_ns)? {
+                if due.over || !self.goes_on(due, now_ns)? {
                     self.settle(due, now_ns)?;
                 }
             }

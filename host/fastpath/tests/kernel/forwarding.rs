@@ -119,6 +119,11 @@ fn entries_are_seen_in_slices_and_removed_in_batches() {
             }
         }
         assert!(matches!(cache.insert(&keys[0], &Verdict::Drop), Err(InsertError::Exists)));
+        let [old, new] = [false, true].map(|over| {
+            over.then(|| cache.insert_over(&keys[0], &Verdict::Drop).unwrap());
+            cache.usage(&keys[0]).unwrap().unwrap().generation
+        });
+        assert!(new > old, "the flow before is over");
         assert_eq!(walk(&cache).len(), 1000);
 
         // every second one, and one that is not there in between
