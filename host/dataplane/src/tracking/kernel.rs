@@ -10,7 +10,7 @@ use millrace_abi::{Field, FieldSet, PortKind};
 use millrace_fastpath::{self as fastpath, Egress, Forward, Protocol};
 use millrace_wire::IpProtocol;
 
-use crate::connections::{Hop, Key, Translation, Usage, Way, Zone};
+use crate::connections::{Closing, Hop, Key, Translation, Usage, Way, Zone};
 use crate::port::{Hold, Port, PortId, PortTable};
 
 /// An entry of the cache.
@@ -90,6 +90,14 @@ pub(crate) fn connections_usage(usage: &fastpath::Usage) -> Usage {
         packets: usage.packets,
         bytes: usage.bytes,
         beyond_syn: usage.beyond_syn,
+    }
+}
+
+/// How a direction ends, as connections have it.
+pub(crate) fn connections_closing(closing: fastpath::Closing) -> Closing {
+    match closing {
+        fastpath::Closing::Fin => Closing::Fin,
+        fastpath::Closing::Reset => Closing::Reset,
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use millrace_abi::{Class, Field, FieldSet, Reason, slot_flag};
 use millrace_fastpath::{FlowCache, Generation, InsertError, Protocol, Slot, Verdict as Entry};
+use millrace_wire::IpProtocol;
 use millrace_wire::tcp::Flags;
 use parking_lot::Mutex;
 
@@ -99,6 +100,9 @@ impl Tracking {
         let key = Key::of(slot, zone(slot, ports)?);
         let packet =
             Packet { tcp_flags: Flags(slot.tcp_flags), len: slot.len, now_ns: slot.now_ns };
+        if is_opening_of_tcp(slot) {
+            self.catch_up(&key, slot.now_ns);
+        }
         let found = self.connections.find(&key, packet)?;
         if found.standing == Standing::Invalid {
             let verdict = Verdict::dropped(Reason::InvalidState);
@@ -182,6 +186,25 @@ impl Tracking {
         let link = ways[Direction::Original as usize].link;
         let slot = kernel::key(&key).and_then(|key| self.hand_over.slot(&key));
         Ok(Some(Known { verdict: *verdict, rewrite: Rewrite { link, translation, slot } }))
+    }
+
+    /// Learns from the kernel how the connection ends that a SYN belongs to, if the kernel carries
+    /// it: such a SYN comes here once more than SYNs was seen of the connection, which may be over
+    /// then, and its client uses the port again. The kernel reports that, but not at once.
+    fn catch_up(&self, key: &Key, now_ns: u64) {
+        let known = self.connections.related(key).filter(|known| known.generation.is_some());
+        let Some(view) = known.and_then(|known| self.connections.view(known.id)) else { return };
+        for key in &view.keys {
+            let Some(entry) = kernel::key(key) else { continue };
+            // what the kernel does not say now it reports later
+            if let Ok(Some(usage)) = self.cache.lock().usage(&entry)
+                && let (Some(how), Some(generation)) =
+                    (usage.closing, kernel::generation(usage.generation))
+            {
+                let how = kernel::connections_closing(how);
+                self.connections.closing(key, generation, how, now_ns);
+            }
+        }
     }
 
     /// Gives both directions of a connection that was just opened to the kernel.
@@ -286,6 +309,11 @@ fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
         _ => false,
     };
     (can && matches!(port.hold, Hold::Cached(_))).then(|| Zone::port(port.id.number()))
+}
+
+/// Whether the packet is a SYN that opens a connection.
+fn is_opening_of_tcp(slot: &millrace_abi::Slot) -> bool {
+    IpProtocol(slot.protocol) == IpProtocol::TCP && may_open(slot).is_ok()
 }
 
 /// Whether the packet asks for an echo, or is one (RFC 792, RFC 4443 section 4).

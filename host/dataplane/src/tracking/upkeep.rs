@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_fastpath::{self as fastpath, FlowCache, MapFault};
+use millrace_fastpath::{FlowCache, MapFault};
 use parking_lot::Mutex;
 
 use super::{HandOver, kernel};
-use crate::connections::{Closing, Connections, Due};
+use crate::connections::{Connections, Due};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
@@ -54,10 +54,7 @@ impl Upkeep {
         // never while the cache is locked: workers wait for that
         loop {
             let Some(event) = self.cache.lock().next_event() else { return };
-            let how = match event.closing {
-                fastpath::Closing::Fin => Closing::Fin,
-                fastpath::Closing::Reset => Closing::Reset,
-            };
+            let how = kernel::connections_closing(event.closing);
             if let Some(generation) = kernel::generation(event.generation) {
                 let key = kernel::connections_key(&event.key);
                 self.connections.closing(&key, generation, how, now_ns);

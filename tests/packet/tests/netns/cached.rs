@@ -1,6 +1,7 @@
 //! Pods behind the kernel's flow cache: what it does not know goes through a worker, and what
 //! was decided stays in the kernel.
 
+use std::io::{Read, Write};
 use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,35 @@ fn a_connection_is_punted_once_and_the_kernel_carries_the_rest() {
         assert_eq!(bed.opened() - opened, 1);
     }
     assert!(in_kernel(&bed, "hit") > 0);
+}
+
+#[test]
+fn a_connection_from_a_port_that_is_used_again_is_punted_once_and_carried_too() {
+    let bed = crossed();
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let only = |port: u16| format!("{port} {port}");
+    client
+        .namespace
+        .set_sysctl("net.ipv4.ip_local_port_range", &only(40_000))
+        .expect("it is there");
+    assert!(client.pings(server.address), "neighbours know each other before anything is counted");
+    let listener = server.listen(8080);
+    // as many from the same port as there can be states in which an earlier one is
+    for _ in 0..5 {
+        let misses = || in_kernel(&bed, "miss-unknown") + in_kernel(&bed, "miss-syn");
+        let (missed, opened, hits) = (misses(), bed.opened(), in_kernel(&bed, "hit"));
+        let mut stream = client.connect(server, 8080).expect("the server listens");
+        let (mut accepted, from) = listener.accept().expect("it has connected");
+        assert_eq!(from.port(), 40_000);
+        accepted.write_all(b"hello").expect("the client is there");
+        // the server waits for late packets, so that the client may come from its port at once
+        drop(accepted);
+        let mut greeting = String::new();
+        stream.read_to_string(&mut greeting).expect("the server has closed");
+        assert_eq!(greeting, "hello");
+        assert_eq!((misses() - missed, bed.opened() - opened), (1, 1));
+        assert!(in_kernel(&bed, "hit") > hits);
+    }
 }
 
 #[test]
