@@ -1,7 +1,7 @@
 //! VXLAN tunnels (RFC 7348), in the two shapes the dataplane has a use for.
 //!
-//! Owns the making of the link. Never fills a forwarding database: an external tunnel takes its
-//! peer from each packet, the other shape has one peer.
+//! Owns the making of the link. Never fills a forwarding database, and has the kernel fill none: an
+//! external tunnel takes its peer from each packet, the other shape has one peer.
 
 use std::net::IpAddr;
 
@@ -65,7 +65,8 @@ impl Netlink {
             .name(spec.name)
             .port(spec.port);
         link = match spec.mode {
-            VxlanMode::External => link.collect_metadata(true),
+            // learning what nobody asks for again would be a way to fill memory
+            VxlanMode::External => link.collect_metadata(true).learning(false),
             VxlanMode::PointToPoint { vni, remote: IpAddr::V4(remote) } => {
                 link.id(vni).remote(remote)
             }

@@ -143,6 +143,7 @@ fn a_vxlan_link_is_external_or_has_one_peer() {
     };
     let vx0 = details("vx0");
     assert!(vx0.contains("external") && vx0.contains("dstport 4789"), "{vx0}");
+    assert!(vx0.contains("nolearning"), "{vx0}");
     let vx1 = details("vx1");
     assert!(vx1.contains("id 42 remote 10.9.0.2 local 10.9.0.1"), "{vx1}");
     assert!(vx1.contains("dstport 8472"), "{vx1}");
