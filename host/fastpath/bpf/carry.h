@@ -169,8 +169,7 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct
 
 	entry->packets += skb->gso_segs ?: 1;
 	entry->bytes += skb->len;
-	count(HIT);
-	return leave(skb, now.egress, now.flags);
+	return leave(skb, now.egress, now.flags, HIT);
 }
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The flow cache: runs at tc ingress of every pod port. A packet of a known flow is rewritten,
+// The flow cache: runs at tc ingress of every port's link. A packet of a known flow is rewritten,
 // counted and sent on. Any other goes to user space through the punt pair, under a VLAN tag that
 // says which port it came in by, on the queue of this CPU. No packet ever goes on into the host's
 // stack: that would be a way around policy.
@@ -9,9 +9,9 @@
 #include "change.h"
 #include "from_user.h"
 
-static __always_inline int ipv4(struct __sk_buff *skb, __u32 port)
+static __always_inline int ipv4(struct __sk_buff *skb, __u32 port, __u16 from)
 {
-	struct key4 key = { .from = port };
+	struct key4 key = { .from = from };
 	struct packet packet = {};
 	__u32 why = parse4(skb, &key, &packet);
 
@@ -38,9 +38,9 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 port)
 	return carry(skb, port, &found, &packet);
 }
 
-static __always_inline int ipv6(struct __sk_buff *skb, __u32 port)
+static __always_inline int ipv6(struct __sk_buff *skb, __u32 port, __u16 from)
 {
-	struct key6 key = { .from = port };
+	struct key6 key = { .from = from };
 	struct packet packet = {};
 	__u32 why = parse6(skb, &key, &packet);
 
@@ -67,6 +67,14 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 port)
 	return carry(skb, port, &found, &packet);
 }
 
+// Whether a packet has a VLAN tag: one of its sender's own would forge the punt tag.
+static __always_inline int is_tagged(struct __sk_buff *skb)
+{
+	return skb->vlan_present || skb->protocol == bpf_htons(ETH_P_8021Q) ||
+	       skb->protocol == bpf_htons(ETH_P_8021AD);
+}
+
+// On the link of a pod, or of the host.
 SEC("classifier")
 int flow_cache(struct __sk_buff *skb)
 {
@@ -75,15 +83,28 @@ int flow_cache(struct __sk_buff *skb)
 
 	if (!port)
 		return drop(DROP_NO_PORT);
-	// a tag of the pod's own would forge the punt tag
-	if (skb->vlan_present || skb->protocol == bpf_htons(ETH_P_8021Q) ||
-	    skb->protocol == bpf_htons(ETH_P_8021AD))
+	if (is_tagged(skb))
 		return drop(DROP_TAGGED);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return ipv4(skb, *port);
+		return ipv4(skb, *port, *port);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(skb, *port);
+		return ipv6(skb, *port, *port);
 	return punt(skb, *port, MISS_PROTOCOL);
+}
+
+// On the link of all tunnels.
+SEC("classifier")
+int from_tunnel(struct __sk_buff *skb)
+{
+	if (is_tagged(skb))
+		return drop(DROP_TAGGED);
+	__u32 port = leave_tunnel(skb);
+
+	if (!port)
+		return drop(DROP_FORGED);
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return ipv4(skb, port, UNDERLAY);
+	return ipv6(skb, port, UNDERLAY);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <linux/types.h>
 
-// One direction of a flow. `from` is the id of the port its packets come in by.
+// One direction of a flow. `from` is the id of the port its packets come in by; or UNDERLAY, for
+// those of other nodes, whichever way they come.
 struct key4 {
 	__u32 source, destination;
 	__u16 source_port, destination_port;
@@ -24,6 +25,8 @@ struct key6 {
 	__u8 protocol, zero;
 };
 
+#define UNDERLAY 0
+
 enum kind {
 	FORWARD = 1,
 	PUNT, // user space wants every packet; `egress` is the queue of the worker that has the flow
@@ -35,6 +38,7 @@ enum flags {
 	TO_HOST = 2, // `egress` itself receives, as if by its wire
 	TTL = 4,     // one hop: the TTL or hop limit goes down by one
 	TRANSLATE = 8, // addresses and ports become others
+	TO_TUNNEL = 16, // `egress` is the id of the port of another node, behind a tunnel
 };
 
 // What was seen of a TCP direction. Written by the program alone.
@@ -48,7 +52,7 @@ enum seen {
 struct entry {
 	__u32 version;    // the same as `sealed` of the whole, unless it is being written; never 0
 	__u32 generation; // of this insertion, never 0
-	__u32 egress;     // an ifindex
+	__u32 egress;     // an ifindex, or what the flags say
 	__u16 mtu;        // largest IP packet that may take this entry
 	__u8 kind, flags;
 	__u8 destination_mac[6], source_mac[6];
@@ -93,7 +97,16 @@ struct limit {
 // Where packets for a port leave, when user space sends them.
 struct egress {
 	__u32 ifindex; // 0: there is no such port
-	__u32 flags;   // TO_PEER, TO_HOST
+	__u32 flags;   // TO_PEER, TO_HOST, TO_TUNNEL
+	// TO_TUNNEL: the other end, as the kernel's helpers have it: IPv4 in host byte order
+	__u32 vni, family; // 4 or 6
+	__u32 remote[4];
+};
+
+// Addresses that begin alike; IPv4 as IPv4-mapped IPv6.
+struct prefix {
+	__u32 length; // in bits
+	__u32 address[4];
 };
 
 // User space's alone: a tc filter that outlives the process, where there are no links to pin.
@@ -151,9 +164,10 @@ enum counter {
 	DROP_DOWN,     // a miss, and user space does not live
 	DROP_LIMIT,    // a miss too many of this port
 	DROP_FAILED,   // the kernel refused a change to the packet
+	DROP_FORGED,   // its source belongs to no node that sends from there
 	RETURNED,      // user space sent it to a port
 	DROP_UNTAGGED, // user space sent it without saying where
-	DROP_GONE,     // user space sent it to what is no port (any more)
+	DROP_GONE,     // it was for what is no port (any more)
 	FORCED,        // beside the packet's own: a flow's packets may have changed places
 	LOST_EVENTS,   // beside the packet's own: the ring buffer was full
 	COUNTERS,
@@ -179,7 +193,8 @@ _Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>"
 _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct limit) == 24, "layout.rs: RawLimit");
-_Static_assert(sizeof(struct egress) == 8, "layout.rs: RawEgress");
+_Static_assert(sizeof(struct prefix) == 20, "layout.rs: RawPrefix");
+_Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");
 _Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
 _Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");

@@ -23,8 +23,8 @@ int from_user(struct __sk_buff *skb)
 		return drop(DROP_GONE);
 	if (bpf_skb_vlan_pop(skb))
 		return drop(DROP_FAILED);
-	count(RETURNED);
-	return leave(skb, egress->ifindex, egress->flags);
+	// behind a tunnel, the port itself says where to
+	return leave(skb, egress->flags & TO_TUNNEL ? port : egress->ifindex, egress->flags, RETURNED);
 }
 
 #endif

@@ -52,6 +52,15 @@ struct {
 	__type(value, struct limit);
 } limits SEC(".maps");
 
+// Whose packets may come in by a tunnel: the port of the node that has the source.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct prefix);
+	__type(value, __u32); // port id
+} owners SEC(".maps");
+
 // How many packets of a flow were punted since it last had an entry that carries.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
@@ -14,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{Entries, Punted, SlotMemory};
 use crate::layout::{
-    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawEgress, RawFilter, RawLimit, RawPunt,
+    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEgress, RawFilter, RawLimit, RawPunt,
 };
 use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
@@ -34,6 +35,7 @@ pub struct FlowCache {
     pub(crate) punted6: Punted<16>,
     pub(crate) ports: HashMap<MapData, u32, u32>,
     pub(crate) egresses: Array<MapData, RawEgress>,
+    pub(crate) owners: LpmTrie<MapData, RawAddress, u32>,
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
@@ -124,7 +126,7 @@ impl FlowCache {
         if let Some((name, ..)) = MAPS.iter().find(|map| !whole(map)) {
             return Err(LoadError::OtherLayout(name));
         }
-        for name in [ON_PORTS, ON_PUNT, ON_CHANGE] {
+        for name in [ON_PORTS, ON_TUNNEL, ON_PUNT, ON_CHANGE] {
             program(&mut ebpf, name).load()?;
         }
         let mut take = |name| ebpf.take_map(name).expect("the object, compiled here, has the map");
@@ -145,6 +147,7 @@ impl FlowCache {
             punted6: open(HashMap::try_from(take("punted6")))?,
             ports: open(HashMap::try_from(take("ports")))?,
             egresses: open(Array::try_from(take("egresses")))?,
+            owners: open(LpmTrie::try_from(take("owners")))?,
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,
@@ -249,6 +252,8 @@ const LEAST_PUNTED: u32 = 4096;
 
 /// The program on the ports.
 pub(crate) const ON_PORTS: &str = "flow_cache";
+/// The program on the link of all tunnels.
+pub(crate) const ON_TUNNEL: &str = "from_tunnel";
 /// The program on the near end of the punt pair.
 pub(crate) const ON_PUNT: &str = "from_user";
 /// The program that writes entries anew.

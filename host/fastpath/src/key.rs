@@ -2,13 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::layout::{EVENT_FAMILY, RawKey};
+use crate::layout::{EVENT_FAMILY, RawKey, UNDERLAY};
 
 /// A port of the dataplane, as the punt's VLAN tag names it: 1 to 4094.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(u16);
 
 impl PortId {
+    /// All of the underlay, in keys: packets of other nodes have one, whichever way they come in.
+    /// No port has this number.
+    pub const UNDERLAY: Self = Self(UNDERLAY);
+
     /// The largest; 0 and 4095 are reserved (IEEE 802.1Q).
     pub const MAX: u16 = 4094;
 
@@ -44,7 +48,7 @@ pub(crate) enum Raw {
 }
 
 impl Key {
-    /// The key of the packets that come in by `from`, if both addresses are of one family.
+    /// The key of the packets that come in by `from`, a port or the underlay, if both addresses are of one family.
     pub fn new(
         from: PortId,
         protocol: Protocol,
@@ -65,7 +69,7 @@ impl Key {
         Some(Self(raw))
     }
 
-    /// The port its packets come in by.
+    /// The port its packets come in by, or the underlay.
     pub fn from(&self) -> PortId {
         match self.0 {
             Raw::V4(key) => PortId(key.from),

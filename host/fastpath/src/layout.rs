@@ -52,11 +52,13 @@ pub enum Counter {
     DropLimit,
     /// The kernel refused to change it.
     DropFailed,
+    /// It came by a tunnel, and not from the node that its source belongs to.
+    DropForged,
     /// User space sent it to a port.
     Returned,
     /// User space sent it without a port's number.
     DropUntagged,
-    /// User space sent it to what is no port.
+    /// It was for what is no port.
     DropGone,
     /// Not a packet's fate: a flow went over to its entry before it was sure that no packet
     /// overtakes another.
@@ -67,7 +69,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the map.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Hit,
         Self::MissUnknown,
         Self::MissChanged,
@@ -87,6 +89,7 @@ impl Counter {
         Self::DropDown,
         Self::DropLimit,
         Self::DropFailed,
+        Self::DropForged,
         Self::Returned,
         Self::DropUntagged,
         Self::DropGone,
@@ -184,7 +187,13 @@ pub(crate) struct RawLimit {
 pub(crate) struct RawEgress {
     pub(crate) ifindex: u32,
     pub(crate) flags: u32,
+    pub(crate) vni: u32,
+    pub(crate) family: u32,
+    pub(crate) remote: [u32; 4],
 }
+
+/// A prefix, as `aya` has it: its length in bits, and these.
+pub(crate) type RawAddress = [u8; 16];
 
 impl<const N: usize> RawEntry<N> {
     pub(crate) fn blank() -> Self {
@@ -217,6 +226,10 @@ pub(crate) const TO_PEER: u8 = 1;
 pub(crate) const TO_HOST: u8 = 2;
 pub(crate) const TTL: u8 = 4;
 pub(crate) const TRANSLATE: u8 = 8;
+pub(crate) const TO_TUNNEL: u8 = 16;
+
+/// The place of a port in keys, for packets from the underlay.
+pub(crate) const UNDERLAY: u16 = 0;
 
 /// Before an entry in the packet that changes one.
 pub(crate) const BEFORE_ENTRY: usize = 16;
@@ -257,7 +270,7 @@ const _: () = {
     assert!(size_of::<RawPunt>() == 16);
     assert!(size_of::<RawLimit>() == 24);
     assert!(size_of::<RawFilter>() == 8);
-    assert!(size_of::<RawEgress>() == 8);
+    assert!(size_of::<RawEgress>() == 32);
 };
 
 #[cfg(test)]
@@ -318,8 +331,11 @@ mod tests {
                 one("TO_HOST", u32::from(TO_HOST)),
                 one("TTL", u32::from(TTL)),
                 one("TRANSLATE", u32::from(TRANSLATE)),
+                one("TO_TUNNEL", u32::from(TO_TUNNEL)),
             ]
         );
+        let underlay = format!("#define UNDERLAY {UNDERLAY}\n");
+        assert!(include_str!("../bpf/flow_cache.h").contains(&underlay));
         let outcomes = [one("CHANGED", CHANGED), one("NOT_THERE", NOT_THERE)];
         assert_eq!(enumerators("outcome")[..2], outcomes);
         let before = format!("#define BEFORE_ENTRY {BEFORE_ENTRY}\n");

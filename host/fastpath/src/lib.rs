@@ -4,6 +4,7 @@
 //! - [`Key`], [`Verdict`]: one direction of a flow, and what is to become of its packets;
 //!   [`Translation`]: the addresses they leave with
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
+//! - [`Remote`], [`Prefix`]: other nodes, behind tunnels
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`remove_pins`]: the end of what [outlives the process](FlowCache::load_pinned)
@@ -30,6 +31,7 @@ mod numbers;
 mod pins;
 mod ports;
 mod translation;
+mod tunnels;
 mod verdict;
 
 pub use acks::{Acks, Slot};
@@ -42,4 +44,5 @@ pub use layout::Counter;
 pub use pins::{HoldError, remove_pins};
 pub use ports::{AttachError, MissLimit};
 pub use translation::Translation;
+pub use tunnels::{Prefix, Remote};
 pub use verdict::{Closing, Egress, Forward, Generation, Hop, Usage, Verdict};

@@ -16,7 +16,9 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachType, TcHandle};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use crate::layout::{RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot};
+use crate::layout::{
+    RawAddress, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot,
+};
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ impl Pins {
     }
 
     /// The links where one of these programs is.
-    pub(crate) fn links<'a>(&self, programs: [&'a str; 2]) -> io::Result<Vec<(&'a str, u32)>> {
+    pub(crate) fn links<'a>(&self, programs: [&'a str; 3]) -> io::Result<Vec<(&'a str, u32)>> {
         let mut links = Vec::new();
         for file in std::fs::read_dir(&self.0)? {
             let file = file?.file_name();
@@ -171,6 +173,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
     let data = match map {
         Map::HashMap(data)
         | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
         | Map::Array(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data,
@@ -181,7 +184,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 13] = [
+pub(crate) const MAPS: [(&str, usize, usize); 14] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -190,6 +193,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 13] = [
     ("ports", 4, 4),
     ("punt_target", 4, size_of::<RawPunt>()),
     ("egresses", 4, size_of::<RawEgress>()),
+    ("owners", 4 + size_of::<RawAddress>(), 4),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
     ("numbers", 4, 4),

@@ -16,10 +16,11 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact,
 };
 
-use crate::cache::{MapFault, ON_PORTS, ON_PUNT, fault, program};
+use crate::cache::{MapFault, ON_PORTS, ON_PUNT, ON_TUNNEL, fault, program};
 use crate::entries::if_there;
 use crate::layout::{RawEgress, RawFilter, RawLimit, RawPunt};
 use crate::pins::{Held, HoldError, left_filter, name_of, pinned_link};
+use crate::tunnels::Tunnels;
 use crate::{Egress, FlowCache, PortId};
 
 /// What holds the programs where they are.
@@ -27,6 +28,7 @@ use crate::{Egress, FlowCache, PortId};
 pub(crate) struct Links {
     ports: HashMap<u32, Port>,
     punt: Option<(u32, Held)>,
+    pub(crate) tunnels: Tunnels,
 }
 
 struct Port {
@@ -94,7 +96,7 @@ impl FlowCache {
     /// # Errors
     /// If the link is a port, or the kernel refuses.
     pub fn punt_to(&mut self, link: u32, queues: u32) -> Result<(), AttachError> {
-        if self.links.is_port(link) {
+        if self.links.is_port(link) || self.links.tunnels.has(link) {
             return Err(AttachError::IsPort(link));
         }
         let held = match self.links.punt.take_if(|(there, _)| *there == link) {
@@ -118,7 +120,7 @@ impl FlowCache {
     pub fn let_go_others(&mut self) -> Result<usize, MapFault> {
         let Some(pins) = self.pins.clone() else { return Ok(0) };
         let mut others = 0;
-        for (name, link) in pins.links([ON_PORTS, ON_PUNT]).map_err(fault("readdir"))? {
+        for (name, link) in pins.links([ON_PORTS, ON_TUNNEL, ON_PUNT]).map_err(fault("readdir"))? {
             if !self.links.has(link) {
                 std::fs::remove_file(pins.link(name, link)).map_err(fault("unlink"))?;
                 self.forget_link(link)?;
@@ -170,7 +172,7 @@ impl FlowCache {
     }
 
     /// Takes the program off a link.
-    fn release(&mut self, link: u32, held: Held) -> Result<(), MapFault> {
+    pub(crate) fn release(&mut self, link: u32, held: Held) -> Result<(), MapFault> {
         held.release().map_err(fault("unlink"))?;
         if_there(self.filters.remove(&link)).map(|_| ())
     }
@@ -188,13 +190,14 @@ impl FlowCache {
         if self.links.ports.values().any(has_it) { Ok(()) } else { self.close(number) }
     }
 
-    fn close(&mut self, at: u32) -> Result<(), MapFault> {
+    /// Nothing leaves by this number any more.
+    pub(crate) fn close(&mut self, at: u32) -> Result<(), MapFault> {
         self.limits.set(at, RawLimit::default(), 0).map_err(MapFault)?;
         self.egresses.set(at, RawEgress::default(), 0).map_err(MapFault)
     }
 
     /// Has a program at tc ingress of a link, in the place of a predecessor's if there is one.
-    fn hold(&mut self, name: &str, link: u32) -> Result<Held, AttachError> {
+    pub(crate) fn hold(&mut self, name: &str, link: u32) -> Result<Held, AttachError> {
         let interface = name_of(link).map_err(|cause| AttachError::NoSuchLink { link, cause })?;
         let pin = self.pins.as_ref().map(|pins| pins.link(name, link));
         match pin {
@@ -255,14 +258,17 @@ impl FlowCache {
 impl Links {
     /// Whether this may become a port.
     fn admit(&self, link: u32, port: PortId, egress: Egress) -> Result<(), AttachError> {
-        if self.is_port(link) {
+        if self.is_port(link) || self.tunnels.has(link) {
             return Err(AttachError::IsPort(link));
         }
-        if self.punt.as_ref().is_some_and(|(punt, _)| *punt == link) {
+        if self.is_punt(link) {
             return Err(AttachError::IsPunt(link));
         }
-        if self.ports.values().any(|other| other.id == port) {
+        if self.is_taken(port) {
             return Err(AttachError::InUse(port));
+        }
+        if let Egress::Tunnel(_) = egress {
+            return Err(AttachError::NoTunnel(link));
         }
         let loops = |receiver| receiver == link || self.is_port(receiver);
         if self.ports.values().any(|other| other.egress == Egress::Host(link))
@@ -274,10 +280,19 @@ impl Links {
     }
 
     fn has(&self, link: u32) -> bool {
-        self.is_port(link) || self.punt.as_ref().is_some_and(|(punt, _)| *punt == link)
+        self.is_port(link) || self.is_punt(link) || self.tunnels.has(link)
     }
 
-    fn is_port(&self, link: u32) -> bool {
+    pub(crate) fn is_punt(&self, link: u32) -> bool {
+        self.punt.as_ref().is_some_and(|(punt, _)| *punt == link)
+    }
+
+    /// Whether a port has the number.
+    pub(crate) fn is_taken(&self, port: PortId) -> bool {
+        self.ports.values().any(|other| other.id == port) || self.tunnels.leads_to(port)
+    }
+
+    pub(crate) fn is_port(&self, link: u32) -> bool {
         self.ports.contains_key(&link)
     }
 }
@@ -285,7 +300,7 @@ impl Links {
 impl From<Egress> for RawEgress {
     fn from(egress: Egress) -> Self {
         let (ifindex, flags) = egress.parts();
-        Self { ifindex, flags: flags.into() }
+        Self { ifindex, flags: flags.into(), ..Self::default() }
     }
 }
 
@@ -304,6 +319,9 @@ pub enum AttachError {
     /// What is for one port would come in by another.
     #[error("link {0} would be both a port and what receives for one")]
     Loop(u32),
+    /// A port of its own is to be behind another one's tunnel.
+    #[error("link {0} is no tunnel: `add_remote` makes a node behind one a port")]
+    NoTunnel(u32),
     /// There is no such link in the caller's namespace.
     #[error("there is no link {link} here: {cause}")]
     NoSuchLink {

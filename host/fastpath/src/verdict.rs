@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::Translation;
 use crate::layout::{
-    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_PEER, TRANSLATE, TTL,
+    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_PEER, TO_TUNNEL,
+    TRANSLATE, TTL,
 };
+use crate::{PortId, Translation};
 
 /// What is to become of the packets of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum Egress {
     /// Received by the link with this index, as if by its wire: by the host, if it is an end of a
     /// veth of the host's own.
     Host(u32),
+    /// In the tunnel to the node that is this port.
+    Tunnel(PortId),
 }
 
 /// Whether the TTL or hop limit goes down.
@@ -101,12 +104,13 @@ pub enum Closing {
 }
 
 impl Egress {
-    /// The index of the link, and what is done with it.
+    /// The index of the link, or the number of the port, and what is done with it.
     pub(crate) fn parts(self) -> (u32, u8) {
         match self {
             Self::Peer(index) => (index, TO_PEER),
             Self::Link(index) => (index, 0),
             Self::Host(index) => (index, TO_HOST),
+            Self::Tunnel(port) => (port.number().into(), TO_TUNNEL),
         }
     }
 }

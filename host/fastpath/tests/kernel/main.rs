@@ -16,3 +16,4 @@ mod limits;
 mod misses;
 mod owners;
 mod translation;
+mod tunnels;
