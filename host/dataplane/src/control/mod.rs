@@ -11,6 +11,7 @@ mod dataplane;
 pub mod flows;
 mod memory;
 mod names;
+mod opened;
 mod ports;
 mod punt;
 pub mod request;

@@ -11,12 +11,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::limits;
 use millrace_netns::{Link, LinkEvent, LinkKind, Namespace, Netlink, NetlinkError};
-use millrace_xsk::{
-    AttachError, AttachMode, FRAME_CAPACITY, OpenError, Program, Umem, Xsk, XskSettings,
-};
+use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Umem, Xsk, XskSettings};
 
 use crate::control::flows::FlowReader;
 use crate::control::names::present;
+use crate::control::opened::{MAX_MTU, Opened, Way};
 use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::request::AddPort;
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
@@ -122,17 +121,6 @@ struct PortRecord {
     opened: Option<Opened>,
     /// Why there is nothing, if the interface has returned and cannot be a port as it is.
     refusal: Option<String>,
-}
-
-struct Opened {
-    link: Link,
-    way: Way,
-}
-
-/// What makes an interface's packets come.
-enum Way {
-    Sockets { program: Program, bound: &'static str, queues: u32, driver: String },
-    Cache,
 }
 
 impl Ports {
@@ -540,53 +528,3 @@ impl PortRecord {
         notes
     }
 }
-
-impl Opened {
-    fn attached(&self) -> &'static str {
-        match &self.way {
-            Way::Sockets { program, .. } => program.mode().label(),
-            Way::Cache => "cache",
-        }
-    }
-
-    fn bound(&self) -> &'static str {
-        match self.way {
-            Way::Sockets { bound, .. } => bound,
-            Way::Cache => "-",
-        }
-    }
-
-    fn queues(&self) -> u32 {
-        match self.way {
-            Way::Sockets { queues, .. } => queues,
-            Way::Cache => 0,
-        }
-    }
-
-    /// What is odd, with the remedy.
-    fn notes(&self) -> Vec<String> {
-        let (name, mut notes) = (&self.link.name, Vec::new());
-        if let Way::Sockets { program, driver, .. } = &self.way
-            && program.mode() == AttachMode::Generic
-        {
-            notes.push(format!(
-                "the driver `{driver}` has no XDP; packets its senders leave to segmentation offload \
-                 are dropped as too large: `ethtool -K {name} gro off lro off`, and `ethtool -K \
-                 PEER tso off gso off` where a veth begins"
-            ));
-        }
-        if self.link.mtu > MAX_MTU {
-            notes.push(format!(
-                "packets above {MAX_MTU} bytes do not fit into a frame, and are dropped: `ip link \
-                 set dev {name} mtu {MAX_MTU}`"
-            ));
-        }
-        if !self.link.up {
-            notes.push(format!("the interface is down: `ip link set dev {name} up`"));
-        }
-        notes
-    }
-}
-
-/// The largest MTU whose packets fit into a frame with an Ethernet header and two tags.
-const MAX_MTU: u32 = (FRAME_CAPACITY - 14 - 8) as u32;
