@@ -141,6 +141,7 @@ fn dataplane(ground: &Ground, cache: &Path, workers: Workers, places: Places) ->
             kind: PortKind::Pod,
             vlans: Vlans::access(0),
             hold: Hold::Cached(Station { mac: mac(pod)?, gateway: GATEWAY }),
+            tunnel: None,
         })?;
     }
     plane.load(bridge_of(ground, &plane)?)?;

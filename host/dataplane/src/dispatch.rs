@@ -180,7 +180,10 @@ impl<I: Io> Dispatch<'_, I> {
     fn flood(&mut self, frame: I::Frame, slot: &Slot, layers: Layers) -> Fate {
         let members = |held: &&HeldPort| {
             let port = &held.port;
-            port.id.number() != slot.ingress && port.up && port.vlans.tagging(slot.vlan).is_some()
+            port.id.number() != slot.ingress
+                && port.up
+                && port.is_of_segment()
+                && port.vlans.tagging(slot.vlan).is_some()
         };
         let ports = self.ports;
         let mut targets = ports.iter().filter(members).peekable();

@@ -127,6 +127,13 @@ pub enum Tagging {
 pub struct VlanSet(Box<[u64; 64]>);
 
 impl Port {
+    /// Whether what is for all of a segment is for who is behind the port: not where packets are
+    /// routed to, through the kernel's flow cache.
+    pub fn is_of_segment(&self) -> bool {
+        let is_routed = matches!(self.kind, PortKind::Uplink | PortKind::Remote);
+        self.hold == Hold::Direct || !is_routed
+    }
+
     /// What whoever is behind the port knows the dataplane by, if anything.
     pub fn gateway(&self) -> Option<Gateway> {
         match self.hold {

@@ -280,7 +280,8 @@ impl FromStr for PortSpec {
 
 impl From<PortSpec> for AddPort {
     fn from(port: PortSpec) -> Self {
-        Self { interface: port.name, kind: port.kind.0, vlans: port.vlans, hold: Hold::Direct }
+        let PortSpec { name, kind, vlans } = port;
+        Self { interface: name, kind: kind.0, vlans, hold: Hold::Direct, tunnel: None }
     }
 }
 

@@ -124,6 +124,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         kind: PortKind::Host,
         vlans: Vlans::access(0),
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
+        tunnel: None,
     });
     run::host(&config, plan, Some(pods))
 }

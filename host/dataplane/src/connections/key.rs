@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use millrace_abi::{Slot, limits};
+use millrace_abi::{PortKind, Slot, limits};
 use millrace_wire::IpProtocol;
+
+use crate::port::Port;
 
 /// Where packets come in, as far as telling connections apart goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +63,14 @@ impl Zone {
     pub const fn port(number: u16) -> Self {
         assert!(number >= 1 && number <= limits::MAX_PORT, "ports are 1 to 4094");
         Self(number)
+    }
+
+    /// That of packets which come in by the port.
+    pub(crate) fn of(port: &Port) -> Self {
+        match port.kind {
+            PortKind::Uplink | PortKind::Remote => Self::UNDERLAY,
+            _ => Self::port(port.id.number()),
+        }
     }
 
     /// Whether it is that of one port.

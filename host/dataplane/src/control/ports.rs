@@ -176,7 +176,7 @@ impl Ports {
         let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
         // no more frames first, then nobody to take them, then nothing known of them
         if let Some(opened) = record.opened {
-            self.shut(opened)?;
+            self.shut(record.id, opened)?;
         }
         self.leave_workers(record.id)?;
         Ok(record.id)
@@ -212,10 +212,15 @@ impl Ports {
     }
 
     fn follow_named(&mut self, name: &str, event: &LinkEvent) -> Result<(), PortError> {
-        let Some((name, mut record)) = self.records.remove_entry(name) else { return Ok(()) };
-        let outcome = self.follow_port(&mut record, event);
-        self.records.insert(name, record);
-        outcome
+        // one interface may have the tunnels to many nodes
+        let behind = self.records.iter().filter(|(_, record)| record.interface() == name);
+        for name in behind.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            let Some(mut record) = self.records.remove(&name) else { continue };
+            let outcome = self.follow_port(&mut record, event);
+            self.records.insert(name, record);
+            outcome?;
+        }
+        Ok(())
     }
 
     fn follow_port(&self, record: &mut PortRecord, event: &LinkEvent) -> Result<(), PortError> {
@@ -246,7 +251,7 @@ impl Ports {
                 }
                 // the event may be older than what was read when the port was opened
                 match self.net.link_by_index(now.index) {
-                    Ok(link) if link.name == port => self.update(record, &link)?,
+                    Ok(link) if link.name == record.interface() => self.update(record, &link)?,
                     // what became of it since is yet to be heard
                     _ => {}
                 }
@@ -321,17 +326,16 @@ impl Ports {
 
     /// Opens a port's interface on every worker.
     fn open(&self, record: &mut PortRecord) -> Result<(), PortError> {
-        let interface = &record.request.interface;
-        let link = self.net.link(interface)?;
+        let link = self.net.link(record.interface())?;
         if !link.ethernet {
-            return Err(PortError::NotEthernet(interface.clone()));
+            return Err(PortError::NotEthernet(link.name));
         }
         if link.mtu > MAX_MTU {
-            return Err(PortError::Mtu { interface: interface.clone(), mtu: link.mtu });
+            return Err(PortError::Mtu { interface: link.name, mtu: link.mtu });
         }
         let port = Port {
             id: record.id,
-            name: interface.clone(),
+            name: record.request.interface.clone(),
             kind: record.request.kind,
             link: link.index,
             mtu: link.mtu,
@@ -343,7 +347,7 @@ impl Ports {
         let state = if link.up { PortState::Up } else { PortState::Down };
         let opened = match record.request.hold {
             Hold::Direct => self.open_sockets(link, &port, &record.counters)?,
-            Hold::Cached(_) => self.enter_cache(link, &port, &record.counters)?,
+            Hold::Cached(_) => self.enter_cache(link, &port, record)?,
         };
         record.state = state;
         record.opened = Some(opened);
@@ -405,14 +409,14 @@ impl Ports {
         &self,
         link: Link,
         port: &Port,
-        counters: &[Arc<PortCounters>],
+        record: &PortRecord,
     ) -> Result<Opened, PortError> {
         let punt = self.punt.as_ref().ok_or_else(|| PortError::NoCache(port.name.clone()))?;
-        for (hand, counters) in self.workers.iter().zip(counters) {
+        for (hand, counters) in self.workers.iter().zip(&record.counters) {
             let (port, counters) = (port.clone(), Arc::clone(counters));
             hand.postman.ask(move |worker| worker.add_port(HeldPort { port, counters }))?;
         }
-        punt.attach(&self.namespace, port)?;
+        punt.attach(&self.namespace, port, record.request.tunnel.as_ref())?;
         Ok(Opened { link, way: Way::Cache })
     }
 
@@ -430,7 +434,7 @@ impl Ports {
     /// Closes a port whose interface is gone; the workers keep its place.
     fn close(&self, record: &mut PortRecord) -> Result<(), PortError> {
         if let Some(opened) = record.opened.take() {
-            self.shut(opened)?;
+            self.shut(record.id, opened)?;
         }
         self.wait_for(record)
     }
@@ -451,9 +455,9 @@ impl Ports {
     }
 
     /// Lets no more packets come from what was opened.
-    fn shut(&self, opened: Opened) -> Result<(), PortError> {
+    fn shut(&self, id: PortId, opened: Opened) -> Result<(), PortError> {
         match (opened.way, &self.punt) {
-            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, opened.link.index)?),
+            (Way::Cache, Some(punt)) => Ok(punt.detach(&self.namespace, id, opened.link.index)?),
             _ => Ok(()),
         }
     }
@@ -513,6 +517,12 @@ impl Ports {
 }
 
 impl PortRecord {
+    /// The interface its packets come and go by.
+    fn interface(&self) -> &str {
+        let tunnel = self.request.tunnel.as_ref();
+        tunnel.map_or(&self.request.interface, |tunnel| &tunnel.interface)
+    }
+
     /// What is odd, with the remedy.
     fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.refusal.iter().cloned().collect();

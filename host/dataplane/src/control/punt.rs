@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use millrace_fastpath::{Capacity, Counter, Features, FlowCache, LoadError, MapFault};
+use millrace_fastpath::{Capacity, Counter, Features, FlowCache, LoadError, MapFault, Remote};
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
     unique_name,
@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::connections::{self, Connections, Masquerade};
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
+use crate::control::request::Tunnel;
 use crate::control::status::CacheStatus;
 use crate::mailbox::NoAnswer;
 use crate::port::{Port, PortId};
@@ -175,16 +176,39 @@ impl Punt {
         })
     }
 
-    /// Puts the cache in front of a port.
-    pub(super) fn attach(&self, namespace: &Namespace, port: &Port) -> Result<(), PuntError> {
-        let (number, egress) = (kernel::number(port), kernel::egress(port));
-        Ok(namespace.run(|| self.cache.lock().attach(port.link, number, egress))??)
+    /// Puts the cache in front of a port, or of the node behind a tunnel.
+    pub(super) fn attach(
+        &self,
+        namespace: &Namespace,
+        port: &Port,
+        tunnel: Option<&Tunnel>,
+    ) -> Result<(), PuntError> {
+        let number = kernel::number(port.id);
+        let attach = || match tunnel {
+            None => self.cache.lock().attach(port.link, number, kernel::egress(port)),
+            Some(Tunnel { vni, remote, owns, .. }) => {
+                let (link, owns) = (port.link, owns.clone());
+                let remote = Remote { link, vni: *vni, address: *remote, owns };
+                self.cache.lock().add_remote(number, remote)
+            }
+        };
+        Ok(namespace.run(attach)??)
     }
 
     /// Takes it away again.
-    pub(super) fn detach(&self, namespace: &Namespace, link: u32) -> Result<(), PuntError> {
-        namespace.run(|| self.cache.lock().detach(link))??;
-        Ok(())
+    pub(super) fn detach(
+        &self,
+        namespace: &Namespace,
+        port: PortId,
+        link: u32,
+    ) -> Result<(), PuntError> {
+        namespace.run(|| {
+            let mut cache = self.cache.lock();
+            if !cache.remove_remote(kernel::number(port))? {
+                cache.detach(link)?;
+            }
+            Ok(())
+        })?
     }
 
     /// Lets go all connections of a port.

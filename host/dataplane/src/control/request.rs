@@ -1,9 +1,11 @@
 //! What can be asked of a running dataplane.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use millrace_abi::{CapabilitySet, PortKind, limits};
+pub use millrace_fastpath::Prefix;
 use millrace_sandbox::Grant;
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +78,7 @@ pub enum Position {
 /// A port to be added.
 #[derive(Clone, Debug)]
 pub struct AddPort {
-    /// The interface, whose name the port has.
+    /// The interface, whose name the port has; for a node behind a tunnel, the name alone.
     pub interface: String,
     /// What it leads to.
     pub kind: PortKind,
@@ -84,4 +86,19 @@ pub struct AddPort {
     pub vlans: Vlans,
     /// How its frames come and go.
     pub hold: Hold,
+    /// The tunnel it is behind, if it is another node.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// The tunnel to another node (VXLAN, RFC 7348).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The interface of all tunnels, which takes the other end from each packet.
+    pub interface: String,
+    /// The network identifier, 24 bits.
+    pub vni: u32,
+    /// The other end, on the underlay.
+    pub remote: IpAddr,
+    /// The sources that are that node's: packets from others do not come in.
+    pub owns: Vec<Prefix>,
 }

@@ -65,8 +65,8 @@ pub(crate) fn key(key: &Key) -> Option<fastpath::Key> {
         IpProtocol::UDP => Protocol::Udp,
         _ => return None,
     };
-    let from = fastpath::PortId::new(key.zone.number())?;
-    fastpath::Key::new(from, protocol, (&key.source).into(), (&key.destination).into())
+    let (source, destination) = ((&key.source).into(), (&key.destination).into());
+    fastpath::Key::new(from(key.zone)?, protocol, source, destination)
 }
 
 /// A kernel's key, as connections have it.
@@ -78,7 +78,7 @@ pub(crate) fn connections_key(key: &fastpath::Key) -> Key {
     Key {
         source: key.source().into(),
         destination: key.destination().into(),
-        zone: Zone::port(key.from().number()),
+        zone: zone(key),
         protocol: protocol.0,
     }
 }
@@ -106,18 +106,35 @@ pub(crate) fn generation(generation: fastpath::Generation) -> Option<NonZeroU32>
     NonZeroU32::new(generation.number())
 }
 
-/// How the kernel sends to a port: only the other end of a pod's link is in another namespace.
+/// How the kernel sends to a port: only the other end of a pod's link is in another namespace, and
+/// other nodes are behind tunnels.
 pub(crate) fn egress(port: &Port) -> Egress {
     match port.kind {
         PortKind::Pod => Egress::Peer(port.link),
+        PortKind::Remote => Egress::Tunnel(number(port.id)),
         _ => Egress::Link(port.link),
     }
 }
 
 /// A port's number, as the cache has it.
-pub(crate) fn number(port: &Port) -> fastpath::PortId {
-    let number = port.id.number();
-    fastpath::PortId::new(number).expect("a port's number is one that a tag can carry")
+pub(crate) fn number(port: PortId) -> fastpath::PortId {
+    fastpath::PortId::new(port.number()).expect("a port's number is one that a tag can carry")
+}
+
+/// Where packets come in, as the cache has it.
+fn from(zone: Zone) -> Option<fastpath::PortId> {
+    if zone == Zone::UNDERLAY {
+        return Some(fastpath::PortId::UNDERLAY);
+    }
+    fastpath::PortId::new(zone.number())
+}
+
+/// Where packets with a key of the cache come in.
+fn zone(key: &fastpath::Key) -> Zone {
+    match key.from() {
+        fastpath::PortId::UNDERLAY => Zone::UNDERLAY,
+        port => Zone::port(port.number()),
+    }
 }
 
 /// A time of the cache's clock, which is that of workers too.

@@ -152,14 +152,15 @@ impl Tracking {
         let opening = Opening {
             slot: *slot,
             zone,
-            reply: leaving.answered_at(&key, Zone::port(egress.id.number())),
+            reply: leaving.answered_at(&key, Zone::of(egress)),
             ways,
             tags: terms.tags,
             idle: verdict
                 .fields
                 .contains(Field::Idle)
                 .then(|| Duration::from_millis(terms.idle_ms.into())),
-            owner: zone,
+            // each has its share, also of those who are of one zone
+            owner: Zone::port(slot.ingress),
         };
         let plain = opening.reply;
         let reply = match leaving.open(&self.connections, &self.masquerade, opening) {
@@ -308,7 +309,7 @@ fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
         Class::Icmp => slot.flags & (plain | slot_flag::ICMP_ERROR) == 0 && is_echo(slot),
         _ => false,
     };
-    (can && matches!(port.hold, Hold::Cached(_))).then(|| Zone::port(port.id.number()))
+    (can && matches!(port.hold, Hold::Cached(_))).then(|| Zone::of(port))
 }
 
 /// Whether the packet is a SYN that opens a connection.

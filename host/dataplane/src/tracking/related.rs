@@ -25,7 +25,7 @@ impl Tracking {
         if !matches!(port.hold, Hold::Cached(_)) || layers.transport == 0 {
             return None;
         }
-        let zone = Zone::port(port.id.number());
+        let zone = Zone::of(port);
         let message = frame.get(usize::from(layers.transport)..)?;
         let quoted = match slot.ip_version {
             4 => quoted_v4(icmpv4::Packet::new_checked(message).ok()?.quoted()?, zone)?,

@@ -80,6 +80,7 @@ impl Bed {
                 kind: PortKind::Pod,
                 vlans: Vlans::access(0),
                 hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
+                tunnel: None,
             };
             bed.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
             bed.pods.push(pod);
@@ -101,7 +102,8 @@ impl Bed {
     /// Makes an interface a port.
     pub(crate) fn open(&self, interface: &str, vlans: Vlans) -> Result<(), PortError> {
         let interface = interface.to_owned();
-        let port = AddPort { interface, kind: PortKind::Wire, vlans, hold: Hold::Direct };
+        let port =
+            AddPort { interface, kind: PortKind::Wire, vlans, hold: Hold::Direct, tunnel: None };
         self.host.run(|| self.plane.add_port(port)).expect("the namespace can be entered")
     }
 
