@@ -51,6 +51,8 @@ struct Owner {
 enum Addresses {
     /// It forwards packets of others.
     Any,
+    /// Those that nobody has here.
+    Elsewhere,
     /// Its own.
     Own(Box<[IpAddr]>),
 }
@@ -70,7 +72,7 @@ pub(crate) type Refusal = (Reason, Rule);
 impl Segment {
     /// The segment of these settings; `None` if they name nobody.
     pub(crate) fn new(settings: &Settings) -> Result<Option<Self>, Error> {
-        let Settings { gateway, host, pods, .. } = settings;
+        let Settings { gateway, host, pods, nodes, .. } = settings;
         if gateway.is_none() && host.is_none() && pods.is_empty() {
             return Ok(None);
         }
@@ -91,6 +93,13 @@ impl Segment {
             stations.push(made.settle(&format!("pods[{index}]"), neighbour, addresses)?);
             let own = addresses.iter().copied().chain([mac.link_local().into()]).collect();
             owners.push(Owner { port: port.0, mac: *mac, may_use: Addresses::Own(own) });
+        }
+
+        for (index, port) in nodes.iter().enumerate() {
+            let Some(GatewaySettings { mac, .. }) = *gateway else {
+                return Err(format!("`nodes[{index}]`: other nodes need a `gateway` here").into());
+            };
+            owners.push(Owner { port: port.0, mac, may_use: Addresses::Elsewhere });
         }
 
         owners.sort_unstable_by_key(|owner| owner.port);
@@ -178,12 +187,13 @@ impl Segment {
         address: Option<IpAddr>,
     ) -> Result<(), Refusal> {
         let (its_mac, its_address) = match self.owner(port) {
-            Some(owner) => (owner.mac == mac, address.is_none_or(|source| owner.may_use(source))),
+            Some(owner) => {
+                (owner.mac == mac, address.is_none_or(|source| self.may_use(owner, source)))
+            }
             // a port of others: what is known to be elsewhere is not here
-            None => (
-                self.at_mac(mac).is_none(),
-                address.is_none_or(|source| self.by_address.longest_match(source).is_none()),
-            ),
+            None => {
+                (self.at_mac(mac).is_none(), address.is_none_or(|source| !self.is_known(source)))
+            }
         };
         match (its_mac, its_address) {
             (true, true) => Ok(()),
@@ -213,17 +223,21 @@ impl Segment {
         self.owner(port).is_some_and(|owner| matches!(owner.may_use, Addresses::Any))
     }
 
+    fn may_use(&self, owner: &Owner, source: IpAddr) -> bool {
+        match &owner.may_use {
+            Addresses::Any => true,
+            Addresses::Elsewhere => !self.is_known(source),
+            Addresses::Own(own) => own.contains(&source),
+        }
+    }
+
+    /// Whether somebody here has the address.
+    fn is_known(&self, address: IpAddr) -> bool {
+        self.by_address.longest_match(address).is_some()
+    }
+
     fn owner(&self, port: u16) -> Option<&Owner> {
         let at = self.owners.binary_search_by_key(&port, |owner| owner.port).ok()?;
         Some(&self.owners[at])
-    }
-}
-
-impl Owner {
-    fn may_use(&self, source: IpAddr) -> bool {
-        match &self.may_use {
-            Addresses::Any => true,
-            Addresses::Own(own) => own.contains(&source),
-        }
     }
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     /// The pods of the segment: where they are is known, and their ports speak for nobody else.
     #[config(default = Vec::new())]
     pub pods: Vec<PodSettings>,
+    /// Ports of other nodes. Behind each is that node's gateway, with the same link-layer address
+    /// as the one here, for addresses that nobody has here.
+    #[config(default = Vec::new())]
+    pub nodes: Vec<Port>,
 }
 
 /// The gateway, for which the bridge answers ARP and neighbour discovery.

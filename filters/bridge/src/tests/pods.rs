@@ -224,3 +224,34 @@ fn settings_in_which_two_are_one_are_refused() {
     let error = Rig::<Bridge>::try_new(group).err().expect("it is a group").to_string();
     assert!(error.contains("`gateway.mac`: 03:00:00:00:00:09 is not"), "{error}");
 }
+
+#[test]
+fn what_another_node_sends_is_routed_lasts_and_is_from_nobody_here() {
+    let config = CONFIG.replacen('{', r#"{"nodes": [30, 31],"#, 1);
+    let mut rig = Rig::<Bridge>::new(&config);
+    for port in [30, 31] {
+        for (from, to) in [("10.2.0.5:1", "10.1.0.11:2"), ("[fd00:2::5]:1", "[fd00:1::11]:2")] {
+            let decision = rig.flow_from(port, &frame((GATEWAY, from), (GATEWAY, to)));
+            assert!(says_nothing(&decision), "{from}");
+            for field in [Field::Revalidate, Field::Once] {
+                assert!(!decision.stated().contains(field), "{}", field.label());
+            }
+        }
+        for (from, reason) in [
+            ((GATEWAY, "10.1.0.12:1"), Reason::SpoofedAddress),
+            ((GATEWAY, "10.1.0.1:1"), Reason::SpoofedAddress),
+            ((POD2, "10.2.0.5:1"), Reason::SpoofedMac),
+            ((STRANGER, "10.2.0.5:1"), Reason::SpoofedMac),
+        ] {
+            let forged = frame(from, (GATEWAY, "10.1.0.11:2"));
+            assert_eq!(dropped(&rig.flow_from(port, &forged)), Some(reason), "{from:?}");
+        }
+    }
+    assert_eq!((rig.metric("learned"), rig.metric("flooded")), (0, 0));
+}
+
+#[test]
+fn other_nodes_need_a_gateway_here() {
+    let error = Rig::<Bridge>::try_new(r#"{"nodes": [30]}"#).err().expect("there is none");
+    assert!(error.to_string().contains("`nodes[0]`"), "{error}");
+}
