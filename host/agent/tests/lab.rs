@@ -62,6 +62,20 @@ impl Bed {
         serde_json::from_str(&self.done(&words)).expect("it is JSON")
     }
 
+    /// What a node's agent knows of a pod's connection, once the kernel has both directions.
+    fn flow(&self, node: &str, stream: &TcpStream) -> Value {
+        let client = stream.local_addr().expect("it is connected");
+        until(|| {
+            let flows = self.asked(node, &["flows"]);
+            let ours = |flow: &&Value| {
+                flow["original"]["source"] == client.to_string() && flow["protocol"] == "tcp"
+            };
+            let flow = flows["flows"].as_array()?.iter().find(ours)?.clone();
+            let both = ["original", "reply"];
+            both.iter().all(|way| flow[way]["generation"].is_u64()).then_some(flow)
+        })
+    }
+
     /// A pod's network, and its addresses.
     fn pod(&self, name: &str) -> (Namespace, Vec<IpAddr>) {
         let state = self.state();
@@ -131,26 +145,8 @@ fn the_kernel_carries_an_exchange_between_pods_and_flows_says_so() {
     let (_, addresses) = bed.pod("cart");
     for address in addresses {
         let server = SocketAddr::new(address, ECHO);
-        let stream = shop.run(|| TcpStream::connect(server)).expect("it can be entered");
-        let mut stream = stream.expect("the server listens");
-        let client = stream.local_addr().expect("it is connected");
-        let mut lines = BufReader::new(stream.try_clone().expect("it can be shared"));
-        for number in 0..EXCHANGES {
-            writeln!(stream, "{number}").expect("it is open");
-            let mut line = String::new();
-            lines.read_line(&mut line).expect("it is text");
-            assert_eq!(line, format!("default/cart {client} {number}\n"));
-        }
-
-        let flow = until(|| {
-            let flows = bed.asked("east", &["flows", "--pod", "shop"]);
-            let ours = |flow: &&Value| {
-                flow["original"]["source"] == client.to_string() && flow["protocol"] == "tcp"
-            };
-            let flow = flows["flows"].as_array()?.iter().find(ours)?.clone();
-            let both = ["original", "reply"];
-            both.iter().all(|way| flow[way]["generation"].is_u64()).then_some(flow)
-        });
+        let stream = exchange(&shop, server, "default/cart");
+        let flow = bed.flow("east", &stream);
         assert_eq!(flow["original"]["destination"], server.to_string());
         assert_eq!((&flow["state"], &flow["clientPod"]), (&"established".into(), &shop_name()));
         assert_eq!(flow["serverPod"], "default/cart");
@@ -170,6 +166,48 @@ fn the_kernel_carries_an_exchange_between_pods_and_flows_says_so() {
     assert_eq!((&cache["full"], &cache["refused"]), (&0.into(), &0.into()), "{cache:#}");
     let elsewhere = bed.asked("west", &["flows", "--pod", "bank"]);
     assert!(elsewhere["flows"].as_array().expect("a list").is_empty(), "{elsewhere:#}");
+}
+
+#[test]
+fn the_kernel_carries_an_exchange_between_nodes_in_the_tunnel_on_both_of_them() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("bank");
+    for address in addresses {
+        let stream = exchange(&shop, SocketAddr::new(address, ECHO), "default/bank");
+        let (there, here) = (("east", "node:west", "original"), ("west", "node:east", "reply"));
+        for (node, peer, leaves) in [there, here] {
+            let flow = bed.flow(node, &stream);
+            let comes = if leaves == "original" { "reply" } else { "original" };
+            assert_eq!(flow[leaves]["egress"], peer, "{flow:#}");
+            assert_eq!(flow[comes]["ingress"], "underlay", "{flow:#}");
+            for way in [leaves, comes] {
+                assert!(flow[way]["kernelPackets"].as_u64() >= Some(EXCHANGES), "{flow:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunnel_takes() {
+    let Some(bed) = Bed::up() else { return };
+    let state = bed.state();
+    let node = state["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "west");
+    let nodes: Vec<IpAddr> = serde_json::from_value(node.unwrap()["addresses"].clone()).unwrap();
+    let (_, pods) = bed.pod("bank");
+    for (place, addresses) in [("shop", &nodes), ("node:east", &pods)] {
+        for address in addresses {
+            let ping = ["exec", place, "--", "ping", "-c", "1", "-W", "5", &address.to_string()];
+            bed.done(&ping);
+        }
+    }
+    // F3: what VXLAN over IPv4 leaves of 1500, and what IP and ICMP leave of that
+    let shown = bed.done(&["exec", "shop", "--", "ip", "link", "show", "eth0"]);
+    assert!(shown.contains("mtu 1450"), "{shown}");
+    for (address, payload) in pods.iter().zip(["1422", "1402"]) {
+        let ping = ["ping", "-c", "1", "-W", "5", "-M", "do", "-s", payload, &address.to_string()];
+        bed.done(&[&["exec", "shop", "--"], &ping[..]].concat());
+    }
 }
 
 #[test]
@@ -196,6 +234,21 @@ fn labs_are_side_by_side_and_one_that_is_taken_down_leaves_nothing() {
     one.done(&["down"]);
     until(|| one.traces().is_empty().then_some(()));
     other.done(&["probe", "--patience", "5s"]);
+}
+
+/// A connection of a pod to a server of the lab, which has answered some lines.
+fn exchange(pod: &Namespace, server: SocketAddr, name: &str) -> TcpStream {
+    let stream = pod.run(|| TcpStream::connect(server)).expect("it can be entered");
+    let mut stream = stream.expect("the server listens");
+    let client = stream.local_addr().expect("it is connected");
+    let mut lines = BufReader::new(stream.try_clone().expect("it can be shared"));
+    for number in 0..EXCHANGES {
+        writeln!(stream, "{number}").expect("it is open");
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("it is text");
+        assert_eq!(line, format!("{name} {client} {number}\n"));
+    }
+    stream
 }
 
 /// Asks until there is an answer.

@@ -21,6 +21,7 @@ use millrace_lab::{
 };
 use serde_json::json;
 
+use crate::node::TunnelArgs;
 use crate::output::{Heading, Output, Table, print};
 use crate::run::privileges;
 use probe::ProbeArgs;
@@ -68,6 +69,8 @@ pub(crate) struct UpArgs {
     /// Bytes of the largest IP packet between nodes.
     #[arg(long, value_name = "BYTES", default_value_t = 1500)]
     mtu: u32,
+    #[command(flatten)]
+    tunnel: TunnelArgs,
 }
 
 /// How nodes are wired.
@@ -187,7 +190,10 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
             place.folder.join("modules").into(),
             "--mtu".into(),
             args.mtu.to_string().into(),
-        ],
+        ]
+        .into_iter()
+        .chain(args.tunnel.words().map(OsString::from))
+        .collect(),
         environment: Vec::new(),
     };
     let lab = Lab::up(world, &settings, Some(&agent))?;

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
 use crate::node::link::{GATEWAY_MAC, LinkError, PodLink};
+use crate::node::peers::Peer;
 
 /// A pod's name, and that of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,19 +101,25 @@ pub(crate) enum AttachError {
 pub(crate) struct Pods {
     node: Namespace,
     ipam: Ipam,
+    peers: Vec<Peer>,
     mtu: u32,
     attached: BTreeMap<PodName, AttachedPod>,
 }
 
 impl Pods {
     /// None yet, on the node whose namespace this is.
-    pub(crate) fn new(node: Namespace, ipam: Ipam, mtu: u32) -> Self {
-        Self { node, ipam, mtu, attached: BTreeMap::new() }
+    pub(crate) fn new(node: Namespace, ipam: Ipam, peers: Vec<Peer>, mtu: u32) -> Self {
+        Self { node, ipam, peers, mtu, attached: BTreeMap::new() }
     }
 
     /// The pods that are attached.
     pub(crate) fn attached(&self) -> &BTreeMap<PodName, AttachedPod> {
         &self.attached
+    }
+
+    /// The other nodes.
+    pub(crate) fn peers(&self) -> &[Peer] {
+        &self.peers
     }
 
     /// The gateway's address in each of the node's prefixes.

@@ -29,6 +29,12 @@ pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] 
         stations.push(json!({ "port": port, "mac": pod.mac, "addresses": ips(&pod.addresses) }));
         routes.extend(pod.addresses.iter().map(|address| route(&host_prefix(*address), *port)));
     }
+    let mut nodes = Vec::new();
+    for peer in pods.peers() {
+        let Some(port) = ports.get(&peer.port()) else { continue };
+        nodes.push(port);
+        routes.extend(peer.prefixes().map(|prefix| route(&prefix.to_string(), *port)));
+    }
     // addresses of pods that are not there are nobody's; all else is the host's to route
     routes.extend(pods.prefixes().map(|it| json!({ "prefix": it, "kind": "unreachable" })));
     let host = ports.get(HOST_PORT);
@@ -41,6 +47,7 @@ pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] 
     let mut bridge = json!({
         "gateway": { "mac": mac_text(GATEWAY_MAC), "addresses": ips(&gateways) },
         "pods": stations,
+        "nodes": nodes,
     });
     if let Some(host) = host {
         bridge["host"] = json!({ "port": host, "mac": mac_text(HOST_MAC) });

@@ -104,7 +104,7 @@ pub(crate) fn make_host_link(
 }
 
 /// A dataplane's end of a pair sends nothing of its own.
-fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> {
+pub(crate) fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> {
     Ok(node.set_sysctl(&format!("net.ipv6.conf.{port}.disable_ipv6"), "1")?)
 }
 

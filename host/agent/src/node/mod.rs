@@ -1,7 +1,7 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
-//! - `peers`: the way to other nodes
+//! - `peers`: the other nodes; `tunnel`: those that are behind one
 //! - `chain`: what the built-in filters are told of them
 
 mod attach;
@@ -9,8 +9,10 @@ pub(crate) mod chain;
 mod ipam;
 mod link;
 mod peers;
+mod tunnel;
 
 pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
+pub(crate) use tunnel::TunnelArgs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,9 +52,13 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "DIRECTORY")]
     manifests: PathBuf,
 
-    /// Bytes of the largest IP packet of a pod.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
-    mtu: u32,
+    /// Bytes of the largest IP packet between nodes; by default that of the interface with the
+    /// node's address, and no more than 1500. Pods get what a tunnel leaves of it.
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+
+    #[command(flatten)]
+    tunnel: TunnelArgs,
 
     /// Workers; one for each core by default, which serves what misses on that core.
     #[arg(long, value_name = "N")]
@@ -95,11 +101,18 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
             names.join(", ")
         )
     })?;
-    peers::route(&node, this, &world).context("routes to other nodes")?;
+    let net = node.netlink().context("the node's links")?;
+    let (subnets, widest) = tunnel::underlay(&net, &this.addresses).context("the underlay")?;
+    let peers = peers::of(this, &world, args.tunnel.mode, &subnets);
+    let between = args.mtu.unwrap_or(widest.map_or(MTU, |widest| widest.min(MTU)));
+    let mtu = args.tunnel.mtu(between, &peers);
     let ipam = Ipam::new(this.pod_cidrs.iter().copied());
     let gateways: Vec<_> = ipam.gateways().collect();
-    link::make_host_link(&node, &gateways, args.mtu).context("the host's own link")?;
-    let pods = Pods::new(node, ipam, args.mtu);
+    link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
+    args.tunnel.make_link(&node, &peers, mtu).context("the link of tunnels")?;
+    peers::route(&node, &gateways, &peers).context("routes to other nodes")?;
+    let remotes = args.tunnel.ports(&peers, &gateways);
+    let pods = Pods::new(node, ipam, peers, mtu);
 
     let workers = match args.workers {
         Some(workers) => workers,
@@ -126,6 +139,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
         tunnel: None,
     });
+    plan.ports.extend(remotes);
     run::host(&config, plan, Some(pods))
 }
 
@@ -147,3 +161,6 @@ fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {
         terms: Terms::default(),
     }
 }
+
+/// Bytes of an IP packet that every underlay carries.
+const MTU: u32 = 1500;

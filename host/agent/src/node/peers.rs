@@ -1,12 +1,40 @@
-//! The way to the pods of other nodes.
+//! The other nodes, and how each is reached.
 //!
-//! What is for another node's pods goes through this node's own stack, which knows that node as
-//! the next hop: both are neighbours. It comes back the same way.
+//! Owns which of them are behind a tunnel, and what this node's own stack has to know of all.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use clap::ValueEnum;
+use ipnetwork::IpNetwork;
 use millrace_control::{Node, World};
-use millrace_netns::{Namespace, NetlinkError, Route, SysctlError};
+use millrace_netns::{Namespace, Neighbour, Netlink, NetlinkError, Route, SysctlError};
+
+use crate::node::link::{GATEWAY_MAC, HOST_LINK};
+
+/// How the pods of other nodes are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// In a tunnel to their node.
+    #[default]
+    Overlay,
+    /// As they are: whoever routes between nodes knows where pods are.
+    Native,
+    /// In a tunnel to nodes of other subnets, as they are to neighbours.
+    Auto,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its name.
+    pub(crate) name: String,
+    /// The prefixes that its pods have addresses of.
+    pub(crate) pod_cidrs: Vec<IpNetwork>,
+    /// The addresses that other nodes reach it by.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The other end of the tunnel to it, if there is one.
+    pub(crate) tunnel: Option<IpAddr>,
+}
 
 /// Why other nodes are not reached.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +47,44 @@ pub(crate) enum PeerError {
     Sysctl(#[from] SysctlError),
 }
 
-/// Has this node forward, and know the way to the pods of all others.
-pub(crate) fn route(here: &Namespace, this: &Node, world: &World) -> Result<(), PeerError> {
+/// The other nodes of a world.
+pub(crate) fn of(this: &Node, world: &World, mode: Mode, here: &[IpNetwork]) -> Vec<Peer> {
+    let others = world.nodes.values().filter(|node| node.name != this.name);
+    let peer = |node: &Node| {
+        let end = [true, false].into_iter().find_map(|v4| {
+            address(this, v4)?;
+            address(node, v4)
+        });
+        let is_neighbour = |end| here.iter().any(|subnet| subnet.contains(end));
+        let tunnel = end.filter(|end| match mode {
+            Mode::Overlay => true,
+            Mode::Native => false,
+            Mode::Auto => !is_neighbour(*end),
+        });
+        if end.is_none() {
+            tracing::warn!(
+                node = node.name,
+                "its pods are not reached: the Node has no InternalIP of a family that `{}` has",
+                this.name
+            );
+        }
+        Peer {
+            name: node.name.clone(),
+            pod_cidrs: node.pod_cidrs.clone(),
+            addresses: node.addresses.clone(),
+            tunnel,
+        }
+    };
+    others.map(peer).collect()
+}
+
+/// Has this node's own stack forward, and know the way to all pods: into the dataplane where there
+/// is a tunnel, from the address that `gateways` has of the family.
+pub(crate) fn route(
+    here: &Namespace,
+    gateways: &[IpNetwork],
+    peers: &[Peer],
+) -> Result<(), PeerError> {
     for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
         if here.sysctl(key)? != "1" {
             tracing::info!(key, "set to 1: pods are reached through this node");
@@ -28,21 +92,86 @@ pub(crate) fn route(here: &Namespace, this: &Node, world: &World) -> Result<(), 
         }
     }
     let net = here.netlink()?;
-    for peer in world.nodes.values().filter(|node| node.name != this.name) {
+    let has = |ip: &IpAddr| gateways.iter().any(|gateway| gateway.is_ipv4() == ip.is_ipv4());
+    for next_hop in NEXT_HOPS.into_iter().filter(has) {
+        net.replace_neighbour(&Neighbour::permanent(HOST_LINK, next_hop, GATEWAY_MAC))?;
+    }
+    for peer in peers {
         for prefix in &peer.pod_cidrs {
-            match address(peer, prefix.is_ipv4()) {
-                Some(next_hop) => net.replace_route(&Route::to(*prefix).via(next_hop))?,
-                None => tracing::warn!(
-                    node = peer.name,
-                    %prefix,
-                    "its pods are not reached: the Node has no InternalIP of this family"
-                ),
-            }
+            route_to(&net, gateways, peer, *prefix)?;
         }
     }
     Ok(())
 }
 
+fn route_to(
+    net: &Netlink,
+    gateways: &[IpNetwork],
+    peer: &Peer,
+    prefix: IpNetwork,
+) -> Result<(), NetlinkError> {
+    let of_family = |address: &IpAddr| address.is_ipv4() == prefix.is_ipv4();
+    if peer.tunnel.is_some() {
+        let Some(next_hop) = NEXT_HOPS.into_iter().find(of_family) else { return Ok(()) };
+        let source = gateways.iter().map(|gateway| gateway.ip()).find(of_family);
+        let route = Route::to(prefix).via(next_hop).link(HOST_LINK).onlink();
+        // answers to another address would come back another way
+        return net.replace_route(&source.into_iter().fold(route, Route::source));
+    }
+    match peer.addresses.iter().copied().find(of_family) {
+        Some(next_hop) => net.replace_route(&Route::to(prefix).via(next_hop)),
+        None => {
+            let node = &peer.name;
+            tracing::warn!(
+                node,
+                %prefix,
+                "its pods are not reached: the Node has no InternalIP of this family"
+            );
+            Ok(())
+        }
+    }
+}
+
 fn address(node: &Node, v4: bool) -> Option<IpAddr> {
     node.addresses.iter().copied().find(|address| address.is_ipv4() == v4)
+}
+
+/// What the host's own stack knows the dataplane by: link-local addresses that nobody asks for.
+const NEXT_HOPS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 77, 114)),
+    // what follows from the gateway's link-layer address (RFC 2464 section 5)
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6d, 0x72ff, 0xfe00, 1)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, addresses: &[&str]) -> Node {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Node { name: name.into(), addresses, ..Node::default() }
+    }
+
+    fn ends(mode: Mode, nodes: &[Node]) -> Vec<Option<String>> {
+        let nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
+        let world = World { nodes, ..World::default() };
+        let here = ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()];
+        let peers = of(&world.nodes["a"], &world, mode, &here);
+        peers.iter().map(|peer| peer.tunnel.map(|end| end.to_string())).collect()
+    }
+
+    #[test]
+    fn tunnels_lead_to_all_nodes_to_none_or_to_those_of_other_subnets() {
+        let nodes = [
+            node("a", &["192.0.2.1", "2001:db8::1"]),
+            node("b", &["2001:db8::2", "192.0.2.2"]),
+            node("c", &["2001:db8:0:1::3"]),
+            node("d", &[]),
+        ];
+        let text = |end: &str| Some(end.to_owned());
+        let (b, c) = (text("192.0.2.2"), text("2001:db8:0:1::3"));
+        assert_eq!(ends(Mode::Overlay, &nodes), [b, c.clone(), None]);
+        assert_eq!(ends(Mode::Native, &nodes), [None, None, None]);
+        assert_eq!(ends(Mode::Auto, &nodes), [None, c, None]);
+    }
 }

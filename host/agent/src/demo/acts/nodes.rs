@@ -22,7 +22,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
         "A cluster out of ordinary manifests. Each node has an agent, millrace node, that gives \
          its pods addresses of both families. The first packet of a connection goes through the \
          filters, bridge and router; what they decide is remembered in the kernel, which carries \
-         all others.",
+         all others, between nodes in a tunnel.",
     );
     let cluster = &lab.cluster;
     let start = Instant::now();

@@ -1,0 +1,137 @@
+//! The tunnels to other nodes: one link has all of them (VXLAN, RFC 7348).
+//!
+//! What goes through is addressed from gateway to gateway, and these have the same address on every
+//! node. So an answer to what came in has but to change its ends.
+
+use std::net::IpAddr;
+
+use clap::{Args, ValueEnum};
+use ipnetwork::IpNetwork;
+use millrace_abi::PortKind;
+use millrace_dataplane::control::request::{AddPort, Prefix, Tunnel};
+use millrace_dataplane::port::{Hold, Station, Vlans};
+use millrace_netns::{Namespace, Netlink, NetlinkError, VxlanMode, VxlanSpec};
+
+use crate::node::attach::gateway;
+use crate::node::link::{GATEWAY_MAC, LinkError, keep_quiet};
+use crate::node::peers::{Mode, Peer};
+
+/// How nodes are joined. It is the same for all nodes of a cluster.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct TunnelArgs {
+    /// How pods of other nodes are reached: in VXLAN tunnels, as they are, or in tunnels to other
+    /// subnets alone.
+    #[arg(long = "tunnel", value_name = "MODE", value_enum, default_value_t)]
+    pub(crate) mode: Mode,
+
+    /// The UDP port of the tunnels.
+    #[arg(long, value_name = "PORT", default_value_t = 4789)]
+    tunnel_port: u16,
+
+    /// The network identifier (VNI) of the tunnels, below 2^24.
+    #[arg(long, value_name = "VNI", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(..1 << 24))]
+    tunnel_vni: u32,
+}
+
+impl TunnelArgs {
+    /// The same, as arguments of another program.
+    pub(crate) fn words(&self) -> [String; 3] {
+        let mode = self.mode.to_possible_value().expect("no mode is hidden");
+        [
+            format!("--tunnel={}", mode.get_name()),
+            format!("--tunnel-port={}", self.tunnel_port),
+            format!("--tunnel-vni={}", self.tunnel_vni),
+        ]
+    }
+
+    /// Bytes of the largest IP packet of a pod, where `underlay` are those of one between nodes.
+    pub(crate) fn mtu(&self, underlay: u32, peers: &[Peer]) -> u32 {
+        let overhead = peers.iter().map(|peer| match (self.mode, peer.tunnel) {
+            (Mode::Native, _) | (_, None) => 0,
+            (_, Some(IpAddr::V4(_))) => OVERHEAD_V4,
+            (_, Some(IpAddr::V6(_))) => OVERHEAD_V6,
+        });
+        underlay.saturating_sub(overhead.max().unwrap_or(0))
+    }
+
+    /// Makes the link, in place of one that is left from before. There is none if no node is
+    /// behind a tunnel.
+    pub(crate) fn make_link(
+        &self,
+        node: &Namespace,
+        peers: &[Peer],
+        mtu: u32,
+    ) -> Result<(), LinkError> {
+        let net = node.netlink()?;
+        match net.delete_link(LINK) {
+            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if peers.iter().all(|peer| peer.tunnel.is_none()) {
+            return Ok(());
+        }
+        net.add_vxlan(&VxlanSpec::new(LINK, VxlanMode::External).port(self.tunnel_port))?;
+        keep_quiet(node, LINK)?;
+        net.set_mtu(LINK, mtu)?;
+        Ok(net.set_up(LINK)?)
+    }
+
+    /// The ports of the nodes behind tunnels.
+    pub(crate) fn ports(&self, peers: &[Peer], gateways: &[IpNetwork]) -> Vec<AddPort> {
+        let port = |peer: &Peer| {
+            let tunnel = Tunnel {
+                interface: LINK.to_owned(),
+                vni: self.tunnel_vni,
+                remote: peer.tunnel?,
+                owns: peer.prefixes().map(prefix).collect(),
+            };
+            let station = Station { mac: GATEWAY_MAC, gateway: gateway(gateways) };
+            Some(AddPort {
+                interface: peer.port(),
+                kind: PortKind::Remote,
+                vlans: Vlans::access(0),
+                hold: Hold::Cached(station),
+                tunnel: Some(tunnel),
+            })
+        };
+        peers.iter().filter_map(port).collect()
+    }
+}
+
+impl Peer {
+    /// The name of its port, if it is behind a tunnel.
+    pub(crate) fn port(&self) -> String {
+        format!("node:{}", self.name)
+    }
+
+    /// What it has: addresses of pods, and its own.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
+        let own = self.addresses.iter().copied().map(IpNetwork::from);
+        self.pod_cidrs.iter().copied().chain(own)
+    }
+}
+
+/// The subnets that a node is a neighbour in, and the MTU of its link there.
+pub(crate) fn underlay(
+    net: &Netlink,
+    addresses: &[IpAddr],
+) -> Result<(Vec<IpNetwork>, Option<u32>), NetlinkError> {
+    let mut here = net.addresses()?;
+    here.retain(|address| addresses.contains(&address.network.ip()));
+    let links = here.iter().map(|address| net.link_by_index(address.link));
+    let mtus = links.map(|link| Ok(link?.mtu)).collect::<Result<Vec<_>, NetlinkError>>()?;
+    let subnets = here.iter().map(|address| address.network).collect();
+    Ok((subnets, mtus.into_iter().min()))
+}
+
+fn prefix(network: IpNetwork) -> Prefix {
+    Prefix { address: network.network(), length: network.prefix() }
+}
+
+/// The link of all tunnels.
+const LINK: &str = "millrace-vxlan";
+/// Bytes that a tunnel takes: the headers of IPv4, UDP and VXLAN, and the inner Ethernet header.
+const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
+/// The same with IPv6.
+const OVERHEAD_V6: u32 = 40 + 8 + 8 + 14;
