@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) handed_out: u32,
     /// 0 for what the protocol says.
     pub(super) idle_ms: u32,
+    /// Raised whenever its ways are others: what was derived from those before does not count.
+    pub(super) revision: u32,
     pub(super) owner: Zone,
     pub(super) state: State,
     pub(super) phase: Phase,

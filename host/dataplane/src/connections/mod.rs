@@ -4,7 +4,8 @@
 //! - [`Key`]: one direction as its packets look; [`Way`]: what happens to them
 //! - [`State`], [`TcpState`]: how far a connection has come, [`Timeouts`]: how long it lives
 //! - [`Connections`]: all of them; `shard` a part under one lock, `connection` one
-//! - `open`, `leave`: how they come and go; `share`: who has to, for others; [`Masquerade`]: ports
+//! - `open`, `leave`: how they come and go; `anew`: what is decided while they live
+//! - `share`: who has to make room for others; [`Masquerade`]: ports
 //! - `index` finds by key, `list` by label, `wheel` by time; `slab` has the memory
 //! - [`Limits`]: each owner its share
 //!
@@ -12,6 +13,7 @@
 //! the kernel may know better how alive it is: what is due is named, and let go when the kernel's
 //! entries are gone. Until then its keys, and with them its port of a translation, are taken.
 
+mod anew;
 mod connection;
 mod index;
 mod key;
@@ -34,6 +36,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use anew::{Anew, AnewError, Before};
 pub use connection::{Labels, Traffic};
 pub use key::{Direction, Endpoint, Key, Zone};
 pub use leave::{Due, Retirement};

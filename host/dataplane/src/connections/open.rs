@@ -177,6 +177,7 @@ impl Connection {
             stamp: 0,
             handed_out: 0,
             idle_ms: milliseconds(*idle),
+            revision: 0,
             owner: *owner,
             state: State::opening(slot.protocol),
             phase: Phase::Opening,

@@ -71,6 +71,8 @@ pub struct Found {
     pub state: State,
     /// The direction's entry in the kernel's cache, if it should have one.
     pub generation: Option<NonZeroU32>,
+    /// How often something else was decided while it lived.
+    pub revision: u32,
 }
 
 /// Whether a packet is like its connection.
@@ -167,18 +169,20 @@ impl Connections {
         });
     }
 
-    /// Notes which entry a direction has in the kernel's cache now; false if the connection is
-    /// gone, and the entry has to go as well.
+    /// Notes which entry a direction has in the kernel's cache now, made from what was decided as
+    /// of this revision; false if the connection is gone or decided otherwise, and the entry has to
+    /// go as well.
     pub fn cached(
         &self,
         id: ConnectionId,
         direction: Direction,
         generation: Option<NonZeroU32>,
+        revision: u32,
     ) -> bool {
         let mut shard = self.lock(id.place.shard());
-        let Some(connection) = shard.known(id).filter(|known| known.phase == Phase::Live) else {
-            return false;
-        };
+        let as_decided =
+            |known: &&mut Connection| known.phase == Phase::Live && known.revision == revision;
+        let Some(connection) = shard.known(id).filter(as_decided) else { return false };
         connection.marks.cached |= generation.is_some();
         connection.generations[direction as usize] = generation;
         true
@@ -280,6 +284,7 @@ impl Shard {
             translation: Translation::between(&from, &back),
             state: connection.state,
             generation: connection.generations[side],
+            revision: connection.revision,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Looking at connections, and deciding anew about them.
+//! Looking at connections.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use millrace_abi::{Slot, Tag};
 
 use super::connection::{Connection, Labels, Phase, Traffic};
 use super::{ConnectionId, Connections, Key, State, Way, Zone};
-use crate::verdict::Tags;
 
 /// A connection as it was at some moment. What there are two of is by [`Direction`](super::Direction).
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +35,8 @@ pub struct View {
     pub traffic: [Traffic; 2],
     /// The kernel's entries.
     pub generations: [Option<NonZeroU32>; 2],
+    /// How often something else was decided while it lived.
+    pub revision: u32,
     /// The packet that opened it, as the chain is asked to decide anew: with the translation in
     /// force, and nothing else decided.
     pub opening: Slot,
@@ -95,27 +96,6 @@ impl Connections {
             shard.slab.present(at).view(id)
         })
     }
-
-    /// Replaces what was decided about a connection, but for its translation: that is in its keys,
-    /// and whatever needs another one is another connection. False if it is gone.
-    pub fn replace(
-        &self,
-        id: ConnectionId,
-        ways: [Way; 2],
-        tags: &Tags,
-        idle: Option<Duration>,
-    ) -> bool {
-        let mut shard = self.lock(id.place.shard());
-        let Some(connection) = shard.known(id).filter(|known| known.phase == Phase::Live) else {
-            return false;
-        };
-        connection.ways = ways;
-        connection.idle_ms = milliseconds(idle);
-        let labels = connection.labels_with(tags);
-        shard.relabel(id.place.at(), labels);
-        shard.set_timer(id.place.at(), &self.timeouts);
-        true
-    }
 }
 
 impl Connection {
@@ -133,6 +113,7 @@ impl Connection {
             last_seen_ns: self.last_seen_ns,
             traffic: self.traffic,
             generations: self.generations,
+            revision: self.revision,
             opening: self.opener.slot(&self.keys),
         }
     }

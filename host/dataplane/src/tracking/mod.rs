@@ -112,7 +112,7 @@ impl Tracking {
         let slot = flow.and_then(|flow| {
             if found.generation.is_none() {
                 let generation = self.install(&flow);
-                self.note(found.id, found.direction, &flow, generation);
+                self.note(found.id, found.direction, &flow, generation, found.revision);
             }
             self.hand_over.slot(&flow.key)
         });
@@ -215,19 +215,21 @@ impl Tracking {
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
             let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
-            self.note(id, direction, &flow, generation);
+            self.note(id, direction, &flow, generation, 0);
         }
     }
 
-    /// Has the connection know its entry, which goes as well if the connection has gone meanwhile.
+    /// Has the connection know its entry, which goes as well if the connection has gone or was
+    /// decided anew meanwhile.
     fn note(
         &self,
         id: ConnectionId,
         direction: Direction,
         flow: &KernelFlow,
         generation: Option<NonZeroU32>,
+        revision: u32,
     ) {
-        if self.connections.cached(id, direction, generation) || generation.is_none() {
+        if self.connections.cached(id, direction, generation, revision) || generation.is_none() {
             return;
         }
         self.hand_over.forget(&flow.key);

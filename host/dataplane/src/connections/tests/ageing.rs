@@ -101,7 +101,7 @@ fn a_connection_that_the_kernel_saw_more_of_stays() {
     let opening = opening(slot(17, 7, 7));
     let id = table.open(&opening).unwrap().id;
     let generation = NonZeroU32::new(5);
-    assert!(table.cached(id, Direction::Reply, generation));
+    assert!(table.cached(id, Direction::Reply, generation, 0));
 
     let now = 31 * SECOND + TICK;
     let [due] = table.due(now, 9)[..] else { panic!("one is due") };

@@ -1,6 +1,7 @@
 //! What holds for the table as a whole.
 
 mod ageing;
+mod anew;
 mod model;
 mod opening;
 mod ports;
@@ -9,7 +10,9 @@ mod tcp;
 mod threads;
 mod walk;
 
-use millrace_abi::Slot;
+use std::collections::BTreeSet;
+
+use millrace_abi::{Slot, Tag, TagKind};
 use millrace_wire::tcp::Flags;
 
 use super::*;
@@ -23,6 +26,10 @@ const FIN: Flags = Flags(0x11);
 const RST: Flags = Flags::RST;
 const SYN: Flags = Flags::SYN;
 const SYN_ACK: Flags = Flags(0x12);
+
+const SERVICE: Tag = Tag::new(TagKind::Service, 1);
+const POLICY: Tag = Tag::new(TagKind::PolicySet, 1);
+const PREFIX: Tag = Tag::new(TagKind::Prefix, 1);
 
 fn table() -> Connections {
     Connections::new(Settings::default())
@@ -64,6 +71,34 @@ fn opening(slot: Slot) -> Opening {
         idle: None,
         owner: CLIENT,
     }
+}
+
+fn with_tags(client: u32, all: &[Tag]) -> Opening {
+    Opening { tags: tags(all), ..opening(slot(17, client, 53)) }
+}
+
+/// Another decision about a connection of CLIENT's with SERVER.
+fn anew(all: &[Tag]) -> Anew {
+    Anew { ways: [way(9), way(8)], answers: SERVER, tags: tags(all), idle: None }
+}
+
+fn tags(all: &[Tag]) -> Tags {
+    let mut tags = Tags::default();
+    for &tag in all {
+        assert!(tags.add(tag));
+    }
+    tags
+}
+
+fn port(number: u16) -> Tag {
+    Tag::new(TagKind::Port, u32::from(number))
+}
+
+fn set(ids: Vec<ConnectionId>) -> BTreeSet<ConnectionId> {
+    let count = ids.len();
+    let set = BTreeSet::from_iter(ids);
+    assert_eq!(set.len(), count, "none twice");
+    set
 }
 
 fn packet(tcp_flags: Flags, now_ns: u64) -> Packet {

@@ -15,7 +15,7 @@ enum Event {
     Open { which: Which, tag: Option<u32> },
     Packet { which: Which, direction: Direction, flags: Flags },
     Later { seconds: u64 },
-    Retag { nth: usize, tag: u32 },
+    Anew { nth: usize, tag: u32, answers: u16 },
     Remove { port: u16 },
 }
 
@@ -156,7 +156,8 @@ fn events() -> impl Strategy<Value = Event> {
         12 => (whiches(), direction, flags)
             .prop_map(|(which, direction, flags)| Event::Packet { which, direction, flags }),
         2 => prop_oneof![0..20u64, 0..500u64].prop_map(|seconds| Event::Later { seconds }),
-        1 => (0..9usize, 0..3u32).prop_map(|(nth, tag)| Event::Retag { nth, tag }),
+        1 => (0..9usize, 0..3u32, 2..4u16)
+            .prop_map(|(nth, tag, answers)| Event::Anew { nth, tag, answers }),
         1 => (3..5u16).prop_map(|port| Event::Remove { port }),
     ]
 }
@@ -230,11 +231,21 @@ fn run(shards: usize, per_owner: usize, events: Vec<Event>) -> Result<(), TestCa
                 let late = |known: &Known| known.ends_ns(&model.timeouts) + TICK <= model.now_ns;
                 prop_assert!(!model.known.iter().any(late), "late");
             }
-            Event::Retag { nth, tag } => {
-                let Some(known) = model.known.get_mut(nth) else { continue };
-                prop_assert!(table.replace(known.id, [way(5), way(6)], &tags(Some(tag)), None));
-                known.tags.truncate(2);
-                known.tags.push(service(tag));
+            Event::Anew { nth, tag, answers } => {
+                let Some(known) = model.known.get(nth) else { continue };
+                let answers = Zone::port(answers);
+                let reply = Key { zone: answers, ..known.opening.reply };
+                let taken = model.with_key(&reply).is_some_and(|at| at != nth);
+                let decided = Anew { answers, tags: tags(Some(tag)), ..anew(&[]) };
+                let outcome = table.replace(known.id, &decided).map(|_| ());
+                prop_assert_eq!(outcome, if taken { Err(AnewError::AnswersTaken) } else { Ok(()) });
+                if taken {
+                    continue;
+                }
+                let known = &mut model.known[nth];
+                known.opening.reply = reply;
+                known.tags.truncate(1);
+                known.tags.extend([port(answers.number()), service(tag)]);
             }
             Event::Remove { port } => {
                 let due = table.remove_port(port, model.now_ns);

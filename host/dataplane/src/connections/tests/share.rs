@@ -105,7 +105,7 @@ fn what_makes_room_is_asked_about_first_where_the_kernel_may_know_more() {
         let first = open_some(&table, FLOODER, 1).remove(0);
         let id = table.view_by_key(&first.reply).unwrap().id;
         let generation = NonZeroU32::new(3);
-        assert!(table.cached(id, Direction::Reply, generation));
+        assert!(table.cached(id, Direction::Reply, generation, 0));
 
         let evicted = table.open(&another(FLOODER, 1)).unwrap().evicted.unwrap();
         assert_eq!((evicted.id, evicted.generations), (id, [None, generation]));
@@ -129,7 +129,7 @@ fn what_made_way_for_a_connection_that_is_refused_is_not_forgotten() {
     let id = table.open(&refused).unwrap().id;
     table.find(&refused.reply, packet(RST, SECOND)).unwrap();
     let generation = NonZeroU32::new(3);
-    assert!(table.cached(id, Direction::Reply, generation));
+    assert!(table.cached(id, Direction::Reply, generation, 0));
 
     let again = Opening { owner: NEIGHBOUR, ..refused };
     assert!(matches!(table.open(&again), Err(OpenError::Refused(_))));

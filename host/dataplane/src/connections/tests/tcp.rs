@@ -258,7 +258,7 @@ fn cached() -> (Talk, ConnectionId) {
     let mut talk = Talk::opened();
     let id = talk.send(Direction::Original, SYN).unwrap().id;
     for (direction, entry) in Direction::BOTH.into_iter().zip([1, 2]) {
-        assert!(talk.table.cached(id, direction, generation(entry)));
+        assert!(talk.table.cached(id, direction, generation(entry), 0));
     }
     (talk, id)
 }

@@ -1,38 +1,8 @@
 //! Tags, ports, and the walk through all.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-use millrace_abi::{Tag, TagKind};
 
 use super::*;
-
-const SERVICE: Tag = Tag::new(TagKind::Service, 1);
-const POLICY: Tag = Tag::new(TagKind::PolicySet, 1);
-const PREFIX: Tag = Tag::new(TagKind::Prefix, 1);
-
-fn tags(all: &[Tag]) -> Tags {
-    let mut tags = Tags::default();
-    for &tag in all {
-        assert!(tags.add(tag));
-    }
-    tags
-}
-
-fn with_tags(client: u32, all: &[Tag]) -> Opening {
-    Opening { tags: tags(all), ..opening(slot(17, client, 53)) }
-}
-
-fn set(ids: Vec<ConnectionId>) -> BTreeSet<ConnectionId> {
-    let count = ids.len();
-    let set = BTreeSet::from_iter(ids);
-    assert_eq!(set.len(), count, "none twice");
-    set
-}
-
-fn port(number: u16) -> Tag {
-    Tag::new(TagKind::Port, u32::from(number))
-}
 
 #[test]
 fn a_tag_leads_to_the_connections_that_depend_on_it() {
@@ -50,27 +20,6 @@ fn a_tag_leads_to_the_connections_that_depend_on_it() {
     assert_eq!(set(table.by_tag(PREFIX)), of(&[3]));
     assert_eq!(set(table.by_tag(port(1))), of(&[0, 1, 2, 3, 4]));
     assert_eq!(table.by_tag(port(3)), []);
-}
-
-#[test]
-fn a_connection_decided_anew_keeps_its_keys_and_counts_and_has_the_new_ways_and_tags() {
-    let table = table();
-    let opening = with_tags(1, &[SERVICE, POLICY]);
-    let other = table.open(&with_tags(2, &[POLICY])).unwrap().id;
-    let id = table.open(&opening).unwrap().id;
-    answer(&table, &opening, 2 * SECOND).unwrap();
-    let before = table.view(id).unwrap();
-
-    let idle = Some(Duration::from_secs(5));
-    assert!(table.replace(id, [way(9), way(8)], &tags(&[POLICY, PREFIX]), idle));
-    let after = table.view(id).unwrap();
-    assert_eq!((after.ways, after.idle), ([way(9), way(8)], idle));
-    assert_eq!(after.labels.iter().collect::<Vec<_>>(), [port(1), port(2), POLICY, PREFIX]);
-    let same = View { ways: before.ways, idle: None, labels: before.labels, ..after };
-    assert_eq!(same, before);
-    assert_eq!(set(table.by_tag(POLICY)), BTreeSet::from([id, other]));
-    assert_eq!((table.by_tag(SERVICE), table.by_tag(PREFIX)), (vec![], vec![id]));
-    assert_eq!(table.due(8 * SECOND, 9).len(), 1, "and its new length of life");
 }
 
 #[test]
@@ -107,7 +56,8 @@ fn behind_the_underlay_the_port_is_the_one_that_packets_leave_by() {
     let id = table.open(&Opening { reply, ways: [way(40), way(1)], ..opening(slot) }).unwrap().id;
     assert_eq!(table.by_tag(port(1)), [id]);
     assert_eq!(table.by_tag(port(40)), [id]);
-    assert!(table.replace(id, [way(41), way(1)], &Tags::default(), None));
+    let anew = Anew { ways: [way(41), way(1)], answers: Zone::UNDERLAY, ..anew(&[]) };
+    table.replace(id, &anew).unwrap();
     assert_eq!((table.by_tag(port(40)), table.by_tag(port(41))), (vec![], vec![id]));
 }
 
