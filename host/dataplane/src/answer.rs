@@ -3,8 +3,8 @@
 //! all of it or nothing.
 
 use millrace_abi::{
-    Capability, CapabilitySet, Control, Decision, Field, FieldSet, NO_PORT, Reason, Slot, Tag,
-    limits,
+    Capability, CapabilitySet, Control, Decision, Field, FieldSet, NO_PORT, Origin, Reason, Slot,
+    Tag, limits,
 };
 
 use crate::verdict::{Decider, Terms, Verdict};
@@ -213,6 +213,10 @@ fn terms_of(decision: &Decision, position: usize, verdict: &mut Verdict, terms: 
 fn show(decision: &Decision, fields: FieldSet, slot: &mut Slot, verdict: &Verdict) {
     slot.decided = verdict.fields.bits();
     slot.egress = verdict.egress;
+    // a live flow keeps its translation, unless it is to have another one
+    if slot.origin == Origin::Redecide as u8 && !fields.contains(Field::PickAgain) {
+        return;
+    }
     let port = |stated: u16, present: u16| if stated == 0 { present } else { stated };
     if fields.contains(Field::To) {
         slot.to_addr = decision.to_addr;
@@ -261,6 +265,21 @@ mod tests {
         assert_eq!((terms.revalidate_ms, terms.idle_ms), (500, 1000));
         assert_eq!((verdict.inspect, terms.inspect_left[1]), (0b10, 4));
         assert_eq!((slot.egress, slot.decided), (7, verdict.fields.bits()));
+    }
+
+    #[test]
+    fn a_live_flow_keeps_its_translation_unless_it_is_to_pick_again() {
+        let (backend, other) = ([9; 16], std::net::IpAddr::from([8; 16]));
+        let live = Slot { origin: Origin::Redecide as u8, to_addr: backend, ..Slot::ZERO };
+        let shown = |decision: &Decision| {
+            let (mut verdict, mut terms, mut slot) = (Verdict::OPEN, Terms::DEFAULT, live);
+            let asked = Asked { by: Decider::stage(1), position: 0, rights: ALL };
+            apply(decision, asked, &mut slot, &mut verdict, &mut terms).unwrap();
+            (slot.to_addr, slot.has(Field::To))
+        };
+        assert_eq!(shown(&decide(|d| d.translate_destination(other, 80))), (backend, true));
+        let again = decide(|d| d.translate_destination(other, 80).pick_again());
+        assert_eq!(shown(&again), ([8; 16], true));
     }
 
     #[test]

@@ -110,6 +110,19 @@ pub enum OnFault {
     Closed,
 }
 
+/// What happens to a live connection that a stage would not let go on any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRefused {
+    /// It goes on as it is.
+    Keep,
+    /// Its packets are dropped.
+    #[default]
+    Drop,
+    /// Both ends are told: by TCP resets, or by ICMP errors when they send.
+    Reset,
+}
+
 /// Whether a stage's answers count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -230,7 +243,9 @@ struct Ask<'a> {
 
 impl Ask<'_> {
     fn all(self, version: &mut Version, picked: &[u16], decisions: &mut Decisions<'_>) {
-        if version.abilities.decides {
+        // a shadow is compared by packets: of live flows it need not be asked
+        let live = decisions.origin == Origin::Redecide;
+        if version.abilities.decides && !(live && self.spec.mode == Mode::Shadow) {
             for batch in picked.chunks(limits::MAX_BATCH) {
                 self.batch(version, batch, decisions);
             }
@@ -240,7 +255,9 @@ impl Ask<'_> {
     fn batch(self, version: &mut Version, picked: &[u16], decisions: &mut Decisions<'_>) {
         let rights = version.abilities.rights;
         let Some(guest) = version.ready() else {
-            add(&self.counters.absent, picked.len() as u64);
+            if decisions.origin == Origin::New {
+                add(&self.counters.absent, picked.len() as u64);
+            }
             return self.fail(picked, decisions, Reason::FilterAbsent);
         };
         let (origin, now) = (self.origin(decisions.origin), decisions.now_ns);
@@ -253,9 +270,11 @@ impl Ask<'_> {
         let outcome = guest.flow(picked.len(), origin, now);
         add(&self.counters.busy_ns, now_ns() - start);
         add(&self.counters.calls, 1);
-        add(&self.counters.asked, picked.len() as u64);
-        if self.canary {
-            add(&self.counters.asked_canary, picked.len() as u64);
+        if decisions.origin == Origin::New {
+            add(&self.counters.asked, picked.len() as u64);
+            if self.canary {
+                add(&self.counters.asked_canary, picked.len() as u64);
+            }
         }
 
         let mut bad = None;
@@ -305,9 +324,9 @@ impl Ask<'_> {
         let (slot, verdict) = (&mut decisions.slots[index], &mut decisions.verdicts[index]);
         let applied = apply(answer, asked, slot, verdict, &mut decisions.terms[index]);
         if applied.is_err() {
-            self.without_answer(verdict, Reason::BadAnswer);
+            self.without_answer(verdict, Reason::BadAnswer, decisions.origin);
         }
-        if !verdict.is_open() {
+        if !verdict.is_open() && decisions.origin == Origin::New {
             add(&self.counters.dropped, 1);
             if self.canary {
                 add(&self.counters.dropped_canary, 1);
@@ -320,14 +339,20 @@ impl Ask<'_> {
     fn fail(self, picked: &[u16], decisions: &mut Decisions<'_>, reason: Reason) {
         if self.spec.mode == Mode::Enforce {
             for &at in picked {
-                self.without_answer(&mut decisions.verdicts[usize::from(at)], reason);
+                let verdict = &mut decisions.verdicts[usize::from(at)];
+                self.without_answer(verdict, reason, decisions.origin);
             }
         }
     }
 
-    fn without_answer(self, verdict: &mut Verdict, reason: Reason) {
+    fn without_answer(self, verdict: &mut Verdict, reason: Reason, origin: Origin) {
         match self.spec.on_fault {
             OnFault::Closed => verdict.drop_by(self.spec.number, reason),
+            // nothing is known about a live flow then: it stays as it is
+            OnFault::Open if origin == Origin::Redecide => match reason {
+                Reason::FilterAbsent => {}
+                _ => verdict.drop_by(self.spec.number, reason),
+            },
             // a flow that went by is asked about again as soon as there is somebody to ask
             OnFault::Open => verdict.fields = verdict.fields.with(Field::Once),
         }
@@ -440,4 +465,5 @@ macro_rules! words {
     };
 }
 words!(OnFault: "open" => Open, "closed" => Closed);
+words!(OnRefused: "keep" => Keep, "drop" => Drop, "reset" => Reset);
 words!(Mode: "enforce" => Enforce, "shadow" => Shadow);

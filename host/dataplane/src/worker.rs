@@ -4,6 +4,8 @@
 //! guests of its own. Nothing on its way waits for anybody: what others want of it, it
 //! does between two bursts ([`Mailbox`]).
 
+mod redecide;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

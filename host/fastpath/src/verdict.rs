@@ -1,5 +1,6 @@
 //! What an entry says, and what was seen of its packets.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::layout::{
@@ -72,6 +73,12 @@ impl Generation {
     /// Its number, which is never 0.
     pub const fn number(self) -> u32 {
         self.0
+    }
+}
+
+impl From<NonZeroU32> for Generation {
+    fn from(number: NonZeroU32) -> Self {
+        Self(number.get())
     }
 }
 

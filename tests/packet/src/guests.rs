@@ -8,8 +8,8 @@ use std::fmt::Write;
 use std::mem::offset_of;
 
 use millrace_abi::{
-    Capability, Class, Control, Decision, Field, PacketRecord, PacketVerdict, Reason, Slot,
-    packet_flag,
+    Capability, Class, Control, Decision, Field, PacketRecord, PacketVerdict, Reason, Slot, Tag,
+    TagKind, packet_flag,
 };
 
 /// A guest that is being written.
@@ -190,6 +190,14 @@ pub fn egress_by(expression: &str) -> String {
 pub fn drop_flow(reason: Reason) -> String {
     store(8, DECISION, offset_of!(Decision, control), &number(Control::Drop as u32))
         + &store(16, DECISION, offset_of!(Decision, reason), &number(reason as u32))
+}
+
+/// Flow: depends on the service whose number `expression` is.
+pub fn depends_on_service(expression: &str) -> String {
+    let kind = Tag::new(TagKind::Service, 0).bits();
+    let tag = format!("(i32.or (i32.const {kind}) {expression})");
+    store(8, DECISION, offset_of!(Decision, tag_count), &number(1))
+        + &store(32, DECISION, offset_of!(Decision, tags), &tag)
 }
 
 /// Flow: show this many packets.

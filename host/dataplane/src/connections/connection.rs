@@ -113,11 +113,7 @@ impl Connection {
 
     /// Its labels, if its ways depend on `tags`.
     pub(super) fn labels_with(&self, tags: &Tags) -> Labels {
-        let [there, back] = self.ways.map(|way| way.verdict.egress);
-        // behind a zone that is not one port, the port is the one that leads there
-        let port = |zone: Zone, egress| if zone.is_port() { zone.number() } else { egress };
-        let [key, reply] = &self.keys;
-        Labels::new([port(key.zone, back), port(reply.zone, there)], tags)
+        Labels::of(&self.keys, &self.ways, tags)
     }
 
     /// When it is over if nothing else is seen.
@@ -272,9 +268,15 @@ impl Labels {
 
     pub(super) const NONE: Self = Self([0; Self::MOST]);
 
-    fn new(ports: [u16; 2], tags: &Tags) -> Self {
+    /// Those of a connection with these keys, if its ways depend on `tags`.
+    pub(crate) fn of([key, reply]: &[Key; 2], ways: &[Way; 2], tags: &Tags) -> Self {
+        let [there, back] = ways.map(|way| way.verdict.egress);
+        // behind a zone that is not one port, the port is the one that leads there
+        let port = |zone: Zone, egress| if zone.is_port() { zone.number() } else { egress };
         let mut labels = Self::NONE;
-        let ports = ports.into_iter().filter(|&port| port != NO_PORT);
+        let ports = [port(key.zone, back), port(reply.zone, there)]
+            .into_iter()
+            .filter(|&port| port != NO_PORT);
         let ports = ports.map(|port| Tag::new(TagKind::Port, u32::from(port)));
         // a tag of nothing cannot change
         let tags = tags.iter().filter(|&tag| tag.bits() != 0);

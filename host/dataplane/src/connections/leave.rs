@@ -85,6 +85,14 @@ impl Connections {
             .map_or(Retirement::Gone, |gone| Retirement::Retired(Box::new(gone.view(id))))
     }
 
+    /// Hides a connection from packets at once; it is to be retired. Nothing if it is hidden already.
+    pub fn dismiss(&self, id: ConnectionId, now_ns: u64) -> Option<Due> {
+        let mut shard = self.lock(id.place.shard());
+        shard.known(id).filter(|known| known.phase == Phase::Live)?;
+        shard.leave(id.place.at(), &self.owners);
+        Some(shard.hand_out(id.place.at(), &self.timeouts, now_ns))
+    }
+
     /// Hides all connections by way of a port from packets at once; they are to be retired before
     /// anything else gets the port's number or addresses. New ones have to be prevented before.
     pub fn remove_port(&self, port: u16, now_ns: u64) -> Vec<Due> {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use millrace_abi::{Tag, TagKind};
 use millrace_netns::{LinkWatch, Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
 use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use crate::control::flows::{FlowQuery, FlowStatus, Names};
 use crate::control::ports::{Hand, PortError, Ports};
 use crate::control::punt::{CacheSettings, PuntError};
+use crate::control::redecide::{Desk, Redecided, Which};
 use crate::control::request::{AddPort, Load, Position};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
@@ -102,6 +104,10 @@ struct Shared {
     workers: Vec<WorkerHandle>,
     stages: Mutex<Stages<XskIo>>,
     ports: Mutex<Ports>,
+    /// Where connections are asked for to be decided anew.
+    redecisions: Arc<Desk>,
+    /// Whether there can be any.
+    redecides: bool,
     ended: AtomicBool,
 }
 
@@ -151,9 +157,15 @@ impl Dataplane {
 
         let postmen = workers.iter().map(|worker| Arc::clone(&worker.postman)).collect();
         let sockets = XskSettings { zero_copy: settings.zero_copy, ..settings.sockets };
+        let ports = Ports::new(hands, sockets, settings.attach, settings.flow_cache)?;
+        let stages = Stages::new(Arc::clone(&sandbox), postmen);
+        let redecisions = stages.desk();
+        let redecider = ports.redecider(Arc::clone(&redecisions));
         let shared = Arc::new(Shared {
-            stages: Mutex::new(Stages::new(Arc::clone(&sandbox), postmen)),
-            ports: Mutex::new(Ports::new(hands, sockets, settings.attach, settings.flow_cache)?),
+            stages: Mutex::new(stages),
+            ports: Mutex::new(ports),
+            redecisions,
+            redecides: redecider.is_some(),
             sandbox,
             workers,
             ended: AtomicBool::new(false),
@@ -166,6 +178,11 @@ impl Dataplane {
         if let Some(upkeep) = upkeep {
             let shared = Arc::clone(&this.shared);
             this.threads.push(spawn("millrace-flows".to_owned(), move || shared.keep_up(&upkeep))?);
+        }
+        if let Some(redecider) = redecider {
+            let shared = Arc::clone(&this.shared);
+            let run = move || redecider.run(|| shared.stages.lock().refusals());
+            this.threads.push(spawn("millrace-anew".to_owned(), run)?);
         }
         let shared = Arc::clone(&this.shared);
         this.threads.push(spawn("millrace-links".to_owned(), move || shared.follow(links))?);
@@ -195,7 +212,24 @@ impl Dataplane {
         let port = self.shared.ports.lock().remove(name)?;
         self.resolve_ports();
         self.shared.stages.lock().forget_port(port);
-        Ok(())
+        // what leads there may lead elsewhere now
+        self.redecide(&Which::Tags(vec![Tag::new(TagKind::Port, port.number().into())]));
+        self.shared.ports.lock().forget_connections(port)
+    }
+
+    /// Decides anew about live connections of cached ports, and says what became of them, and of
+    /// others for which somebody asked at the same time.
+    pub fn redecide(&self, which: &Which) -> Redecided {
+        if self.shared.redecides {
+            self.shared.redecisions.ask(which)
+        } else {
+            Redecided::default()
+        }
+    }
+
+    /// What became of all connections that were decided anew so far.
+    pub fn redecided(&self) -> Redecided {
+        self.shared.redecisions.total()
     }
 
     /// Puts a filter into the chain.
@@ -415,6 +449,7 @@ impl Dataplane {
 impl Drop for Dataplane {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Release);
+        self.shared.redecisions.close();
         for worker in &self.shared.workers {
             worker.postman.close();
         }

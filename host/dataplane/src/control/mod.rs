@@ -4,6 +4,7 @@
 //! - [`Dataplane`]: everything together, on real interfaces
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
+//! - `redecide`: live connections, when the chain or what it knows has changed
 //! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some
 //! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
 
@@ -14,6 +15,7 @@ mod names;
 mod opened;
 mod ports;
 mod punt;
+mod redecide;
 pub mod request;
 mod stages;
 pub mod status;
@@ -23,4 +25,5 @@ pub use memory::MemoryPlane;
 pub use names::near_miss;
 pub use ports::{PortError, Ports};
 pub use punt::{CacheSettings, PortRange, PuntError};
+pub use redecide::{Redecided, Which};
 pub use stages::{StageError, Stages};

@@ -17,6 +17,7 @@ use crate::control::flows::FlowReader;
 use crate::control::names::present;
 use crate::control::opened::{MAX_MTU, Opened, Way};
 use crate::control::punt::{CacheSettings, Punt, PuntError};
+use crate::control::redecide::{Desk, Redecider};
 use crate::control::request::AddPort;
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
 use crate::mailbox::{NoAnswer, Postman};
@@ -168,7 +169,8 @@ impl Ports {
         Ok(id)
     }
 
-    /// Takes a port away, and says which number it had.
+    /// Takes a port away, and says which number it had. What leads there is still
+    /// [to be forgotten](Self::forget_connections).
     ///
     /// # Errors
     /// If there is no such port.
@@ -309,6 +311,12 @@ impl Ports {
     /// What has to be done about connections, if there is a flow cache.
     pub(super) fn upkeep(&self) -> Option<Arc<Upkeep>> {
         self.punt.as_ref().map(Punt::upkeep)
+    }
+
+    /// Who decides connections of cached ports anew, if there can be any.
+    pub(super) fn redecider(&self, desk: Arc<Desk>) -> Option<Redecider<XskIo>> {
+        let workers = self.workers.iter().map(|hand| Arc::clone(&hand.postman)).collect();
+        self.punt.as_ref().map(|punt| punt.redecider(desk, workers))
     }
 
     /// What there is to see of the flow cache, if there is one.
@@ -463,7 +471,7 @@ impl Ports {
     }
 
     /// Lets go all connections of a port that no worker opens new ones of.
-    fn forget_connections(&self, id: PortId) -> Result<(), PortError> {
+    pub(super) fn forget_connections(&self, id: PortId) -> Result<(), PortError> {
         self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.forget(id)?))
     }
 

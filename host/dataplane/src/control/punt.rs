@@ -20,11 +20,14 @@ use parking_lot::Mutex;
 use crate::connections::{self, Connections, Masquerade};
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
+use crate::control::redecide::{Desk, Redecider};
 use crate::control::request::Tunnel;
 use crate::control::status::CacheStatus;
-use crate::mailbox::NoAnswer;
+use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{Port, PortId};
 use crate::tracking::{HandOver, Tracking, TrackingCounters, Upkeep, kernel};
+use crate::worker::Worker;
+use crate::xsk_io::XskIo;
 
 /// How the kernel's flow cache, and the table of connections behind it, are made.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +155,16 @@ impl Punt {
     /// What has to be done about connections from time to time.
     pub(super) fn upkeep(&self) -> Arc<Upkeep> {
         Arc::clone(&self.upkeep)
+    }
+
+    /// Who decides its connections anew.
+    pub(super) fn redecider(
+        &self,
+        desk: Arc<Desk>,
+        workers: Vec<Arc<Postman<Worker<XskIo>>>>,
+    ) -> Redecider<XskIo> {
+        let (connections, upkeep) = (Arc::clone(&self.connections), Arc::clone(&self.upkeep));
+        Redecider::new(desk, connections, upkeep, workers)
     }
 
     /// Who reads its connections.

@@ -10,7 +10,7 @@ use millrace_sandbox::Grant;
 use serde::{Deserialize, Serialize};
 
 use crate::port::{Hold, Vlans};
-use crate::stage::{Mode, OnFault};
+use crate::stage::{Mode, OnFault, OnRefused};
 
 /// A filter to be put into the chain.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct StageTerms {
     pub kinds: Vec<PortKind>,
     /// What happens when it fails.
     pub on_fault: OnFault,
+    /// What happens to live connections that it would not let go on any more.
+    pub on_refused: OnRefused,
     /// Whether its answers count.
     pub mode: Mode,
     /// What it may do; more than its manifest wants makes no difference.
@@ -52,6 +54,7 @@ impl Default for StageTerms {
             ports: BTreeSet::new(),
             kinds: Vec::new(),
             on_fault: OnFault::default(),
+            on_refused: OnRefused::default(),
             mode: Mode::default(),
             capabilities: CapabilitySet::ALL,
             memory: limits::DEFAULT_MEMORY,

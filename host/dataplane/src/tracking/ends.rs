@@ -78,6 +78,18 @@ impl Ends {
         Key { source: self.destination, destination: source, zone, protocol: key.protocol }
     }
 
+    /// Whether these are the ends of a connection that is answered by packets with this key. The
+    /// host has chosen the port of a source that no filter stated.
+    pub(super) fn are_answered_by(&self, reply: &Key) -> bool {
+        let leaves_from = match self.source {
+            Source::Stated(end) => end == reply.destination,
+            Source::Own(Endpoint { address, .. }) | Source::Masqueraded(address) => {
+                address == reply.destination.address
+            }
+        };
+        leaves_from && self.destination == reply.source
+    }
+
     /// Opens the connection.
     ///
     /// # Errors

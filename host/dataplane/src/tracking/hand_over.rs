@@ -7,7 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use millrace_fastpath::{Acks, FlowCache, Forward, Generation, InsertError, Key, Slot, Verdict};
+use millrace_fastpath::{
+    Acks, ChangeError, FlowCache, Forward, Generation, InsertError, Key, Slot, Verdict,
+};
 use parking_lot::Mutex;
 
 /// The entries that wait, of all workers.
@@ -58,6 +60,29 @@ impl HandOver {
         let generation = cache.insert_waiting(key, forward, &slot)?;
         self.flows.lock().busy.insert(*key, Waiting::new(Arc::new(slot)));
         Ok(generation)
+    }
+
+    /// Changes where an entry sends packets; one that waits goes on waiting. Says whether it was
+    /// there, and still of this insertion.
+    pub(crate) fn change(
+        &self,
+        cache: &mut FlowCache,
+        key: &Key,
+        generation: Generation,
+        forward: Forward,
+    ) -> Result<bool, ChangeError> {
+        let flows = self.flows.lock();
+        let waiting = flows.busy.get(key).or_else(|| flows.silent.get(key));
+        let slot = waiting.map(|waiting| Arc::clone(&waiting.slot));
+        drop(flows);
+        if let Some(slot) = slot.filter(|slot| !slot.is_over()) {
+            let changed = cache.change_waiting(key, generation, forward, &slot)?;
+            // if it went over meanwhile, it waits for nothing any more
+            if !changed || !slot.is_over() {
+                return Ok(changed);
+            }
+        }
+        cache.change(key, generation, &Verdict::Forward(forward))
     }
 
     /// What a packet of this key, which came just now, has to be noted at when it has left.

@@ -14,6 +14,7 @@ use crate::connections::{Closing, Hop, Key, Translation, Usage, Way, Zone};
 use crate::port::{Hold, Port, PortId, PortTable};
 
 /// An entry of the cache.
+#[derive(Debug)]
 pub(crate) struct KernelFlow {
     pub(crate) key: fastpath::Key,
     pub(crate) forward: Forward,

@@ -6,9 +6,12 @@
 //!
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
+//! - `anew`, `change`: connections that are decided anew, and go another way
 //! - `related`: ICMP errors about packets of connections
 //! - `upkeep`: what is done about connections when no packet comes
 
+pub(crate) mod anew;
+pub(crate) mod change;
 mod ends;
 mod hand_over;
 pub(crate) mod kernel;
@@ -135,10 +138,8 @@ impl Tracking {
         terms: &Terms,
         ports: &PortTable,
     ) -> Result<Option<Known>, Reason> {
-        let lasts = verdict.fields.contains(Field::Egress)
-            && !verdict.fields.contains(Field::Once)
-            && terms.revalidate_ms == 0;
-        let Some(zone) = zone(slot, ports).filter(|_| lasts) else { return Ok(None) };
+        let zone = zone(slot, ports).filter(|_| lasts(verdict, terms));
+        let Some(zone) = zone else { return Ok(None) };
         let egress = PortId::new(verdict.egress).and_then(|id| ports.get(id));
         // what cannot leave now opens nothing
         let Some(egress) = egress.map(|held| &held.port).filter(|port| port.up) else {
@@ -300,6 +301,13 @@ fn flows(keys: [&Key; 2], ways: &[Way; 2], ports: &PortTable) -> [Option<KernelF
         let translation = Translation::between(keys[side], keys[other]);
         kernel::flow(keys[side], &ways[side], &translation, ports)
     })
+}
+
+/// Whether a decision holds for a connection.
+fn lasts(verdict: &Verdict, terms: &Terms) -> bool {
+    verdict.fields.contains(Field::Egress)
+        && !verdict.fields.contains(Field::Once)
+        && terms.revalidate_ms == 0
 }
 
 /// Where a packet's connection begins, if it can have one.

@@ -12,9 +12,9 @@ use crate::connections::{Connections, Due};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
-    connections: Arc<Connections>,
-    cache: Arc<Mutex<FlowCache>>,
-    hand_over: Arc<HandOver>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) cache: Arc<Mutex<FlowCache>>,
+    pub(super) hand_over: Arc<HandOver>,
 }
 
 impl Upkeep {
@@ -78,7 +78,7 @@ impl Upkeep {
 
     /// Takes a connection back from the kernel and lets it go, unless the kernel has seen packets
     /// to the last.
-    fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
+    pub(super) fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
         for key in &due.keys {
             let Some(entry) = kernel::key(key) else { continue };
             self.hand_over.forget(&entry);

@@ -142,6 +142,18 @@ impl Bed {
         cache.expect("there is a cache").opened
     }
 
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> u64 {
+        let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
+        cache.expect("there is a cache").connections
+    }
+
+    /// How many packets met a fate in the kernel.
+    pub(crate) fn in_kernel(&self, fate: &str) -> u64 {
+        let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
+        cache.expect("there is a cache").packets[fate]
+    }
+
     /// How many packets were dropped for a reason.
     pub(crate) fn dropped(&self, reason: Reason) -> u64 {
         let fates = self.plane.fates();

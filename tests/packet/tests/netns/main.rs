@@ -6,6 +6,7 @@ mod forwarding;
 mod links;
 mod offloads;
 mod process;
+mod redecide;
 mod segment;
 mod station;
 mod swaps;

@@ -126,7 +126,7 @@ fn a_connection_that_the_kernel_still_carries_keeps_its_entries() {
     let id = table.open(&opening).unwrap().id;
     let generations = [NonZeroU32::new(4), NonZeroU32::new(5)];
     for direction in Direction::BOTH {
-        assert!(table.cached(id, direction, generations[direction as usize]));
+        assert!(table.cached(id, direction, generations[direction as usize], 0));
     }
 
     // user space saw a SYN alone

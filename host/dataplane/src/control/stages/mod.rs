@@ -20,6 +20,7 @@ use millrace_sandbox::{
 pub(super) use self::record::{FaultRecord, StageRecord, VersionRecord};
 use self::record::{compact, merge};
 use crate::control::names::present;
+use crate::control::redecide::{Desk, Refusal, Which};
 use crate::control::request::{Load, Position};
 use crate::control::status::StageState;
 use crate::io::Io;
@@ -35,6 +36,8 @@ pub struct Stages<I: Io> {
     pub(super) records: Vec<StageRecord>,
     /// Which stage each number is or was.
     names: BTreeMap<Decider, Arc<str>>,
+    /// Who decides anew about what was decided by the chain before a change.
+    desk: Arc<Desk>,
 }
 
 /// Why the chain is as it was.
@@ -97,7 +100,22 @@ pub struct Measured {
 impl<I: Io + 'static> Stages<I> {
     /// The chain of these workers, which has no stages yet.
     pub fn new(sandbox: Arc<Sandbox>, workers: Vec<Arc<Postman<Worker<I>>>>) -> Self {
-        Self { sandbox, workers, records: Vec::new(), names: BTreeMap::new() }
+        let desk = Arc::default();
+        Self { sandbox, workers, records: Vec::new(), names: BTreeMap::new(), desk }
+    }
+
+    /// Where live connections are asked for to be decided anew.
+    pub(super) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// What each stage does about live connections that it refuses.
+    pub(super) fn refusals(&self) -> BTreeMap<Decider, Refusal> {
+        let refusal = |record: &StageRecord| Refusal {
+            on_refused: record.terms.on_refused,
+            is_ejected: record.state == StageState::Ejected,
+        };
+        self.records.iter().map(|record| (record.number, refusal(record))).collect()
     }
 
     /// Puts a filter into the chain. `ports` knows the numbers of ports by name.
@@ -413,7 +431,7 @@ impl<I: Io + 'static> Stages<I> {
     }
 
     /// Has every worker change its chain with something of its own, and forget what the old one
-    /// decided.
+    /// decided; live connections are decided anew.
     fn on_each<A: Send + 'static, T: Send + 'static>(
         &self,
         own: impl IntoIterator<Item = A>,
@@ -426,7 +444,10 @@ impl<I: Io + 'static> Stages<I> {
                 change(&mut worker.chain.stages, own)
             })
         };
-        self.workers.iter().zip(own).map(ask).collect()
+        let outcome = self.workers.iter().zip(own).map(ask).collect();
+        // what the old chain decided for a packet is in the table by now
+        self.desk.post(&Which::All);
+        outcome
     }
 
     /// Has every worker look at its chain.

@@ -1,0 +1,232 @@
+//! Connections that go another way from now on: user space first, so that nobody makes the kernel
+//! an entry of the old way any more, and then the kernel's entries, where they are.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use millrace_abi::Control;
+use millrace_fastpath::{ChangeError, Generation, InsertError, Verdict as Entry};
+
+use super::anew::{Change, Outcome};
+use super::kernel::{self, KernelFlow};
+use super::upkeep::Upkeep;
+use crate::connections::{
+    Anew, AnewError, Before, ConnectionId, Direction, Key, Labels, View, Way,
+};
+use crate::stage::OnRefused;
+use crate::verdict::{Tags, Verdict};
+
+/// What became of a connection that was decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// It goes on as before.
+    Same,
+    /// It goes another way.
+    Changed,
+    /// It is refused now, and goes on nevertheless.
+    Kept,
+    /// It is refused now, and its packets are dropped.
+    Dropped,
+    /// It is refused now, and who sends is told.
+    Reset,
+    /// It is none any more.
+    Over,
+    /// It goes on as before, since a filter failed.
+    Unanswered,
+}
+
+impl Upkeep {
+    /// Does what there is to be done about a connection; `on_refused` says what if it is refused.
+    pub(crate) fn carry_out(
+        &self,
+        view: &View,
+        outcome: &Outcome,
+        on_refused: OnRefused,
+        now_ns: u64,
+    ) -> Result<Fate, ChangeError> {
+        match outcome {
+            Outcome::Same => Ok(Fate::Same),
+            Outcome::Unanswered => Ok(Fate::Unanswered),
+            Outcome::Over => self.end(view, now_ns),
+            Outcome::Restated(anew) => match self.connections.replace(view.id, anew) {
+                Ok(_) => Ok(Fate::Same),
+                Err(_) => Ok(Fate::Over),
+            },
+            Outcome::Changed(change) => self.change(view, change, now_ns),
+            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused),
+        }
+    }
+
+    fn change(&self, view: &View, change: &Change, now_ns: u64) -> Result<Fate, ChangeError> {
+        let before = match self.connections.replace(view.id, &change.anew) {
+            Ok(before) => before,
+            Err(AnewError::Gone) => return Ok(Fate::Over),
+            Err(AnewError::AnswersTaken) => return self.end(view, now_ns),
+        };
+        let [key, reply] = before.keys;
+        let now = [key, Key { zone: change.anew.answers, ..reply }];
+        for direction in Direction::BOTH {
+            let side = direction as usize;
+            match &change.flows[side] {
+                Some(flow) => self.redirect(view.id, &before, direction, flow, &now[side])?,
+                None => self.take_back(view.id, &before, direction, &now[side])?,
+            }
+        }
+        Ok(Fate::Changed)
+    }
+
+    fn refuse(
+        &self,
+        view: &View,
+        verdict: &Verdict,
+        on_refused: OnRefused,
+    ) -> Result<Fate, ChangeError> {
+        let (control, fate) = match on_refused {
+            OnRefused::Keep => return Ok(Fate::Kept),
+            OnRefused::Drop => (Control::Drop, Fate::Dropped),
+            OnRefused::Reset => (Control::Reject, Fate::Reset),
+        };
+        let refused = |way: Way| Way {
+            verdict: Verdict {
+                control,
+                by: verdict.by,
+                reason: verdict.reason,
+                rule: verdict.rule,
+                inspect: 0,
+                ..way.verdict
+            },
+            ..way
+        };
+        let anew = Anew {
+            ways: view.ways.map(refused),
+            answers: view.keys[Direction::Reply as usize].zone,
+            // behind the stage that refuses nobody was asked: what they depended on still counts
+            tags: tags(view),
+            idle: Some(SILENCE),
+        };
+        if anew.ways == view.ways {
+            return Ok(Fate::Same);
+        }
+        let Ok(before) = self.connections.replace(view.id, &anew) else { return Ok(Fate::Over) };
+        for direction in Direction::BOTH {
+            let key = &before.keys[direction as usize];
+            match control {
+                Control::Drop => self.stop(view.id, &before, direction)?,
+                // user space has something to say to each that sends
+                _ => self.take_back(view.id, &before, direction, key)?,
+            }
+        }
+        Ok(fate)
+    }
+
+    /// Has the kernel carry a direction another way, if it carries it.
+    fn redirect(
+        &self,
+        id: ConnectionId,
+        before: &Before,
+        direction: Direction,
+        flow: &KernelFlow,
+        now: &Key,
+    ) -> Result<(), ChangeError> {
+        let side = direction as usize;
+        let Some(generation) = before.generations[side] else { return Ok(()) };
+        let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
+        if key == flow.key {
+            let generation = Generation::from(generation);
+            let mut cache = self.cache.lock();
+            if self.hand_over.change(&mut cache, &key, generation, flow.forward)? {
+                return Ok(());
+            }
+            drop(cache);
+            self.connections.cached(id, direction, None, before.revision);
+            return Ok(());
+        }
+
+        // answers come from another port: nothing of these is on its way here
+        self.take_back(id, before, direction, now)?;
+        let mut cache = self.cache.lock();
+        let entry = Entry::Forward(flow.forward);
+        let inserted = match cache.insert(&flow.key, &entry) {
+            // of what was asked about by itself, as long as it was no answer
+            Err(InsertError::Exists) => {
+                self.hand_over.forget(&flow.key);
+                cache.remove(&[flow.key])?;
+                cache.insert(&flow.key, &entry)
+            }
+            other => other,
+        };
+        drop(cache);
+        let generation = match inserted {
+            Ok(generation) => NonZeroU32::new(generation.number()),
+            // its next packet asks for room again
+            Err(_) => None,
+        };
+        if !self.connections.cached(id, direction, generation, before.revision)
+            && generation.is_some()
+        {
+            self.cache.lock().remove(&[flow.key])?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel drop a direction's packets, if it carries them.
+    fn stop(
+        &self,
+        id: ConnectionId,
+        before: &Before,
+        direction: Direction,
+    ) -> Result<(), ChangeError> {
+        let side = direction as usize;
+        let Some(generation) = before.generations[side] else { return Ok(()) };
+        let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
+        self.hand_over.forget(&key);
+        if !self.cache.lock().change(&key, Generation::from(generation), &Entry::Drop)? {
+            self.connections.cached(id, direction, None, before.revision);
+        }
+        Ok(())
+    }
+
+    /// Takes a direction back from the kernel, with what that has counted for the connection, whose
+    /// key of this direction is `now` by now.
+    fn take_back(
+        &self,
+        id: ConnectionId,
+        before: &Before,
+        direction: Direction,
+        now: &Key,
+    ) -> Result<(), ChangeError> {
+        let side = direction as usize;
+        let Some(generation) = before.generations[side] else { return Ok(()) };
+        let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
+        self.hand_over.forget(&key);
+        if let Some(usage) = self.cache.lock().retire(&key)?
+            && usage.generation == Generation::from(generation)
+        {
+            self.connections.absorb(now, generation, &kernel::connections_usage(&usage));
+        }
+        self.connections.cached(id, direction, None, before.revision);
+        Ok(())
+    }
+
+    /// Lets a connection go, so that its next packet is decided afresh.
+    fn end(&self, view: &View, now_ns: u64) -> Result<Fate, ChangeError> {
+        if let Some(due) = self.connections.dismiss(view.id, now_ns) {
+            self.settle(&due, now_ns)?;
+        }
+        Ok(Fate::Over)
+    }
+}
+
+/// What the connection depends on, beside its ports.
+fn tags(view: &View) -> Tags {
+    let ports = Labels::of(&view.keys, &view.ways, &Tags::default());
+    let mut tags = Tags::default();
+    for tag in view.labels.iter().filter(|&tag| ports.iter().all(|port| port != tag)) {
+        // they were a decision's once, so there is room
+        tags.add(tag);
+    }
+    tags
+}
+
+/// How long what is refused is remembered without a packet: as long as an end tries again.
+const SILENCE: Duration = Duration::from_secs(120);
