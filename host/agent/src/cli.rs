@@ -10,6 +10,7 @@ use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
 use crate::node::{self, NodeArgs};
 use crate::port::{self, PortCommand};
+use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
 use crate::show::{drops, flows, ports, stats, status, top};
 use crate::workbench::playground::{self, PlaygroundArgs};
@@ -46,6 +47,7 @@ enum Command {
     Port(PortCommand),
     #[command(subcommand)]
     Filter(FilterCommand),
+    Redecide(RedecideArgs),
     Stats(stats::StatsArgs),
     Drops(drops::DropsArgs),
     Top(top::TopArgs),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Flows(args) => flows::run(&args),
             Command::Port(command) => port::run(&command),
             Command::Filter(command) => filter::run(command),
+            Command::Redecide(args) => redecide::run(&args),
             Command::Stats(args) => stats::run(&args),
             Command::Drops(args) => drops::run(&args),
             Command::Top(args) => top::run(&args),

@@ -20,6 +20,7 @@ mod metrics;
 mod node;
 mod output;
 mod port;
+mod redecide;
 mod run;
 mod show;
 mod text;

@@ -8,6 +8,7 @@
 //! GET    /v1/pods                                  the pods of a node
 //! PUT    /v1/pods/{namespace}/{name}               attaches one       DELETE: detaches it
 //! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
+//! POST   /v1/redecide                              decides live connections anew
 //! GET    /v1/filters                               the chain          POST: loads a filter
 //! GET    /v1/filters/{name}                        one stage          DELETE: removes it
 //! PUT    /v1/filters/{name}/module                 swaps the module
@@ -24,7 +25,7 @@
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
 //! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`filters`],
-//!   [`logs`], [`maps`]
+//!   [`logs`], [`maps`], [`redecide`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -38,6 +39,7 @@ mod logs;
 mod maps;
 mod pods;
 mod ports;
+pub(crate) mod redecide;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod types;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, flows, logs, maps, pods, ports};
+use crate::api::{filters, flows, logs, maps, pods, ports, redecide};
 use crate::node::Pods;
 
 /// What requests are about.
@@ -57,6 +57,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/pods", get(pods::list))
         .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
         .route("/v1/flows", get(flows::list))
+        .route("/v1/redecide", post(redecide::redecide))
         .route("/v1/filters", get(filters::list).post(filters::load))
         .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
         .route("/v1/filters/{name}/module", put(filters::swap))

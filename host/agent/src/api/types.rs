@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use millrace_abi::{Capability, PortKind, limits};
 use millrace_builtin::{BUILT_IN, EXAMPLES};
+pub(crate) use millrace_dataplane::control::Redecided;
 pub(crate) use millrace_dataplane::control::flows::{FlowDirection, FlowStatus};
 use millrace_dataplane::control::near_miss;
 pub(crate) use millrace_dataplane::control::request::Position;
@@ -19,7 +20,7 @@ pub(crate) use millrace_dataplane::control::status::{
     StageState, StageStatus, WorkerStatus,
 };
 use millrace_dataplane::port::{Hold, Vlans};
-pub(crate) use millrace_dataplane::stage::{Mode, OnFault};
+pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -90,6 +91,11 @@ pub(crate) struct Terms {
     /// lets them go on as if the filter were not there.
     #[arg(long, value_name = "closed|open")]
     pub(crate) on_fault: Option<OnFault>,
+    /// What happens to live connections that the filter refuses once it, or what it goes by, has
+    /// changed: their packets are dropped (`drop`, the default), they go on (`keep`), or both ends
+    /// are told that it is over (`reset`).
+    #[arg(long, value_name = "drop|keep|reset")]
+    pub(crate) on_refused: Option<OnRefused>,
     /// Whether the filter's answers count: `enforce` (the default), or `shadow`, which only
     /// compares them with what the others decide.
     #[arg(long, value_name = "enforce|shadow")]
@@ -324,6 +330,7 @@ impl From<Terms> for StageTerms {
             ports: terms.ports.into_iter().collect(),
             kinds: terms.kinds.into_iter().map(|kind| kind.0).collect(),
             on_fault: terms.on_fault.unwrap_or(usual.on_fault),
+            on_refused: terms.on_refused.unwrap_or(usual.on_refused),
             mode: terms.mode.unwrap_or(usual.mode),
             capabilities: terms.capabilities.map_or(usual.capabilities, |granted| {
                 granted.into_iter().map(|capability| capability.0).collect()

@@ -45,7 +45,7 @@ pub(crate) struct Config {
     /// ends in `.wasm`; NAME is what the stage is called, the module's name unless said. CONFIG
     /// is JSON, or the path of a JSON file. Without a filter that says where packets go, such as
     /// `bridge`, all are dropped. In a file: a list of mappings with `name`, `module`, `config`
-    /// and `terms`: `ports`, `kinds`, `onFault`, `mode`, `capabilities`, `memory`, `deadline`, as
+    /// and `terms`: `ports`, `kinds`, `onFault`, `onRefused`, `mode`, `capabilities`, `memory`, `deadline`, as
     /// `millrace filter load --help` explains them.
     #[arg(long = "filter", value_name = "[NAME=]MODULE[:CONFIG]")]
     pub(crate) filters: Vec<FilterSpec>,

@@ -106,6 +106,18 @@ fn add_cache(page: &mut Page, cache: &CacheStatus) {
     ] {
         page.add(family, &[], count as f64);
     }
+    let anew = &cache.redecided;
+    for (outcome, count) in [
+        ("same", anew.same),
+        ("changed", anew.changed),
+        ("kept", anew.kept),
+        ("dropped", anew.dropped),
+        ("reset", anew.reset),
+        ("over", anew.over),
+        ("unanswered", anew.unanswered),
+    ] {
+        page.add(f::REDECIDED, &[("outcome", outcome)], count as f64);
+    }
     for (fate, packets) in &cache.packets {
         page.add(f::CACHE_PACKETS, &[("fate", fate)], *packets as f64);
     }

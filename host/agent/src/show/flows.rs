@@ -10,7 +10,8 @@ use crate::output::{Asking, Heading, Table, age, count, short};
 /// Show the connections of pods: how far they are, who decided, and whether the kernel carries them.
 ///
 /// Counters are of both ways, there / back, and include what the kernel carried. KERNEL says which
-/// ways are in its flow cache; workers carry the others.
+/// ways are in its flow cache; workers carry the others. ANEW says how often something else was
+/// decided while the connection lived.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace flows
@@ -51,6 +52,7 @@ fn text(answer: &Flows) -> String {
         Heading::text("to"),
         Heading::text("decided by"),
         Heading::text("leaves by"),
+        Heading::number("anew"),
         Heading::text("kernel"),
         Heading::number("packets"),
         Heading::number("bytes"),
@@ -71,7 +73,8 @@ fn text(answer: &Flows) -> String {
             named(there.source.to_string(), client_pod),
             named(there.destination.to_string(), server_pod),
             decider(there),
-            there.egress.clone().unwrap_or_else(|| "-".to_owned()),
+            leaves(there),
+            status.redecided.to_string(),
             kernel(there, back).to_owned(),
             both(|way| way.packets),
             both(|way| way.bytes),
@@ -95,6 +98,15 @@ fn kernel(there: &FlowDirection, back: &FlowDirection) -> &'static str {
     }
 }
 
+/// Where its packets leave, or why they do not.
+fn leaves(way: &FlowDirection) -> String {
+    match (&way.egress, &way.reason) {
+        (Some(egress), _) => egress.clone(),
+        (None, Some(reason)) => reason.to_string(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn decider(way: &FlowDirection) -> String {
     let stage = way.by.as_deref().unwrap_or("the host");
     if way.rule == 0 { stage.to_owned() } else { format!("{stage}, rule {}", way.rule) }
@@ -113,6 +125,7 @@ mod tests {
             destination: destination.parse().unwrap(),
             ingress: "mp1".into(),
             egress: Some("mp2".into()),
+            reason: None,
             by: Some("router".into()),
             rule: 3,
             generation: NonZeroU32::new(generation),
@@ -128,13 +141,14 @@ mod tests {
             protocol: "tcp".into(),
             state: "established".into(),
             idle_ms: 2500,
+            redecided: 3,
             original: way("10.1.0.2:4000", "[fd01::3]:7", 8),
             reply: way("[fd01::3]:7", "10.1.0.2:4000", 0),
         };
         let flow = Flow { status, client_pod: Some("default/web".into()), server_pod: None };
         let text = text(&Flows { connections: 2, flows: vec![flow] });
         for said in [
-            "10.1.0.2:4000 (default/web)  [fd01::3]:7  router, rule 3  mp2",
+            "10.1.0.2:4000 (default/web)  [fd01::3]:7  router, rule 3  mp2           3",
             "there",
             "1.5k / 1.5k",
             "2 s",

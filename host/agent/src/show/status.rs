@@ -58,6 +58,9 @@ fn text(host: &HostStatus) -> String {
             ),
         );
     }
+    if let Some(cache) = host.cache.as_ref().filter(|cache| cache.redecided.connections() > 0) {
+        line("changes", crate::redecide::text(&cache.redecided));
+    }
     if let Some(metrics) = &host.metrics {
         line("metrics", format!("http://{metrics}/metrics"));
     }

@@ -227,11 +227,6 @@ impl Dataplane {
         }
     }
 
-    /// What became of all connections that were decided anew so far.
-    pub fn redecided(&self) -> Redecided {
-        self.shared.redecisions.total()
-    }
-
     /// Puts a filter into the chain.
     ///
     /// # Errors
@@ -356,7 +351,9 @@ impl Dataplane {
     /// # Errors
     /// If the kernel does not say.
     pub fn cache(&self) -> Result<Option<CacheStatus>, PortError> {
-        self.shared.ports.lock().cache()
+        let cache = self.shared.ports.lock().cache()?;
+        let redecided = self.shared.redecisions.total();
+        Ok(cache.map(|cache| CacheStatus { redecided, ..cache }))
     }
 
     /// The connections of cached ports, in no order; none without a flow cache.

@@ -29,6 +29,8 @@ pub struct FlowStatus {
     pub state: Label,
     /// How long no packet has come, in milliseconds.
     pub idle_ms: u64,
+    /// How often something else was decided while it lived.
+    pub redecided: u32,
     /// From who opened it.
     pub original: FlowDirection,
     /// The other way.
@@ -47,6 +49,8 @@ pub struct FlowDirection {
     pub ingress: String,
     /// The port they leave by; none if they do not.
     pub egress: Option<String>,
+    /// Why they do not leave.
+    pub reason: Option<Label>,
     /// The stage that said so; the host itself, if there is none.
     pub by: Option<String>,
     /// That stage's own rule; 0 if it named none.
@@ -116,6 +120,7 @@ impl FlowReader {
             protocol: protocol(view.keys[0].protocol),
             state: state(view.state, [original.kernel_packets, reply.kernel_packets]).into(),
             idle_ms: now_ns.saturating_sub(seen.max(seen_back)) / NS_PER_MS,
+            redecided: view.revision,
             original,
             reply,
         })
@@ -152,6 +157,7 @@ impl FlowReader {
                 zone => port(zone.number()),
             },
             egress: leaves.then(|| port(verdict.egress)),
+            reason: verdict.reason.map(|reason| reason.label().into()),
             by: (names.stage)(verdict.by),
             rule: verdict.rule,
             generation: usage.and(generation),

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::connections::{self, Connections, Masquerade};
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
-use crate::control::redecide::{Desk, Redecider};
+use crate::control::redecide::{Desk, Redecided, Redecider};
 use crate::control::request::Tunnel;
 use crate::control::status::CacheStatus;
 use crate::mailbox::{NoAnswer, Postman};
@@ -185,6 +185,7 @@ impl Punt {
             installed: sum(|counters| &counters.installed),
             full: sum(|counters| &counters.full),
             refused: sum(|counters| &counters.refused),
+            redecided: Redecided::default(),
             packets: Counter::ALL.into_iter().map(count).collect::<Result<_, MapFault>>()?,
         })
     }

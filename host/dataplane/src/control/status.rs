@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use millrace_sandbox::{FaultClass, Level, Line, MetricValue, now_ns};
 use serde::{Deserialize, Serialize};
 
+use crate::control::redecide::Redecided;
 use crate::control::stages::{
     FaultRecord, Measured, StageError, StageRecord, Stages, VersionRecord,
 };
@@ -72,6 +73,8 @@ pub struct CacheStatus {
     pub full: u64,
     /// Directions that the kernel refused for another reason.
     pub refused: u64,
+    /// What became of connections that were decided anew.
+    pub redecided: Redecided,
     /// Packets by what became of them in the kernel.
     pub packets: BTreeMap<String, u64>,
 }
@@ -118,6 +121,8 @@ pub struct StageStatus {
     pub mode: String,
     /// What happens when it fails: `open` or `closed`.
     pub on_fault: String,
+    /// `keep`, `drop` or `reset`.
+    pub on_refused: String,
     /// The ports it is asked about; all, if there are none.
     pub ports: Vec<String>,
     /// The kinds of ports it is asked about, likewise.
@@ -355,6 +360,7 @@ impl StageRecord {
             }),
             mode: self.terms.mode.to_string(),
             on_fault: self.terms.on_fault.to_string(),
+            on_refused: self.terms.on_refused.to_string(),
             ports: self.terms.ports.iter().cloned().collect(),
             kinds: self.terms.kinds.iter().map(|kind| kind.label().into()).collect(),
             capabilities: self.granted().iter().map(|granted| granted.label().into()).collect(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use millrace_abi::{PortKind, Reason};
 use millrace_dataplane::control::request::{AddPort, Load};
 use millrace_dataplane::control::status::{PortState, PortStatus, StageStatus};
-use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Settings};
+use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Redecided, Settings};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_filter::testing::frames;
@@ -146,6 +146,12 @@ impl Bed {
     pub(crate) fn connections(&self) -> u64 {
         let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
         cache.expect("there is a cache").connections
+    }
+
+    /// What became of connections that were decided anew.
+    pub(crate) fn redecided(&self) -> Redecided {
+        let cache = self.plane.cache().unwrap_or_else(|error| panic!("{error}"));
+        cache.expect("there is a cache").redecided
     }
 
     /// How many packets met a fate in the kernel.

@@ -74,7 +74,7 @@ impl Talk {
 /// Waits until that many were decided anew, and none else, behind what was before.
 fn await_redecided(bed: &Bed, before: Redecided, what: impl Fn(&Redecided) -> u64, count: u64) {
     await_some(|| {
-        let total = bed.plane.redecided();
+        let total = bed.redecided();
         if what(&total) - what(&before) == count { Ok(()) } else { Err((before, total)) }
     });
 }
@@ -84,7 +84,7 @@ fn a_connection_that_is_denied_now_is_dropped_in_the_kernel_until_it_is_allowed_
     let bed = Bed::cached(2, 2);
     bed.load(crossing(OnRefused::Drop));
     let mut talk = Talk::between(&bed);
-    let (before, opened) = (bed.plane.redecided(), bed.opened());
+    let (before, opened) = (bed.redecided(), bed.opened());
     bed.plane.configure("crossing", r#"{"n": 1}"#).expect("it takes any number");
     await_redecided(&bed, before, |all| all.dropped, bed.connections());
 
@@ -103,7 +103,7 @@ fn a_connection_that_is_denied_now_is_dropped_in_the_kernel_until_it_is_allowed_
         end.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     }
 
-    let before = bed.plane.redecided();
+    let before = bed.redecided();
     bed.plane.configure("crossing", r#"{"n": 0}"#).expect("it takes any number");
     await_redecided(&bed, before, |all| all.changed, bed.connections());
     // TCP sends again what was dropped
@@ -119,7 +119,7 @@ fn a_connection_that_its_stage_keeps_goes_on_when_new_ones_are_denied() {
     let bed = Bed::cached(2, 2);
     bed.load(crossing(OnRefused::Keep));
     let mut talk = Talk::between(&bed);
-    let before = bed.plane.redecided();
+    let before = bed.redecided();
     bed.plane.configure("crossing", r#"{"n": 1}"#).expect("it takes any number");
     await_redecided(&bed, before, |all| all.kept, bed.connections());
     let (dropped, missed) = (bed.in_kernel("drop-entry"), bed.in_kernel("miss-unknown"));
@@ -237,7 +237,7 @@ fn a_connection_whose_route_moves_leaves_by_another_port_and_is_answered_from_th
         }
     };
     talk(&servers[0]);
-    let (before, opened) = (bed.plane.redecided(), bed.opened());
+    let (before, opened) = (bed.redecided(), bed.opened());
     bed.plane.configure("bridge", &owners(&bed.pods, 3)).expect("it is a configuration");
     bed.plane.configure("router", &routes(3)).expect("it is a configuration");
     await_redecided(&bed, before, |all| all.changed, 1);
