@@ -71,6 +71,7 @@ reasons! {
         15 Martian "martian" "A source or destination address must not appear on a link."
         16 MulticastSource "multicast-source" "The Ethernet source address is a group address."
         17 TruncatedFrame "truncated-frame" "The frame is longer than a buffer and arrived cut off."
+        18 BadFragment "bad-fragment" "A fragment that others follow is no multiple of 8 bytes long, or one ends behind the longest datagram."
     }
     Filter {
         32 Denied "denied" "A rule says so."
@@ -108,6 +109,8 @@ reasons! {
         78 ConnectionLimit "connection-limit" "The sender's port has its share of connections, and all of them are in use."
         79 ConnectionTableFull "connection-table-full" "The connection table is full, and all of its connections are in use."
         80 NoNatPort "no-nat-port" "No port is left to translate the source to for this destination."
+        81 FragmentAlone "fragment-alone" "The first fragment, which says where the others go, did not come in time, or too many waited for theirs."
+        82 FragmentOverlap "fragment-overlap" "Fragments of the datagram overlap, contradict each other about its end, or leave too many gaps."
     }
 }
 

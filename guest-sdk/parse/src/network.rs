@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use millrace_abi::{Class, Reason, Slot, slot_flag};
-use millrace_wire::ip::Upper;
+use millrace_wire::ip::{Fragment, Upper};
 use millrace_wire::{Malformed, ipv4, ipv6};
 
 use crate::{Layers, transport};
@@ -57,6 +57,9 @@ fn upper(
         slot.flags |= slot_flag::OPTIONS;
     }
     let mut layers = Layers { network: offset as u16, transport: 0 };
+    if upper.fragment.is_some_and(|fragment| !fits(fragment, upper.len)) {
+        return Err(Reason::BadFragment);
+    }
     match upper.fragment {
         Some(fragment) if fragment.is_atomic() => {}
         Some(_) if upper.starts_here() => slot.flags |= slot_flag::FIRST_FRAGMENT,
@@ -80,6 +83,13 @@ fn upper(
         layers.transport = (offset + upper.offset) as u16;
     }
     Ok(layers)
+}
+
+/// Whether a fragment of `len` bytes can be put in its place (RFC 791 section 3.2, RFC 8200
+/// section 4.5).
+fn fits(fragment: Fragment, len: usize) -> bool {
+    let is_whole = len.is_multiple_of(FRAGMENT_UNIT) || !fragment.more;
+    is_whole && usize::from(fragment.offset) + len <= LONGEST
 }
 
 /// RFC 1122 section 3.2.1.3: what a source may not be, and what stays inside a host.
@@ -119,3 +129,7 @@ fn reason(fault: Malformed) -> Reason {
 const IPV4_HEADER: usize = 20;
 /// Bytes of an IPv6 header without extension headers.
 const IPV6_HEADER: usize = 40;
+/// Fragments but the last are so many bytes long, or a multiple.
+const FRAGMENT_UNIT: usize = 8;
+/// Bytes of the longest datagram, behind its header.
+const LONGEST: usize = 65_535;

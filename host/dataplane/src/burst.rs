@@ -34,6 +34,18 @@ pub struct Burst<F> {
     pub rewrites: Vec<Rewrite>,
     /// Those that the chain has to be asked about.
     pub open: Vec<u16>,
+    /// Fragments that came in by cached ports.
+    pub(crate) fragments: Vec<u16>,
+}
+
+/// A packet that is not in a burst for a while.
+pub(crate) struct Loose<F> {
+    /// Its frame.
+    pub(crate) frame: F,
+    /// What filters are told about it.
+    pub(crate) slot: Slot,
+    /// Where its headers are.
+    pub(crate) layers: Layers,
 }
 
 /// What of a burst the chain works on.
@@ -75,6 +87,7 @@ impl<F> Burst<F> {
             flows: Vec::with_capacity(size),
             rewrites: Vec::with_capacity(size),
             open: Vec::with_capacity(size),
+            fragments: Vec::new(),
         }
     }
 
@@ -133,6 +146,30 @@ impl<F> Burst<F> {
             self.verdicts.push(verdict);
         }
         run.end();
+    }
+
+    /// Takes a packet out; those behind it move up.
+    pub(crate) fn take(&mut self, at: usize) -> Loose<F> {
+        self.verdicts.remove(at);
+        self.terms.remove(at);
+        self.flows.remove(at);
+        self.rewrites.remove(at);
+        Loose {
+            frame: self.frames.remove(at),
+            slot: self.slots.remove(at),
+            layers: self.layers.remove(at),
+        }
+    }
+
+    /// Puts a packet behind the others, about which this is decided.
+    pub(crate) fn put(&mut self, packet: Loose<F>, verdict: Verdict, rewrite: Rewrite) {
+        self.frames.push(packet.frame);
+        self.slots.push(packet.slot);
+        self.layers.push(packet.layers);
+        self.verdicts.push(verdict);
+        self.rewrites.push(rewrite);
+        self.terms.push(Terms::DEFAULT);
+        self.flows.push(None);
     }
 
     /// Packets in the burst.

@@ -4,7 +4,7 @@
 //! - [`worker`]: the loop
 //! - [`burst`]: packets handled together; `checksum` completes what hardware left
 //! - [`flows`]: verdicts that are remembered; [`tracking`], [`connections`]: of cached ports, by
-//!   connection
+//!   connection; `fragments` follow the first one of their datagram
 //! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
 //!   a filter as a worker calls it
 //! - [`inspect`]: the packet hook
@@ -28,6 +28,7 @@ pub mod control;
 pub mod counters;
 pub mod dispatch;
 pub mod flows;
+mod fragments;
 pub mod guest;
 pub mod inspect;
 pub mod io;

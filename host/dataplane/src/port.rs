@@ -327,6 +327,12 @@ impl PortTable {
         self.held.get(id.index()).and_then(Option::as_ref)
     }
 
+    /// Whether there is a port with this number behind the kernel's flow cache.
+    pub fn is_cached(&self, number: u16) -> bool {
+        let held = PortId::new(number).and_then(|id| self.get(id));
+        held.is_some_and(|held| matches!(held.port.hold, Hold::Cached(_)))
+    }
+
     /// The port with this number, to be changed.
     pub fn get_mut(&mut self, id: PortId) -> Option<&mut HeldPort> {
         self.held.get_mut(id.index()).and_then(Option::as_mut)

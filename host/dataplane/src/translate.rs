@@ -15,8 +15,8 @@ use millrace_wire::{IpProtocol, Ports, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, ud
 
 use crate::connections::{Endpoint, Translation};
 
-/// Rewrites the ends of a packet that belongs to a connection: TCP, UDP, SCTP, an echo, or an ICMP
-/// error about one of these.
+/// Rewrites the ends of a packet that belongs to a connection: TCP, UDP, SCTP, an echo, an ICMP
+/// error about one of these, or a fragment of such a packet.
 ///
 /// # Errors
 /// If a filter has made something else of the packet.
@@ -30,7 +30,15 @@ pub(crate) fn packet(
     if *translation == Translation::default() {
         return Ok(());
     }
-    if layers.transport == 0 || slot.flags & slot_flag::FIRST_FRAGMENT != 0 {
+    let is = |flag| slot.flags & flag != 0;
+    if is(slot_flag::LATER_FRAGMENT) {
+        // what its checksum says of it is in the first fragment
+        addresses(&mut frame[usize::from(layers.network)..], slot.ip_version, translation);
+        return Ok(());
+    }
+    // of a part of the packet no checksum can be verified, and no CRC computed
+    let needs_all = is(slot_flag::ICMP_ERROR) || slot.protocol == IpProtocol::SCTP.0;
+    if layers.transport == 0 || (is(slot_flag::FIRST_FRAGMENT) && needs_all) {
         return Err(Reason::Unsupported);
     }
     let (head, segment) = frame.split_at_mut(usize::from(layers.transport));
@@ -45,14 +53,18 @@ pub(crate) fn packet(
         (4, true) => error::error_v4(network, segment, translation),
         (_, true) => error::error_v6(network, segment, translation),
         (version, false) => {
-            let addresses = match version {
-                4 => addresses_v4(network, translation),
-                _ => addresses_v6(network, translation),
-            };
+            let addresses = addresses(network, version, translation);
             transport(segment, IpProtocol(slot.protocol), addresses, translation);
         }
     }
     Ok(())
+}
+
+fn addresses(header: &mut [u8], ip_version: u8, translation: &Translation) -> Delta {
+    match ip_version {
+        4 => addresses_v4(header, translation),
+        _ => addresses_v6(header, translation),
+    }
 }
 
 /// Rewrites the addresses of an IPv4 header, and its checksum.

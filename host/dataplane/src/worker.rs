@@ -18,6 +18,7 @@ use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::flows::FlowMap;
+use crate::fragments::Fragments;
 use crate::inspect::Inspection;
 use crate::io::Io;
 use crate::mailbox::Mailbox;
@@ -40,6 +41,7 @@ pub struct Worker<I: Io> {
     /// Connections of cached ports.
     pub tracking: Option<Tracking>,
     leaving: Leaving,
+    fragments: Fragments<I::Frame>,
     settings: WorkerSettings,
     counters: Arc<WorkerCounters>,
     burst: Burst<I::Frame>,
@@ -99,6 +101,7 @@ impl<I: Io> Worker<I> {
             flows: FlowMap::new(settings.flows),
             tracking: None,
             leaving: Leaving::default(),
+            fragments: Fragments::new(),
             settings,
             counters: Arc::default(),
             burst: Burst::new(settings.burst),
@@ -172,6 +175,10 @@ impl<I: Io> Worker<I> {
         self.burst.read(&mut self.io, &self.ports, source, now);
         self.recall();
         self.decide(now);
+        if !self.burst.fragments.is_empty() {
+            let Self { fragments, burst, io, counters, .. } = self;
+            fragments.settle(burst, io, &counters.fates, now);
+        }
         self.chain.inspect(&mut Inspection {
             burst: &mut self.burst,
             io: &mut self.io,
@@ -189,10 +196,17 @@ impl<I: Io> Worker<I> {
     fn recall(&mut self) {
         let Self { burst, io, flows, tracking, ports, settings, counters, .. } = self;
         burst.open.clear();
+        burst.fragments.clear();
         let mut hits = 0;
         for (at, slot) in burst.slots.iter().enumerate() {
             if !burst.verdicts[at].is_open() {
                 continue;
+            }
+            if slot.class == Class::Fragment as u8 && ports.is_cached(slot.ingress) {
+                burst.fragments.push(at as u16);
+                if slot.flags & slot_flag::LATER_FRAGMENT != 0 {
+                    continue;
+                }
             }
             let known = tracking.as_ref().and_then(|tracking| {
                 if slot.flags & slot_flag::ICMP_ERROR == 0 {
@@ -306,6 +320,7 @@ impl<I: Io> Worker<I> {
             return;
         }
         self.next_tick_ns = now + TICK.as_nanos() as u64;
+        self.fragments.expire(&mut self.io, &self.counters.fates, now);
         self.chain.tick(now, &mut self.emitted);
         self.dispatch();
         self.io.commit();

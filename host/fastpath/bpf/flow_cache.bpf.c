@@ -15,6 +15,8 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 port, __u16 from)
 	struct packet packet = {};
 	__u32 why = parse4(skb, &key, &packet);
 
+	if (why == MISS_FRAGMENT)
+		return punt_apart(skb, port, why, &key.source, 2);
 	if (why != HIT)
 		return punt(skb, port, why);
 	struct entry4 *entry = bpf_map_lookup_elem(&flows4, &key);
@@ -44,6 +46,9 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 port, __u16 from)
 	struct packet packet = {};
 	__u32 why = parse6(skb, &key, &packet);
 
+	// behind other extension headers there may be a fragment's
+	if (why == MISS_FRAGMENT || why == MISS_OPTIONS)
+		return punt_apart(skb, port, why, key.source, 8);
 	if (why != HIT)
 		return punt(skb, port, why);
 	struct entry6 *entry = bpf_map_lookup_elem(&flows6, &key);

@@ -92,12 +92,12 @@ static __always_inline __u32 parse4(struct __sk_buff *skb, struct key4 *key, str
 
 	if (ip->version != 4 || ip->ihl < 5)
 		return MISS_MALFORMED;
-	if (ip->ihl > 5)
-		return MISS_OPTIONS;
-	if (ip->frag_off & bpf_htons(0x3fff))
-		return MISS_FRAGMENT;
 	key->source = ip->saddr;
 	key->destination = ip->daddr;
+	if (ip->frag_off & bpf_htons(0x3fff))
+		return MISS_FRAGMENT;
+	if (ip->ihl > 5)
+		return MISS_OPTIONS;
 	key->protocol = ip->protocol;
 	packet->ttl = ip->ttl;
 	return transport(skb, ETH_HLEN + sizeof(*ip), key->protocol, &key->source_port,
@@ -114,6 +114,8 @@ static __always_inline __u32 parse6(struct __sk_buff *skb, struct key6 *key, str
 
 	if (ip->version != 6)
 		return MISS_MALFORMED;
+	__builtin_memcpy(key->source, &ip->saddr, 16);
+	__builtin_memcpy(key->destination, &ip->daddr, 16);
 	switch (ip->nexthdr) {
 	case IPPROTO_FRAGMENT:
 		return MISS_FRAGMENT;
@@ -122,8 +124,6 @@ static __always_inline __u32 parse6(struct __sk_buff *skb, struct key6 *key, str
 	case IPPROTO_DSTOPTS:
 		return MISS_OPTIONS;
 	}
-	__builtin_memcpy(key->source, &ip->saddr, 16);
-	__builtin_memcpy(key->destination, &ip->daddr, 16);
 	key->protocol = ip->nexthdr;
 	packet->ttl = ip->hop_limit;
 	return transport(skb, ETH_HLEN + sizeof(*ip), key->protocol, &key->source_port,

@@ -52,4 +52,18 @@ static __always_inline int punt(struct __sk_buff *skb, __u32 port, __u32 why)
 	return punt_to(skb, port, why, bpf_get_smp_processor_id());
 }
 
+// Hands over a packet that may be a fragment, so that one worker gets all of its datagram, and the
+// datagrams between two addresses in order: `ends` are those addresses.
+static __always_inline int punt_apart(struct __sk_buff *skb, __u32 port, __u32 why,
+				      const __u32 *ends, __u32 words)
+{
+	__u32 sum = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < words; i++)
+		sum ^= ends[i];
+	// the upper bits of the product depend on all of them
+	return punt_to(skb, port, why, sum * 0x9e3779b1 >> 16);
+}
+
 #endif

@@ -111,7 +111,10 @@ impl Tracking {
             let verdict = Verdict::dropped(Reason::InvalidState);
             return Some(Known { verdict, rewrite: Rewrite::default() });
         }
-        let flow = kernel::flow(&key, &found.way, &found.translation, ports);
+        // the kernel does not count fragments, and never carries them
+        let carried = slot.class() != Class::Fragment;
+        let flow =
+            carried.then(|| kernel::flow(&key, &found.way, &found.translation, ports)).flatten();
         let slot = flow.and_then(|flow| {
             if found.generation.is_none() {
                 let generation = self.install(&flow);
@@ -186,7 +189,8 @@ impl Tracking {
         };
         let translation = Some(Translation::between(&key, &reply));
         let link = ways[Direction::Original as usize].link;
-        let slot = kernel::key(&key).and_then(|key| self.hand_over.slot(&key));
+        let counted = kernel::key(&key).filter(|_| slot.class() != Class::Fragment);
+        let slot = counted.and_then(|key| self.hand_over.slot(&key));
         Ok(Some(Known { verdict: *verdict, rewrite: Rewrite { link, translation, slot } }))
     }
 
@@ -313,10 +317,14 @@ fn lasts(verdict: &Verdict, terms: &Terms) -> bool {
 /// Where a packet's connection begins, if it can have one.
 fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
     let port = &ports.get(PortId::new(slot.ingress)?)?.port;
-    let plain = slot_flag::FIRST_FRAGMENT | slot_flag::LATER_FRAGMENT | slot_flag::OPTIONS;
+    let has = |flag| slot.flags & flag != 0;
     let can = match slot.class() {
         Class::Flow => true,
-        Class::Icmp => slot.flags & (plain | slot_flag::ICMP_ERROR) == 0 && is_echo(slot),
+        Class::Icmp => !has(slot_flag::OPTIONS) && is_echo(slot),
+        // a fragment's header is an extension of IPv6's, and no other is told from it
+        Class::Fragment if has(slot_flag::FIRST_FRAGMENT) => {
+            IpProtocol(slot.protocol).has_ports() || is_echo(slot)
+        }
         _ => false,
     };
     (can && matches!(port.hold, Hold::Cached(_))).then(|| Zone::of(port))
@@ -329,9 +337,10 @@ fn is_opening_of_tcp(slot: &millrace_abi::Slot) -> bool {
 
 /// Whether the packet asks for an echo, or is one (RFC 792, RFC 4443 section 4).
 fn is_echo(slot: &millrace_abi::Slot) -> bool {
-    match slot.ip_version {
-        4 => [0, 8].contains(&slot.icmp_type),
-        _ => [128, 129].contains(&slot.icmp_type),
+    match IpProtocol(slot.protocol) {
+        IpProtocol::ICMPV4 => slot.ip_version == 4 && [0, 8].contains(&slot.icmp_type),
+        IpProtocol::ICMPV6 => slot.ip_version == 6 && [128, 129].contains(&slot.icmp_type),
+        _ => false,
     }
 }
 

@@ -221,6 +221,14 @@ impl Pod {
         output.expect("ping can be run").status.success()
     }
 
+    /// Whether one ping with so many bytes gets an answer.
+    pub(crate) fn pings_with(&self, to: IpAddr, bytes: usize) -> bool {
+        let mut ping = self.namespace.command("ping");
+        let (patience, bytes) = (PATIENCE.as_secs().to_string(), bytes.to_string());
+        let output = ping.args(["-n", "-c", "1", "-W", &patience, "-s", &bytes]);
+        output.arg(to.to_string()).output().expect("ping can be run").status.success()
+    }
+
     pub(crate) fn udp(&self) -> UdpSocket {
         self.udp_at(0)
     }
@@ -292,7 +300,7 @@ pub(crate) fn await_some<T, E: std::fmt::Debug>(mut ask: impl FnMut() -> Result<
 }
 
 /// The address that pods know the dataplane by.
-const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+pub(crate) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

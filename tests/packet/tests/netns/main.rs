@@ -3,9 +3,11 @@
 mod bed;
 mod cached;
 mod forwarding;
+mod fragments;
 mod links;
 mod offloads;
 mod process;
+mod raw;
 mod redecide;
 mod segment;
 mod station;

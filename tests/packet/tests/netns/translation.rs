@@ -11,7 +11,7 @@ use millrace_packet_tests::built_in;
 use crate::bed::{Bed, PATIENCE, Pod, await_some};
 
 /// Two pods; the second is behind the virtual addresses 1, 2 and 4, the first behind 3.
-fn node() -> Bed {
+pub(crate) fn node() -> Bed {
     let bed = Bed::cached(2, 2);
     for pod in &bed.pods {
         let net = pod.namespace.netlink().expect("netlink works");
@@ -38,12 +38,12 @@ fn node() -> Bed {
 }
 
 /// A virtual address in both families.
-fn virtual_address(n: u8) -> [IpAddr; 2] {
+pub(crate) fn virtual_address(n: u8) -> [IpAddr; 2] {
     [format!("10.99.0.{n}"), format!("fd99::{n}")].map(|text| text.parse().expect("an address"))
 }
 
 /// How many packets met a fate in the kernel.
-fn in_kernel(bed: &Bed, fate: &str) -> u64 {
+pub(crate) fn in_kernel(bed: &Bed, fate: &str) -> u64 {
     bed.plane.cache().expect("the kernel says").expect("there is a cache").packets[fate]
 }
 
@@ -53,7 +53,7 @@ fn listen(pod: &Pod, family: IpAddr) -> TcpListener {
     listener.expect("the port is free")
 }
 
-fn udp(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
+pub(crate) fn udp(pod: &Pod, address: IpAddr, port: u16) -> UdpSocket {
     let address = SocketAddr::new(address, port);
     let socket = pod.namespace.run(|| UdpSocket::bind(address)).expect("it can be entered");
     let socket = socket.expect("the port is free");
