@@ -17,10 +17,11 @@ use crate::burst::{Burst, Emitted};
 use crate::chain::Chain;
 use crate::flows::FlowMap;
 use crate::io::Io;
-use crate::port::add;
+use crate::port::{PortTable, add};
 use crate::stage::{
     Canary, Crew, FaultDesk, Mode, OnFault, Stage, StageCounters, StageSpec, Version, is_tried,
 };
+use crate::tracking::Tracking;
 use crate::verdict::Decider;
 
 /// What inspection works on.
@@ -31,6 +32,10 @@ pub struct Inspection<'i, I: Io> {
     pub io: &'i mut I,
     /// Where flows are remembered, and how many packets of each are still wanted.
     pub flows: &'i mut FlowMap,
+    /// The same for connections of cached ports, if there are any.
+    pub tracking: Option<&'i Tracking>,
+    /// The ports.
+    pub ports: &'i PortTable,
     /// Frames that filters send.
     pub emitted: &'i mut Emitted,
     /// When the burst came.
@@ -132,15 +137,39 @@ impl<I: Io> Inspection<'_, I> {
     /// Whether the version wants to see a packet: it asked for those of the flow, or declared their
     /// class.
     fn wants(&mut self, show: Show<'_>, version: &Version, at: usize) -> bool {
-        let Burst { verdicts, slots, flows, .. } = &*self.burst;
-        let (verdict, slot) = (&verdicts[at], &slots[at]);
+        let verdict = &self.burst.verdicts[at];
         if !verdict.is_open() || verdict.answered {
             return false;
         }
-        let asked = verdict.inspect & (1 << show.position) != 0
-            && flows[at].is_none_or(|flow| self.flows.inspect(flow, show.position));
+        let asked =
+            verdict.inspect & (1 << show.position) != 0 && self.is_wanted(at, show.position);
+        let slot = &self.burst.slots[at];
         let declared = version.abilities.classes.contains(slot.class());
         asked || (declared && show.spec.selector.matches(slot))
+    }
+
+    /// Whether the stage at `position` wants one more packet of this one's flow. Where that is not
+    /// remembered it wants each.
+    fn is_wanted(&mut self, at: usize, position: usize) -> bool {
+        if let Some(flow) = self.burst.flows[at] {
+            return self.flows.inspect(flow, position);
+        }
+        match (self.burst.rewrites[at].inspected, self.tracking) {
+            (Some(connection), Some(tracking)) => tracking.shows(connection, position, self.ports),
+            _ => true,
+        }
+    }
+
+    /// Notes that the stage at `position` wants no more packets of this one's flow.
+    fn released(&mut self, at: usize, position: usize) {
+        if let Some(flow) = self.burst.flows[at] {
+            self.flows.released(flow, position);
+        }
+        if let (Some(connection), Some(tracking)) =
+            (self.burst.rewrites[at].inspected, self.tracking)
+        {
+            tracking.released(connection, position, self.ports);
+        }
     }
 
     /// Shows as many packets as go into one batch; returns how many that were.
@@ -180,11 +209,7 @@ impl<I: Io> Inspection<'_, I> {
             let act = check(record, rights, frame_len, bytes);
             match act.and_then(|act| self.act(at, act, show)) {
                 Ok(Wish::More) => {}
-                Ok(Wish::NoMore) => {
-                    if let Some(flow) = self.burst.flows[at] {
-                        self.flows.released(flow, position);
-                    }
-                }
+                Ok(Wish::NoMore) => self.released(at, position),
                 Err(error) => {
                     wrong = Some(error);
                     if closed {

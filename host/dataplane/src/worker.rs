@@ -183,6 +183,8 @@ impl<I: Io> Worker<I> {
             burst: &mut self.burst,
             io: &mut self.io,
             flows: &mut self.flows,
+            tracking: self.tracking.as_ref(),
+            ports: &self.ports,
             emitted: &mut self.emitted,
             now_ns: now,
         });

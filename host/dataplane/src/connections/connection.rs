@@ -10,7 +10,7 @@ use super::opener::Opener;
 use super::tcp::{Segment, Step, TcpState};
 use super::wheel::TICK_BITS;
 use super::{Closing, Direction, Key, Packet, State, Timeouts, Usage, Way, Zone};
-use crate::verdict::Tags;
+use crate::verdict::{MAX_STAGES, Tags};
 
 /// One connection. What there are two of is by [`Direction`].
 pub(super) struct Connection {
@@ -41,6 +41,8 @@ pub(super) struct Connection {
     /// Where its timer is.
     pub(super) bucket: u8,
     pub(super) marks: Marks,
+    /// How many more packets each stage wants to see that looks into it, by its ways.
+    pub(super) inspect_left: Option<Box<[u16; MAX_STAGES]>>,
 }
 
 /// Packets that took a direction.
@@ -104,6 +106,19 @@ impl Connection {
     #[inline]
     pub(super) fn direction_of(&self, key: &Key) -> Option<Direction> {
         Direction::BOTH.into_iter().find(|&direction| self.key(direction) == *key)
+    }
+
+    /// Shows the stage at `position` no more packets; whether that leaves none that sees any.
+    pub(super) fn look_away(&mut self, position: usize) -> bool {
+        let was_seen = self.ways.iter().any(|way| way.verdict.inspect != 0);
+        for way in &mut self.ways {
+            way.verdict.inspect &= !(1 << position);
+        }
+        let is_over = self.ways.iter().all(|way| way.verdict.inspect == 0);
+        if is_over {
+            self.inspect_left = None;
+        }
+        was_seen && is_over
     }
 
     /// Whether a packet came back.
@@ -302,6 +317,6 @@ impl Labels {
 const NS_PER_MS: u64 = 1_000_000;
 
 const _: () = assert!(
-    size_of::<Option<Connection>>() <= 416,
+    size_of::<Option<Connection>>() <= 424,
     "all told it may be 512, and keys take up to 60"
 );

@@ -5,6 +5,7 @@
 //! - [`State`], [`TcpState`]: how far a connection has come, [`Timeouts`]: how long it lives
 //! - [`Connections`]: all of them; `shard` a part under one lock, `connection` one
 //! - `open`, `leave`: how they come and go; `anew`: what is decided while they live
+//! - `inspected`: what stages still want to see of them
 //! - `share`: who has to make room for others; [`Masquerade`]: ports
 //! - `index` finds by key, `list` by label, `wheel` by time; `slab` has the memory
 //! - [`Limits`]: each owner its share
@@ -16,6 +17,7 @@
 mod anew;
 mod connection;
 mod index;
+mod inspected;
 mod key;
 mod leave;
 mod list;
@@ -38,6 +40,7 @@ mod tests;
 
 pub use anew::{Anew, AnewError, Before};
 pub use connection::{Labels, Traffic};
+pub use inspected::{Showing, Side};
 pub use key::{Direction, Endpoint, Key, Zone};
 pub use leave::{Due, Retirement};
 pub use open::{OpenError, Opened, Opening, may_open};

@@ -183,6 +183,7 @@ impl Connection {
             phase: Phase::Opening,
             bucket: 0,
             marks: Marks::default(),
+            inspect_left: None,
         };
         connection.labels = connection.labels_with(tags);
         connection

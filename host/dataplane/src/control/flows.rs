@@ -160,7 +160,8 @@ impl FlowReader {
             reason: verdict.reason.map(|reason| reason.label().into()),
             by: (names.stage)(verdict.by),
             rule: verdict.rule,
-            generation: usage.and(generation),
+            // one that brings packets to a worker carries none
+            generation: usage.and(generation).filter(|_| verdict.inspect == 0),
             packets: traffic.packets + packets,
             bytes: traffic.bytes + bytes,
             kernel_packets: packets,

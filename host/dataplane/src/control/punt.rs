@@ -133,9 +133,15 @@ impl Punt {
         let connections = Arc::new(Connections::new(settings.connections));
         let PortRange { first, last } = settings.masquerade;
         let masquerade = Arc::new(Masquerade::new(first..=last));
-        let track = || {
+        let track = |queue| {
             let (connections, cache) = (Arc::clone(&connections), Arc::clone(&cache));
-            Tracking::new(connections, cache, Arc::clone(&hand_over), Arc::clone(&masquerade))
+            Tracking::new(
+                queue,
+                connections,
+                cache,
+                Arc::clone(&hand_over),
+                Arc::clone(&masquerade),
+            )
         };
         let far = Namespace::create_unique("punt")?;
         let queues = workers.len() as u32;
@@ -242,7 +248,7 @@ fn prepare(namespace: &Namespace, end: &str) -> Result<(), PuntError> {
 fn connect(
     workers: &[Hand],
     sockets: XskSettings,
-    track: &(impl Fn() -> Tracking + Sync),
+    track: &(impl Fn(u32) -> Tracking + Sync),
 ) -> Result<(Program, Vec<Arc<TrackingCounters>>), PuntError> {
     let link = Netlink::host()?.link(FAR)?;
     let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
@@ -255,7 +261,7 @@ fn connect(
             cause,
             remedy: "",
         })?;
-        let tracking = track();
+        let tracking = track(queue);
         counters.push(tracking.counters());
         hand.postman.ask(move |worker| {
             worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());

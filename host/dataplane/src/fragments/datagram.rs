@@ -81,7 +81,8 @@ impl Datagram {
         if !piece.more {
             self.end = Some(piece.end);
         }
-        let rewrite = Rewrite { link: self.link, translation: self.translation, slot: None };
+        let (link, translation) = (self.link, self.translation);
+        let rewrite = Rewrite { link, translation, ..Rewrite::default() };
         (self.verdict, rewrite)
     }
 

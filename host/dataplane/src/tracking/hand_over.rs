@@ -25,6 +25,8 @@ struct Flows {
     /// Those that nothing came of since they were looked at. They go over with their next packet,
     /// or are busy again.
     silent: HashMap<Key, Waiting>,
+    /// Those that stay with a worker until it releases them.
+    kept: HashMap<Key, Arc<Slot>>,
 }
 
 struct Waiting {
@@ -62,8 +64,24 @@ impl HandOver {
         Ok(generation)
     }
 
-    /// Changes where an entry sends packets; one that waits goes on waiting. Says whether it was
-    /// there, and still of this insertion.
+    /// Inserts an entry that brings packets to a queue, until it is [changed](Self::change).
+    pub(crate) fn keep(
+        &self,
+        cache: &mut FlowCache,
+        key: &Key,
+        queue: u32,
+    ) -> Result<Generation, InsertError> {
+        let generation = cache.insert(key, &Verdict::Punt { queue })?;
+        // without one its packets may change places when it is changed
+        if let Some(slot) = self.acks.take() {
+            self.flows.lock().kept.insert(*key, Arc::new(slot));
+        }
+        Ok(generation)
+    }
+
+    /// Changes where an entry sends packets; one that waits goes on waiting, and one that brought
+    /// them here waits until those have left that came. Says whether it was there, and still of
+    /// this insertion.
     pub(crate) fn change(
         &self,
         cache: &mut FlowCache,
@@ -71,10 +89,18 @@ impl HandOver {
         generation: Generation,
         forward: Forward,
     ) -> Result<bool, ChangeError> {
-        let flows = self.flows.lock();
+        let mut flows = self.flows.lock();
+        let kept = flows.kept.remove(key);
         let waiting = flows.busy.get(key).or_else(|| flows.silent.get(key));
         let slot = waiting.map(|waiting| Arc::clone(&waiting.slot));
         drop(flows);
+        if let Some(slot) = kept {
+            let changed = cache.change_waiting(key, generation, forward, &slot)?;
+            if changed {
+                self.flows.lock().busy.insert(*key, Waiting::new(slot));
+            }
+            return Ok(changed);
+        }
         if let Some(slot) = slot.filter(|slot| !slot.is_over()) {
             let changed = cache.change_waiting(key, generation, forward, &slot)?;
             // if it went over meanwhile, it waits for nothing any more
@@ -92,6 +118,9 @@ impl HandOver {
             waiting.came = true;
             return Some(Arc::clone(&waiting.slot));
         }
+        if let Some(slot) = flows.kept.get(key) {
+            return Some(Arc::clone(slot));
+        }
         let mut waiting = flows.silent.remove(key)?;
         waiting.came = true;
         let slot = Arc::clone(&waiting.slot);
@@ -103,7 +132,7 @@ impl HandOver {
     /// come. Says whether it has to look again soon.
     pub(crate) fn tend(&self, now_ns: u64) -> bool {
         let mut flows = self.flows.lock();
-        let Flows { busy, silent } = &mut *flows;
+        let Flows { busy, silent, .. } = &mut *flows;
         busy.retain(|_, waiting| !waiting.slot.is_over());
         silent.extend(busy.extract_if(|_, waiting| !waiting.came));
         for waiting in busy.values_mut() {
@@ -120,6 +149,7 @@ impl HandOver {
         let mut flows = self.flows.lock();
         flows.busy.remove(key);
         flows.silent.remove(key);
+        flows.kept.remove(key);
     }
 }
 

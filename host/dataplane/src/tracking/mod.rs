@@ -7,6 +7,7 @@
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `anew`, `change`: connections that are decided anew, and go another way
+//! - `inspected`: connections that stages look into
 //! - `related`: ICMP errors about packets of connections
 //! - `upkeep`: what is done about connections when no packet comes
 
@@ -14,6 +15,7 @@ pub(crate) mod anew;
 pub(crate) mod change;
 mod ends;
 mod hand_over;
+mod inspected;
 pub(crate) mod kernel;
 mod related;
 mod upkeep;
@@ -24,7 +26,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use millrace_abi::{Class, Field, FieldSet, Reason, slot_flag};
-use millrace_fastpath::{FlowCache, Generation, InsertError, Protocol, Slot, Verdict as Entry};
+use millrace_fastpath::{
+    self as fastpath, FlowCache, Generation, InsertError, Protocol, Slot, Verdict as Entry,
+};
 use millrace_wire::IpProtocol;
 use millrace_wire::tcp::Flags;
 use parking_lot::Mutex;
@@ -48,6 +52,8 @@ pub struct Tracking {
     hand_over: Arc<HandOver>,
     masquerade: Arc<Masquerade>,
     counters: Arc<TrackingCounters>,
+    /// The worker's queue of the punt pair.
+    queue: u32,
 }
 
 /// What a worker counts of connections. Written by it alone.
@@ -80,17 +86,20 @@ pub struct Rewrite {
     pub translation: Option<Translation>,
     /// Where its leaving is to be noted.
     pub(crate) slot: Option<Arc<Slot>>,
+    /// Its connection, if some stage looks into that.
+    pub(crate) inspected: Option<ConnectionId>,
 }
 
 impl Tracking {
-    /// For one worker.
+    /// For the worker that has this queue of the punt pair.
     pub(crate) fn new(
+        queue: u32,
         connections: Arc<Connections>,
         cache: Arc<Mutex<FlowCache>>,
         hand_over: Arc<HandOver>,
         masquerade: Arc<Masquerade>,
     ) -> Self {
-        Self { connections, cache, hand_over, masquerade, counters: Arc::default() }
+        Self { connections, cache, hand_over, masquerade, counters: Arc::default(), queue }
     }
 
     /// What it counts.
@@ -112,20 +121,35 @@ impl Tracking {
             return Some(Known { verdict, rewrite: Rewrite::default() });
         }
         // the kernel does not count fragments, and never carries them
-        let carried = slot.class() != Class::Fragment;
-        let flow =
-            carried.then(|| kernel::flow(&key, &found.way, &found.translation, ports)).flatten();
-        let slot = flow.and_then(|flow| {
-            if found.generation.is_none() {
-                let generation = self.install(&flow);
-                self.note(found.id, found.direction, &flow, generation, found.revision);
-            }
-            self.hand_over.slot(&flow.key)
-        });
+        let is_fragment = slot.class() == Class::Fragment;
         let Way { verdict, link, .. } = found.way;
+        let is_inspected = verdict.inspect != 0;
+        let slot = match found.generation {
+            _ if is_fragment => None,
+            None if is_inspected => {
+                self.keep(found.id, found.direction, &key, found.revision);
+                self.kept_slot(&key)
+            }
+            Some(_) if is_inspected => self.kept_slot(&key),
+            generation => {
+                let flow = kernel::flow(&key, &found.way, &found.translation, ports);
+                flow.and_then(|flow| {
+                    if generation.is_none() {
+                        let generation = self.install(&flow);
+                        self.note(found.id, found.direction, &flow.key, generation, found.revision);
+                    }
+                    self.hand_over.slot(&flow.key)
+                })
+            }
+        };
         Some(Known {
             verdict,
-            rewrite: Rewrite { link, translation: Some(found.translation), slot },
+            rewrite: Rewrite {
+                link,
+                translation: Some(found.translation),
+                slot,
+                inspected: is_inspected.then_some(found.id),
+            },
         })
     }
 
@@ -167,6 +191,7 @@ impl Tracking {
             owner: Zone::port(slot.ingress),
         };
         let plain = opening.reply;
+        let mut inspected = None;
         let reply = match leaving.open(&self.connections, &self.masquerade, opening) {
             Ok(opened) => {
                 add(&self.counters.opened, 1);
@@ -174,6 +199,13 @@ impl Tracking {
                 [opened.replaced, opened.evicted].into_iter().flatten().for_each(|due| {
                     self.forget(&due, &flows, slot.now_ns);
                 });
+                if verdict.inspect != 0 {
+                    self.connections.inspect(opened.id, &terms.inspect_left);
+                    for (direction, key) in Direction::BOTH.into_iter().zip([&key, &opened.reply]) {
+                        self.keep(opened.id, direction, key, 0);
+                    }
+                    inspected = Some(opened.id);
+                }
                 self.introduce(opened.id, flows);
                 opened.reply
             }
@@ -189,9 +221,12 @@ impl Tracking {
         };
         let translation = Some(Translation::between(&key, &reply));
         let link = ways[Direction::Original as usize].link;
-        let counted = kernel::key(&key).filter(|_| slot.class() != Class::Fragment);
+        // the kernel has not counted a SYN, nor a fragment
+        let counted = key.protocol != IpProtocol::TCP.0 && slot.class() != Class::Fragment;
+        let counted = kernel::key(&key).filter(|_| counted);
         let slot = counted.and_then(|key| self.hand_over.slot(&key));
-        Ok(Some(Known { verdict: *verdict, rewrite: Rewrite { link, translation, slot } }))
+        let rewrite = Rewrite { link, translation, slot, inspected };
+        Ok(Some(Known { verdict: *verdict, rewrite }))
     }
 
     /// Learns from the kernel how the connection ends that a SYN belongs to, if the kernel carries
@@ -220,7 +255,7 @@ impl Tracking {
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
             let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
-            self.note(id, direction, &flow, generation, 0);
+            self.note(id, direction, &flow.key, generation, 0);
         }
     }
 
@@ -230,15 +265,15 @@ impl Tracking {
         &self,
         id: ConnectionId,
         direction: Direction,
-        flow: &KernelFlow,
+        key: &fastpath::Key,
         generation: Option<NonZeroU32>,
         revision: u32,
     ) {
         if self.connections.cached(id, direction, generation, revision) || generation.is_none() {
             return;
         }
-        self.hand_over.forget(&flow.key);
-        if let Err(error) = self.cache.lock().remove(&[flow.key]) {
+        self.hand_over.forget(key);
+        if let Err(error) = self.cache.lock().remove(&[*key]) {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
     }
@@ -260,25 +295,25 @@ impl Tracking {
 
     /// Gives a direction to the kernel, which carries it once what is here has left.
     fn install(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
-        self.put(flow, |cache| self.hand_over.insert(cache, &flow.key, flow.forward))
+        self.put(&flow.key, |cache| self.hand_over.insert(cache, &flow.key, flow.forward))
     }
 
     /// Gives a direction to the kernel, which carries it from now on.
     fn insert(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
-        self.put(flow, |cache| cache.insert_over(&flow.key, &Entry::Forward(flow.forward)))
+        self.put(&flow.key, |cache| cache.insert_over(&flow.key, &Entry::Forward(flow.forward)))
     }
 
     fn put(
         &self,
-        flow: &KernelFlow,
+        key: &fastpath::Key,
         insert: impl Fn(&mut FlowCache) -> Result<Generation, InsertError>,
     ) -> Option<NonZeroU32> {
         let mut cache = self.cache.lock();
         let inserted = match insert(&mut cache) {
             // of a connection that is gone
             Err(InsertError::Exists) => {
-                self.hand_over.forget(&flow.key);
-                let removed = cache.remove(&[flow.key]).map_err(InsertError::Refused);
+                self.hand_over.forget(key);
+                let removed = cache.remove(&[*key]).map_err(InsertError::Refused);
                 removed.and_then(|_| insert(&mut cache))
             }
             other => other,

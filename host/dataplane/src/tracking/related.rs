@@ -42,6 +42,7 @@ impl Tracking {
                 link: found.way.link,
                 translation: Some(found.translation),
                 slot: None,
+                inspected: None,
             },
         })
     }

@@ -29,13 +29,17 @@ fn crossed() -> Bed {
 
 /// The same, with so many workers, on the last cores.
 fn crossed_by(workers: usize) -> Bed {
-    let bed = Bed::cached(2, workers);
+    crossing_at(Bed::cached(2, workers))
+}
+
+/// Has the two pods of a dataplane reach each other.
+pub(crate) fn crossing_at(bed: Bed) -> Bed {
     bed.load(module_as("crossing", crossing(), "{}"));
     bed
 }
 
 /// How many packets met a fate in the kernel.
-fn in_kernel(bed: &Bed, fate: &str) -> u64 {
+pub(crate) fn in_kernel(bed: &Bed, fate: &str) -> u64 {
     let cache = bed.plane.cache().expect("the kernel says").expect("there is a cache");
     cache.packets[fate]
 }

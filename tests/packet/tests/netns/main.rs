@@ -4,6 +4,7 @@ mod bed;
 mod cached;
 mod forwarding;
 mod fragments;
+mod inspected;
 mod links;
 mod offloads;
 mod process;

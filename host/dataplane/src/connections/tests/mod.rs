@@ -2,6 +2,7 @@
 
 mod ageing;
 mod anew;
+mod inspected;
 mod model;
 mod opening;
 mod ports;
