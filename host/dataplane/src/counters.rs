@@ -34,6 +34,8 @@ pub struct Key {
 pub enum Fate {
     /// It left by one port.
     Forwarded,
+    /// It left by one port, in fragments.
+    Fragmented,
     /// It left by every other port of its VLAN.
     Flooded,
     /// The packet hook answered it.
@@ -49,6 +51,7 @@ impl Fate {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
+            Self::Fragmented => "fragmented",
             Self::Flooded => "flooded",
             Self::Answered => "answered",
             Self::Dropped(_) => "dropped",
@@ -71,6 +74,7 @@ impl Fate {
             Self::Answered => 3,
             Self::Dropped(reason) => 4 | (reason as u64) << 8,
             Self::Rejected(reason) => 5 | (reason as u64) << 8,
+            Self::Fragmented => 6,
         }
     }
 
@@ -82,6 +86,7 @@ impl Fate {
             3 => Some(Self::Answered),
             4 => reason().map(Self::Dropped),
             5 => reason().map(Self::Rejected),
+            6 => Some(Self::Fragmented),
             _ => None,
         }
     }
@@ -168,6 +173,7 @@ mod tests {
             for by in [Decider::HOST, Decider::stage(1), Decider::stage(255)] {
                 for fate in [
                     Fate::Forwarded,
+                    Fate::Fragmented,
                     Fate::Flooded,
                     Fate::Answered,
                     Fate::Dropped(Reason::Denied),

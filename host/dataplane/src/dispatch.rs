@@ -10,6 +10,7 @@ use millrace_wire::{EtherType, vlan};
 
 use crate::burst::{Burst, Emitted};
 use crate::counters::{Counters, Fate, Key};
+use crate::fragmentation::Cut;
 use crate::io::Io;
 use crate::port::{Gateway, HeldPort, Hold, Port, PortId, PortTable, add};
 use crate::reply::{self, Notice, ReplyLimit};
@@ -118,17 +119,22 @@ impl<I: Io> Dispatch<'_, I> {
         }
         // who is told of a packet is told of it as it was sent: before anything is rewritten
         let egress = PortId::new(verdict.egress).and_then(|id| self.ports.get(id));
+        let mut cut = None;
         if let Some(egress) = egress.map(|held| &held.port)
             && egress.up
             && !fits(self.io.bytes(&frame), layers, egress)
         {
-            if verdict.fields.contains(Field::DecrementTtl)
-                && let Some(gateway) = self.gateway(slot)
-            {
-                self.tell(Notice::TooBig(gateway, egress.mtu), &frame, slot, layers);
+            // a segment is one link: nobody between its stations may cut what they send
+            let is_routed = verdict.fields.contains(Field::DecrementTtl);
+            let bytes = self.io.bytes(&frame);
+            cut = is_routed.then(|| Cut::of(bytes, slot, layers, egress.mtu as usize)).flatten();
+            if cut.is_none() {
+                if is_routed && let Some(gateway) = self.gateway(slot) {
+                    self.tell(Notice::TooBig(gateway, egress.mtu), &frame, slot, layers);
+                }
+                self.io.put(frame);
+                return Fate::Dropped(Reason::TooBig);
             }
-            self.io.put(frame);
-            return Fate::Dropped(Reason::TooBig);
         }
         // an answer goes back as a filter made it
         let Rewrite { link, translation, .. } = match verdict.answered {
@@ -147,6 +153,11 @@ impl<I: Io> Dispatch<'_, I> {
             self.io.put(frame);
             return Fate::Dropped(reason);
         }
+        if translation.is_some()
+            && let Some(mtu) = egress.and_then(|egress| self.path_mtu(slot, &egress.port))
+        {
+            rewrite::segment_size(self.io, &mut frame, slot, layers, mtu);
+        }
         if verdict.fields.contains(Field::Flood) {
             return self.flood(frame, slot, layers);
         }
@@ -154,7 +165,10 @@ impl<I: Io> Dispatch<'_, I> {
             Some(egress) => {
                 let next_hop = verdict.fields.contains(Field::NextHop);
                 match rewrite::neighbour(self.io, &mut frame, &egress.port, *link, next_hop) {
-                    Ok(()) => self.leave(frame, slot.vlan, layers, egress),
+                    Ok(()) => match cut {
+                        None => self.leave(frame, slot.vlan, layers, egress),
+                        Some(cut) => return self.in_pieces(frame, slot.vlan, layers, egress, &cut),
+                    },
                     Err(reason) => Err((frame, reason)),
                 }
             }
@@ -173,6 +187,45 @@ impl<I: Io> Dispatch<'_, I> {
     /// What the sender of a packet knows the dataplane by.
     fn gateway(&self, slot: &Slot) -> Option<Gateway> {
         self.ports.get(PortId::new(slot.ingress)?)?.port.gateway()
+    }
+
+    /// The largest packet that gets from where a packet came to `egress` and back.
+    fn path_mtu(&self, slot: &Slot, egress: &Port) -> Option<u32> {
+        let ingress = self.ports.get(PortId::new(slot.ingress)?)?;
+        Some(ingress.port.mtu.min(egress.mtu))
+    }
+
+    /// Sends a packet in the pieces that it is cut into.
+    fn in_pieces(
+        &mut self,
+        frame: I::Frame,
+        vlan: u16,
+        layers: Layers,
+        held: &HeldPort,
+        cut: &Cut,
+    ) -> Fate {
+        let (mut fate, mut start) = (Fate::Fragmented, 0);
+        while let Some(piece) = cut.piece(start) {
+            let sent = match self.copy(&frame) {
+                Some(mut copy) => {
+                    let len = cut.make(piece, self.io.buffer(&mut copy));
+                    self.io.set_len(&mut copy, len);
+                    self.leave(copy, vlan, layers, held).map_err(|(copy, reason)| {
+                        self.io.put(copy);
+                        reason
+                    })
+                }
+                None => Err(Reason::NoFrame),
+            };
+            // the rest is of no use to whoever misses one
+            if let Err(reason) = sent {
+                fate = Fate::Dropped(reason);
+                break;
+            }
+            start = piece.end();
+        }
+        self.io.put(frame);
+        fate
     }
 
     /// Sends a copy to every other port of the packet's VLAN; the last one gets the frame itself.

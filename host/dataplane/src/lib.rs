@@ -8,7 +8,7 @@
 //! - [`chain`], [`stage`]: filters asked in order; `answer` checks what they say, [`guest`] is
 //!   a filter as a worker calls it
 //! - [`inspect`]: the packet hook
-//! - [`rewrite`], `translate`, [`reply`], [`dispatch`]: carried out
+//! - [`rewrite`], `translate`, `fragmentation`, [`reply`], [`dispatch`]: carried out
 //!
 //! Around it:
 //! - [`verdict`]: what becomes of a packet
@@ -28,6 +28,7 @@ pub mod control;
 pub mod counters;
 pub mod dispatch;
 pub mod flows;
+mod fragmentation;
 mod fragments;
 pub mod guest;
 pub mod inspect;

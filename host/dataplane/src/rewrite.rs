@@ -2,10 +2,11 @@
 //!
 //! Carries out, on a packet's bytes, what was decided about it.
 
-use millrace_abi::{Field, Reason, Slot};
+use millrace_abi::{Field, Reason, Slot, slot_flag};
 use millrace_parse::Layers;
+use millrace_wire::tcp::{self, Flags};
 use millrace_wire::vlan::{self, Tag, Tci, Vid};
-use millrace_wire::{EtherType, MacAddr, ethernet, ipv4, ipv6};
+use millrace_wire::{EtherType, IpProtocol, MacAddr, ethernet, ipv4, ipv6};
 
 use crate::connections::{Link, Translation};
 use crate::io::Io;
@@ -45,6 +46,29 @@ pub(crate) fn fields<I: Io>(
         translate::packet(io.buffer(frame), slot, layers, translation)?;
     }
     Ok(())
+}
+
+/// Has who sends this SYN be sent no larger segments than fit packets of `mtu` bytes: not every
+/// sender hears that its packets are too big.
+#[inline]
+pub(crate) fn segment_size<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    slot: &Slot,
+    layers: Layers,
+    mtu: u32,
+) {
+    let is_syn = slot.protocol == IpProtocol::TCP.0 && Flags(slot.tcp_flags).contains(Flags::SYN);
+    if !is_syn || layers.transport == 0 || slot.flags & slot_flag::FIRST_FRAGMENT != 0 {
+        return;
+    }
+    let ip = if slot.ip_version == 4 { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let largest = (mtu as usize).saturating_sub(ip + tcp::HEADER_LEN);
+    let len = io.bytes(frame).len();
+    let segment = &mut io.buffer(frame)[usize::from(layers.transport)..len];
+    // larger than any that is stated: nothing to change
+    let largest = u16::try_from(largest).unwrap_or(u16::MAX);
+    tcp::Segment::new_unchecked(segment).clamp_mss(largest);
 }
 
 /// Addresses the frame: as its connection has it, or to the neighbour behind `port` if a next hop

@@ -337,6 +337,9 @@ impl Tracking {
 fn flows(keys: [&Key; 2], ways: &[Way; 2], ports: &PortTable) -> [Option<KernelFlow>; 2] {
     Direction::BOTH.map(|direction| {
         let (side, other) = (direction as usize, direction.other() as usize);
+        if direction == Direction::Reply && is_narrower_there(keys[side], ways, ports) {
+            return None;
+        }
         let translation = Translation::between(keys[side], keys[other]);
         kernel::flow(keys[side], &ways[side], &translation, ports)
     })
@@ -347,6 +350,15 @@ fn lasts(verdict: &Verdict, terms: &Terms) -> bool {
     verdict.fields.contains(Field::Egress)
         && !verdict.fields.contains(Field::Once)
         && terms.revalidate_ms == 0
+}
+
+/// Whether the answer to a SYN is to come here once more, before the kernel carries answers: the
+/// way there is narrower than the opener's own link, and the answer states what the opener may
+/// send.
+fn is_narrower_there(reply: &Key, ways: &[Way; 2], ports: &PortTable) -> bool {
+    let mtu = |way: &Way| Some(ports.get(PortId::new(way.verdict.egress)?)?.port.mtu);
+    let [there, back] = ways;
+    reply.protocol == IpProtocol::TCP.0 && mtu(there) < mtu(back)
 }
 
 /// Where a packet's connection begins, if it can have one.

@@ -6,6 +6,7 @@ mod forwarding;
 mod fragments;
 mod inspected;
 mod links;
+mod narrow;
 mod offloads;
 mod process;
 mod raw;

@@ -12,7 +12,11 @@ use crate::bed::{Bed, PATIENCE, Pod, await_some};
 
 /// Two pods; the second is behind the virtual addresses 1, 2 and 4, the first behind 3.
 pub(crate) fn node() -> Bed {
-    let bed = Bed::cached(2, 2);
+    routed(Bed::cached(2, 2))
+}
+
+/// Pods with a gateway, and with filters that know what each of them owns.
+pub(crate) fn routed(bed: Bed) -> Bed {
     for pod in &bed.pods {
         let net = pod.namespace.netlink().expect("netlink works");
         for (everywhere, gateway) in [("0.0.0.0/0", "10.77.0.254"), ("::/0", "fd77::fe")] {
@@ -21,17 +25,25 @@ pub(crate) fn node() -> Bed {
             net.add_route(&Route::to(everywhere).via(gateway)).expect("the gateway is on the link");
         }
     }
-    let macs = [0, 1].map(|n: usize| bed.pods[n].mac().map(|byte| format!("{byte:02x}")).join(":"));
-    let pods = [1, 2].map(|n: usize| {
-        let mac = &macs[n - 1];
+    let numbered = || (1..).zip(&bed.pods);
+    let pods = numbered().map(|(n, pod)| {
+        let mac = pod.mac().map(|byte| format!("{byte:02x}")).join(":");
         format!(r#"{{"port": {n}, "mac": "{mac}", "addresses": ["10.77.0.{n}", "fd77::{n}"]}}"#)
     });
+    let routes = numbered().flat_map(|(n, _): (u16, _)| {
+        [format!("10.77.0.{n}/32"), format!("fd77::{n}/128")]
+            .map(|prefix| format!(r#"{{"prefix": "{prefix}", "via": [{{"port": {n}}}]}}"#))
+    });
+    let router = format!(
+        r#"{{"gatewayMac": "02:00:00:00:00:fe", "routes": [{}]}}"#,
+        routes.collect::<Vec<_>>().join(", ")
+    );
     let bridge = format!(
         r#"{{"gateway": {{"mac": "02:00:00:00:00:fe", "addresses": ["10.77.0.254", "fd77::fe"]}},
              "pods": [{}]}}"#,
-        pods.join(", ")
+        pods.collect::<Vec<_>>().join(", ")
     );
-    for (name, config) in [("static-nat", NAT), ("bridge", &bridge), ("router", ROUTER)] {
+    for (name, config) in [("static-nat", NAT), ("bridge", &bridge), ("router", &router)] {
         bed.load(built_in(name, name, config));
     }
     bed
@@ -47,7 +59,7 @@ pub(crate) fn in_kernel(bed: &Bed, fate: &str) -> u64 {
     bed.plane.cache().expect("the kernel says").expect("there is a cache").packets[fate]
 }
 
-fn listen(pod: &Pod, family: IpAddr) -> TcpListener {
+pub(crate) fn listen(pod: &Pod, family: IpAddr) -> TcpListener {
     let address = SocketAddr::new(family, 0);
     let listener = pod.namespace.run(|| TcpListener::bind(address)).expect("it can be entered");
     listener.expect("the port is free")
@@ -200,11 +212,4 @@ const NAT: &str = r#"{"rules": [
     {"to": "fd99::3/128", "new_destination": "fd77::1", "masquerade": true},
     {"to": "10.99.0.4/32", "new_destination": "10.77.0.2", "new_source": "10.99.0.9"},
     {"to": "fd99::4/128", "new_destination": "fd77::2", "new_source": "fd99::9"}
-]}"#;
-
-const ROUTER: &str = r#"{"gatewayMac": "02:00:00:00:00:fe", "routes": [
-    {"prefix": "10.77.0.1/32", "via": [{"port": 1}]},
-    {"prefix": "10.77.0.2/32", "via": [{"port": 2}]},
-    {"prefix": "fd77::1/128", "via": [{"port": 1}]},
-    {"prefix": "fd77::2/128", "via": [{"port": 2}]}
 ]}"#;

@@ -134,7 +134,7 @@ impl Stand {
     /// What became of a packet, in the words of expectations.
     fn words(&self, fate: Fate, verdict: &Verdict, changed: bool) -> String {
         let mut words = match fate {
-            Fate::Forwarded => {
+            Fate::Forwarded | Fate::Fragmented => {
                 let named = self.ports.iter().find(|(_, id)| id.number() == verdict.egress);
                 format!("forward {}", named.map_or("?", |(name, _)| name))
             }
