@@ -1,16 +1,17 @@
 //! ICMP errors about packets of connections: they go where the connection's answers go, translated
 //! as those are (RFC 5508 section 4).
 //!
-//! An error is believed if it is for whom the quoted packet was from and, from a pod, if it comes
-//! from whom that was for. The chain is asked about all others.
+//! An error is believed if it is for whom the quoted packet was from. A pod is an end, and no router:
+//! what it says about packets that were not for it is dropped. About other errors the chain is asked.
 
-use millrace_abi::{PortKind, Slot};
+use millrace_abi::{PortKind, Reason, Slot};
 use millrace_parse::Layers;
 use millrace_wire::{IpProtocol, Ports, icmpv4, icmpv6, ipv4, ipv6};
 
 use super::{Known, Rewrite, Tracking};
 use crate::connections::{Endpoint, Key, Zone};
 use crate::port::{Hold, PortId, PortTable};
+use crate::verdict::Verdict;
 
 impl Tracking {
     /// What was decided for the connection that an ICMP error is about, if it is about one.
@@ -32,10 +33,13 @@ impl Tracking {
             _ => quoted_v6(icmpv6::Packet::new_checked(message).ok()?.quoted()?, zone)?,
         };
         let key = quoted.reversed(zone);
+        let is_to_the_sender = slot.dst_addr == key.destination.address;
         let is_from_the_end = slot.src_addr == key.source.address;
-        let believed = slot.dst_addr == key.destination.address
-            && (is_from_the_end || port.kind != PortKind::Pod);
-        let found = self.connections.related(&key).filter(|_| believed)?;
+        if port.kind == PortKind::Pod && !(is_to_the_sender && is_from_the_end) {
+            let verdict = Verdict::dropped(Reason::InvalidState);
+            return Some(Known { verdict, rewrite: Rewrite::default() });
+        }
+        let found = self.connections.related(&key).filter(|_| is_to_the_sender)?;
         Some(Known {
             verdict: found.way.verdict,
             rewrite: Rewrite {

@@ -4,6 +4,7 @@ mod bed;
 mod cached;
 mod forwarding;
 mod fragments;
+mod hostile;
 mod inspected;
 mod links;
 mod narrow;
