@@ -66,6 +66,8 @@ pub struct Port {
     pub mtu: u32,
     /// Whether its interface is up.
     pub up: bool,
+    /// Whether its interface limits how fast it sends: then nothing may go past its queue.
+    pub shaped: bool,
     /// The VLANs it carries.
     pub vlans: Vlans,
     /// Whether frames may come in with transport checksums that their sender left to hardware

@@ -7,6 +7,7 @@
 //! - `socket`: one blocking rtnetlink socket; [`Refusal`], the kernel's no
 //! - [`Netlink`]: one namespace's rtnetlink; its methods live with their nouns:
 //!   - [`Link`], `links`: list and change links; [`VethSpec`], [`VxlanSpec`]: make them
+//!   - `shape`: how fast a link sends
 //!   - [`Address`], [`Route`], [`Neighbour`]
 //! - [`LinkWatch`]: links that appear, change and vanish
 //! - [`Ethtool`]: features, channels and driver of a link
@@ -44,6 +45,7 @@ mod neighbour;
 mod netlink;
 mod ns;
 mod route;
+mod shape;
 mod socket;
 mod sysctl;
 mod veth;

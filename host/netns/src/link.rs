@@ -11,6 +11,8 @@ use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
 };
 
+use crate::shape::is_shaper;
+
 /// A network interface as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -32,6 +34,8 @@ pub struct Link {
     pub carrier: bool,
     /// Both of these in one, as RFC 2863 has it.
     pub state: LinkState,
+    /// Whether a queueing discipline of its own decides how fast it sends.
+    pub shaped: bool,
     /// Index of the bridge or bond it is a port of.
     pub master: Option<u32>,
     /// The other end of a veth pair, or what a tunnel or VLAN runs on.
@@ -108,6 +112,7 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             state: LinkState::Unknown,
+            shaped: false,
             master: None,
             peer: None,
             rx_queues: 0,
@@ -119,6 +124,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(octets) => link.mac = octets.try_into().ok(),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Qdisc(discipline) => link.shaped = is_shaper(&discipline),
                 LinkAttribute::OperState(state) => link.state = state.into(),
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(0) => {}

@@ -54,6 +54,7 @@ impl MemoryPlane {
                 link: 0,
                 mtu: 1500,
                 up: true,
+                shaped: false,
                 vlans: vlans.clone(),
                 completes_checksums: false,
                 hold: Hold::Direct,

@@ -348,6 +348,7 @@ impl Ports {
             link: link.index,
             mtu: link.mtu,
             up: link.up,
+            shaped: link.shaped,
             vlans: record.request.vlans.clone(),
             completes_checksums: link.kind == LinkKind::Veth && record.request.hold == Hold::Direct,
             hold: record.request.hold,

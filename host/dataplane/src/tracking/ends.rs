@@ -160,6 +160,7 @@ mod tests {
             link: 2,
             mtu: 1500,
             up: true,
+            shaped: false,
             vlans: Vlans::access(0),
             completes_checksums: false,
             hold: Hold::Cached(Station { mac: [4; 6], gateway }),

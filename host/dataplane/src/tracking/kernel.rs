@@ -108,10 +108,10 @@ pub(crate) fn generation(generation: fastpath::Generation) -> Option<NonZeroU32>
 }
 
 /// How the kernel sends to a port: only the other end of a pod's link is in another namespace, and
-/// other nodes are behind tunnels.
+/// what it gets past the link's own queue nobody limits. Other nodes are behind tunnels.
 pub(crate) fn egress(port: &Port) -> Egress {
     match port.kind {
-        PortKind::Pod => Egress::Peer(port.link),
+        PortKind::Pod if !port.shaped => Egress::Peer(port.link),
         PortKind::Remote => Egress::Tunnel(number(port.id)),
         _ => Egress::Link(port.link),
     }

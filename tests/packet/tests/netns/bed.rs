@@ -70,22 +70,24 @@ impl Bed {
         let mut bed = Self::at(Namespace::create_unique("packet-host").expect("root"), &settings);
         for n in 1..=pods {
             let pod = Pod::new(&bed.host, n, 1);
-            let gateway = Gateway {
-                mac: GATEWAY,
-                v4: "10.77.0.254".parse().ok(),
-                v6: "fd77::fe".parse().ok(),
-            };
-            let port = AddPort {
-                interface: pod.port.clone(),
-                kind: PortKind::Pod,
-                vlans: Vlans::access(0),
-                hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
-                tunnel: None,
-            };
-            bed.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
+            bed.add_cached(&pod);
             bed.pods.push(pod);
         }
         bed
+    }
+
+    /// Makes a pod a cached port.
+    pub(crate) fn add_cached(&self, pod: &Pod) {
+        let gateway =
+            Gateway { mac: GATEWAY, v4: "10.77.0.254".parse().ok(), v6: "fd77::fe".parse().ok() };
+        let port = AddPort {
+            interface: pod.port.clone(),
+            kind: PortKind::Pod,
+            vlans: Vlans::access(0),
+            hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
+            tunnel: None,
+        };
+        self.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Puts the built-in bridge into the chain.

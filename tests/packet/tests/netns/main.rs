@@ -1,5 +1,6 @@
 //! The packet path on veth pairs in namespaces of its own. Needs root.
 
+mod bandwidth;
 mod bed;
 mod cached;
 mod forwarding;
