@@ -12,7 +12,7 @@ use super::kernel::{self, KernelFlow};
 use super::{lasts, ways};
 use crate::connections::{Anew, Direction, Key, Labels, Translation, View, Way, Zone};
 use crate::port::{PortId, PortTable};
-use crate::verdict::{Decider, Terms, Verdict};
+use crate::verdict::{Decider, MAX_STAGES, Terms, Verdict};
 
 /// What the chain said about a live connection.
 pub(crate) struct Answer<'a> {
@@ -45,6 +45,8 @@ pub(crate) struct Change {
     pub(crate) anew: Anew,
     /// By direction; nothing where workers carry it.
     pub(crate) flows: [Option<KernelFlow>; 2],
+    /// How many more packets each stage wants to see that looks into it.
+    pub(crate) inspect_left: [u16; MAX_STAGES],
 }
 
 impl Outcome {
@@ -82,7 +84,7 @@ impl Outcome {
         };
         let alike = |at: usize| without_speaker(&view.ways[at]) == without_speaker(&anew.ways[at]);
         if reply.zone != anew.answers || !alike(0) || !alike(1) {
-            return Self::changed(view, anew, ports);
+            return Self::changed(view, anew, terms, ports);
         }
         let labels = Labels::of(&view.keys, &anew.ways, &anew.tags);
         if view.ways == anew.ways && view.idle == anew.idle && view.labels == labels {
@@ -91,7 +93,7 @@ impl Outcome {
         Self::Restated(anew)
     }
 
-    fn changed(view: &View, anew: Anew, ports: &PortTable) -> Self {
+    fn changed(view: &View, anew: Anew, terms: &Terms, ports: &PortTable) -> Self {
         let [key, reply] = view.keys;
         let reply = Key { zone: anew.answers, ..reply };
         let there = Translation::between(&key, &reply);
@@ -100,7 +102,7 @@ impl Outcome {
             kernel::flow(&key, &anew.ways[0], &there, ports),
             kernel::flow(&reply, &anew.ways[1], &back, ports),
         ];
-        Self::Changed(Box::new(Change { anew, flows }))
+        Self::Changed(Box::new(Change { anew, flows, inspect_left: terms.inspect_left }))
     }
 }
 

@@ -63,6 +63,9 @@ impl Upkeep {
             Err(AnewError::Gone) => return Ok(Fate::Over),
             Err(AnewError::AnswersTaken) => return self.end(view, now_ns),
         };
+        if change.anew.ways.iter().any(|way| way.verdict.inspect != 0) {
+            self.connections.inspect(view.id, &change.inspect_left);
+        }
         let [key, reply] = before.keys;
         let now = [key, Key { zone: change.anew.answers, ..reply }];
         for direction in Direction::BOTH {
