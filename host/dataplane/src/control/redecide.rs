@@ -228,17 +228,28 @@ impl<I: Io + 'static> Round<'_, I> {
             return Ok(());
         }
         self.turn = (self.turn + 1) % self.who.workers.len();
-        let (views, outcomes) = self.who.workers[self.turn].ask(move |worker| {
+        let worker = &self.who.workers[self.turn];
+        let (views, outcomes) = worker.ask(move |worker| {
             let outcomes = worker.redecide(&views);
             (views, outcomes)
         })?;
         let now_ns = now_ns();
-        for (view, outcome) in views.iter().zip(&outcomes) {
+        let mut reset = Vec::new();
+        for (view, outcome) in views.into_iter().zip(&outcomes) {
             let fate = match self.on_refused(outcome) {
-                Some(on_refused) => self.who.upkeep.carry_out(view, outcome, on_refused, now_ns)?,
+                Some(on_refused) => {
+                    self.who.upkeep.carry_out(&view, outcome, on_refused, now_ns)?
+                }
                 None => Fate::Unanswered,
             };
             self.came_to.count(fate);
+            if fate == Fate::Reset {
+                reset.push(view);
+            }
+        }
+        if !reset.is_empty() {
+            // what they answer comes to a worker: the kernel has no entries of them any more
+            worker.ask(move |worker| worker.ask_ends(&reset))?;
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! Connections that go another way from now on: user space first, so that nobody makes the kernel
 //! an entry of the old way any more, and then the kernel's entries, where they are.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use millrace_abi::Control;
-use millrace_fastpath::{ChangeError, Generation, InsertError, Verdict as Entry};
+use millrace_fastpath::{ChangeError, Generation, Verdict as Entry};
 
 use super::anew::{Change, Outcome};
 use super::kernel::{self, KernelFlow};
@@ -148,22 +147,10 @@ impl Upkeep {
         // answers come from another port: nothing of these is on its way here
         self.take_back(id, before, direction, now)?;
         let mut cache = self.cache.lock();
-        let entry = Entry::Forward(flow.forward);
-        let inserted = match cache.insert(&flow.key, &entry) {
-            // of what was asked about by itself, as long as it was no answer
-            Err(InsertError::Exists) => {
-                self.hand_over.forget(&flow.key);
-                cache.remove(&[flow.key])?;
-                cache.insert(&flow.key, &entry)
-            }
-            other => other,
-        };
+        let inserted = cache.insert_over(&flow.key, &Entry::Forward(flow.forward));
         drop(cache);
-        let generation = match inserted {
-            Ok(generation) => NonZeroU32::new(generation.number()),
-            // its next packet asks for room again
-            Err(_) => None,
-        };
+        // without room for it, its next packet asks again
+        let generation = inserted.ok().and_then(kernel::generation);
         if !self.connections.cached(id, direction, generation, before.revision)
             && generation.is_some()
         {

@@ -8,7 +8,7 @@
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `anew`, `change`: connections that are decided anew, and go another way
 //! - `inspected`: connections that stages look into
-//! - `related`: ICMP errors about packets of connections
+//! - `related`: ICMP errors about packets of connections; `reset`: TCP's ends are told it is over
 //! - `upkeep`: what is done about connections when no packet comes
 
 pub(crate) mod anew;
@@ -18,6 +18,7 @@ mod hand_over;
 mod inspected;
 pub(crate) mod kernel;
 mod related;
+pub(crate) mod reset;
 mod upkeep;
 
 use std::num::NonZeroU32;

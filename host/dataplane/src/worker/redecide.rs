@@ -7,9 +7,10 @@ use millrace_abi::{Origin, Slot};
 
 use super::Worker;
 use crate::burst::Decisions;
-use crate::connections::View;
+use crate::connections::{Direction, View};
 use crate::io::Io;
 use crate::tracking::anew::{Answer, Outcome};
+use crate::tracking::reset::{self, QUESTION};
 use crate::verdict::{Terms, Verdict};
 
 impl<I: Io> Worker<I> {
@@ -35,5 +36,19 @@ impl<I: Io> Worker<I> {
             Outcome::of(view, &answer, &self.ports)
         };
         views.iter().enumerate().map(outcome).collect()
+    }
+
+    /// Asks the ends of TCP connections what they expect, so that they can be reset.
+    pub(crate) fn ask_ends(&mut self, views: &[View]) {
+        let mut frame = [0; QUESTION];
+        for view in views {
+            for direction in Direction::BOTH {
+                if let Some((port, len)) = reset::question(view, direction, &mut frame) {
+                    self.emitted.push(port, &frame[..len]);
+                }
+            }
+        }
+        self.dispatch();
+        self.io.commit();
     }
 }

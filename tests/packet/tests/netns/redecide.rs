@@ -131,6 +131,26 @@ fn a_connection_that_its_stage_keeps_goes_on_when_new_ones_are_denied() {
 }
 
 #[test]
+fn a_connection_that_its_stage_resets_ends_at_both_ends_though_nobody_sends() {
+    let bed = Bed::cached(2, 2);
+    bed.load(crossing(OnRefused::Reset));
+    let mut talk = Talk::between(&bed);
+    let before = bed.redecided();
+    bed.plane.configure("crossing", r#"{"n": 1}"#).expect("it takes any number");
+    for end in &mut talk.tcp {
+        let error = end.read(&mut [0; 1]).expect_err("it is over");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    await_redecided(&bed, before, |all| all.reset, bed.connections());
+    for end in &talk.udp {
+        // the error of one datagram is told with the next
+        end.send(b"?").expect("nothing is known yet");
+        let error = end.recv(&mut [0; 9]).expect_err("nothing has come");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
 fn a_change_whose_tags_touch_10_of_1000_connections_decides_10_anew() {
     let bed = Bed::cached(2, 2);
     bed.load(crossing(OnRefused::Drop));
