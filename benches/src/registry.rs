@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::memory::{calls, filters, instructions, rounds};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::handover;
+use crate::pods::{handover, redecide};
 use crate::promise::Promise;
 use crate::{footprint, load, pods, swap, veth};
 
@@ -67,6 +67,13 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[handover::REORDERED],
         run: handover::run,
+    },
+    Bench {
+        name: "redecide",
+        what: "100,000 live flows, when the chain changes",
+        usual: true,
+        promises: &[redecide::ALL, redecide::LOST],
+        run: redecide::run,
     },
     Bench {
         name: "swap",

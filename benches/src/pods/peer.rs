@@ -94,7 +94,10 @@ impl Peer {
 
     fn place(self, ground: &Ground, cache: &Path, places: Places) -> Result<Placed> {
         Ok(match self {
-            Self::Millrace(workers) => Placed::Millrace(dataplane(ground, cache, workers, places)?),
+            Self::Millrace(workers) => {
+                let flow_cache = CacheSettings::default();
+                Placed::Millrace(dataplane(ground, cache, workers, places, flow_cache)?)
+            }
             Self::KernelBridge => {
                 let start = Start { ground, cache, core: places.apart };
                 Placed::Bridge(OnVeths::KernelBridge.start(&start)?)
@@ -120,7 +123,14 @@ impl Placed {
     }
 }
 
-fn dataplane(ground: &Ground, cache: &Path, workers: Workers, places: Places) -> Result<Dataplane> {
+/// A node's dataplane, whose bridge knows the pods.
+pub(super) fn dataplane(
+    ground: &Ground,
+    cache: &Path,
+    workers: Workers,
+    places: Places,
+    flow_cache: CacheSettings,
+) -> Result<Dataplane> {
     let (cores, spin) = match workers {
         Workers::Everywhere => (Core::available(), Duration::ZERO),
         Workers::ApartAsleep => (vec![places.apart], Duration::ZERO),
@@ -131,7 +141,7 @@ fn dataplane(ground: &Ground, cache: &Path, workers: Workers, places: Places) ->
         cores: Some(cores.into_iter().map(Core::number).collect()),
         worker: WorkerSettings { spin, ..WorkerSettings::default() },
         cache: Some(cache.into()),
-        flow_cache: Some(CacheSettings::default()),
+        flow_cache: Some(flow_cache),
         ..Settings::default()
     };
     let plane = ground.host().run(|| Dataplane::start(&settings))??;
