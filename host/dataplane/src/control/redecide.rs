@@ -177,6 +177,8 @@ impl<I: Io + 'static> Redecider<I> {
     /// Decides anew what is asked for until the desk is closed. `refusals` says what stages do
     /// about what they refuse, when a round begins.
     pub(super) fn run(&self, refusals: impl Fn() -> BTreeMap<Decider, Refusal>) {
+        // whoever waits hears that nobody does it any more
+        let _closed = Closing(&self.desk);
         while let Some((waiting, number)) = self.desk.take() {
             let mut round =
                 Round { who: self, refusals: refusals(), turn: 0, came_to: Redecided::default() };
@@ -189,6 +191,15 @@ impl<I: Io + 'static> Redecider<I> {
             }
             self.desk.finish(number, round.came_to);
         }
+    }
+}
+
+/// Closes the desk when nobody works at it any more.
+struct Closing<'d>(&'d Desk);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

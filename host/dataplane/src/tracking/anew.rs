@@ -124,3 +124,6 @@ fn refused_by_host(verdict: &Verdict, reason: Reason) -> Verdict {
     refused.drop_by(Decider::HOST, reason);
     refused
 }
+
+#[cfg(test)]
+mod tests;
