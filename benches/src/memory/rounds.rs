@@ -267,6 +267,7 @@ fn port(id: PortId) -> Port {
         up: true,
         vlans: Vlans::transparent(),
         completes_checksums: false,
+        shaped: false,
         hold: Hold::Direct,
     }
 }

@@ -57,6 +57,7 @@ impl NativePlane {
                 up: queues.link.up,
                 vlans: Vlans::transparent(),
                 completes_checksums: queues.completes_checksums(),
+                shaped: false,
                 hold: Hold::Direct,
             };
             let counters = Arc::<PortCounters>::default();

@@ -24,6 +24,7 @@ fn ports() -> PortTable {
             up: true,
             vlans: Vlans::access(0),
             completes_checksums: false,
+            shaped: false,
             hold: Hold::Cached(Station { mac: [4; 6], gateway }),
         };
         ports.insert(HeldPort { port, counters: Arc::default() });
