@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use millrace_abi::{Capability, Reason, Slot, Tag, TagKind};
+use millrace_abi::{Capability, INSPECT_ALL, Reason, Slot, Tag, TagKind};
 use millrace_dataplane::control::request::{Load, StageTerms};
 use millrace_dataplane::control::{Redecided, Which};
 use millrace_dataplane::stage::OnRefused;
@@ -192,6 +192,36 @@ fn f12_connections_whose_decision_stays_lose_and_reorder_nothing() {
     let report = sequence.stop().expect("sockets do not fail");
     assert_eq!((report.lost, report.reordered, report.duplicated), (0, 0, 0), "{report:?}");
     assert_eq!(bed.in_kernel("miss-changed"), missed, "no entry was touched");
+}
+
+#[test]
+fn f12_connections_that_a_filter_looks_into_for_a_while_lose_and_reorder_nothing() {
+    let bed = Bed::cached(2, 2);
+    let ingress = offset_of!(Slot, ingress);
+    let other = format!("(i32.sub (i32.const 3) (i32.load16_u offset={ingress} {}))", guests::SLOT);
+    let flow = guests::egress_by(&other)
+        + &guests::when(&guests::setting_is(1), &guests::inspect(INSPECT_ALL));
+    let curious = Guest::new().wants(&[Capability::Redirect]).flow(&flow).packet("").build();
+    bed.load(module_as("curious", curious, "{}"));
+    let [a, b] = &bed.pods[..] else { unreachable!("there are two") };
+    let settings = SequenceSettings { flows: 8, ..SequenceSettings::default() };
+    let sequence = Sequence::start(a.end(), b.end(), settings).expect("datagrams arrive");
+    assert!(sequence.await_arrivals(1_000));
+    let shown = || bed.stage("curious").counters.shown;
+    assert_eq!(shown(), 0);
+    for _ in 0..5 {
+        let before = shown();
+        bed.plane.configure("curious", r#"{"n": 1}"#).expect("it takes any number");
+        await_some(|| if shown() > before + 100 { Ok(()) } else { Err(shown()) });
+        let hits = bed.in_kernel("hit");
+        bed.plane.configure("curious", r#"{"n": 0}"#).expect("it takes any number");
+        await_some(|| {
+            let now = bed.in_kernel("hit");
+            if now > hits + 100 { Ok(()) } else { Err(now) }
+        });
+    }
+    let report = sequence.stop().expect("sockets do not fail");
+    assert_eq!((report.lost, report.reordered, report.duplicated), (0, 0, 0), "{report:?}");
 }
 
 /// An address that moves from one pod to another.
