@@ -86,7 +86,8 @@ fn a_connection_from_a_port_that_is_used_again_is_punted_once_and_carried_too() 
     for _ in 0..5 {
         let misses = || in_kernel(&bed, "miss-unknown") + in_kernel(&bed, "miss-syn");
         let (missed, opened, hits) = (misses(), bed.opened(), in_kernel(&bed, "hit"));
-        let mut stream = client.connect(server, 8080).expect("the server listens");
+        // once its last segment is acknowledged
+        let mut stream = await_some(|| client.connect(server, 8080));
         let (mut accepted, from) = listener.accept().expect("it has connected");
         assert_eq!(from.port(), 40_000);
         accepted.write_all(b"hello").expect("the client is there");
