@@ -151,7 +151,7 @@ pub(super) fn dataplane(
             kind: PortKind::Pod,
             vlans: Vlans::access(0),
             hold: Hold::Cached(Station { mac: mac(pod)?, gateway: GATEWAY }),
-            tunnel: None,
+            beyond: None,
         })?;
     }
     plane.load(bridge_of(ground, &plane)?)?;

@@ -172,7 +172,7 @@ pub fn dataplane(
             kind,
             vlans: Vlans::transparent(),
             hold: Hold::Direct,
-            tunnel: None,
+            beyond: None,
         })?;
     }
     Ok(plane)

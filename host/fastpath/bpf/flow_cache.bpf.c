@@ -3,11 +3,12 @@
 // The flow cache: runs at tc ingress of every port's link. A packet of a known flow is rewritten,
 // counted and sent on. Any other goes to user space through the punt pair, under a VLAN tag that
 // says which port it came in by, on the queue of this CPU. No packet ever goes on into the host's
-// stack: that would be a way around policy.
+// stack, which would be a way around policy; but by an uplink, what is not for pods.
 
 #include "carry.h"
 #include "change.h"
 #include "from_user.h"
+#include "uplink.h"
 
 static __always_inline int ipv4(struct __sk_buff *skb, __u32 port, __u16 from)
 {
@@ -110,6 +111,39 @@ int from_tunnel(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return ipv4(skb, port, UNDERLAY);
 	return ipv6(skb, port, UNDERLAY);
+}
+
+// On an uplink, which is the host's.
+SEC("classifier")
+int from_uplink(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct uplink *uplink = bpf_map_lookup_elem(&uplinks, &ifindex);
+	int is_ipv4 = skb->protocol == bpf_htons(ETH_P_IP);
+
+	if (!uplink || is_tagged(skb) || skb->pkt_type == PACKET_OTHERHOST)
+		return TC_ACT_UNSPEC;
+	if (!is_ipv4 && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return TC_ACT_UNSPEC;
+	int claim = is_ipv4 ? claim4(skb, uplink) : claim6(skb, uplink);
+
+	if (claim == TUNNELS)
+		return TC_ACT_UNSPEC;
+	if (is_forged(skb, uplink))
+		return drop(DROP_FORGED);
+	if (claim != PODS)
+		return TC_ACT_UNSPEC;
+
+	// from gateway to gateway, as in tunnels
+	struct ethhdr *ethernet = reach(skb, ETH_HLEN);
+
+	if (!ethernet)
+		return drop(DROP_FAILED);
+	__builtin_memcpy(ethernet->h_dest, uplink->gateway_mac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, uplink->gateway_mac, ETH_ALEN);
+	if (is_ipv4)
+		return ipv4(skb, uplink->port, UNDERLAY);
+	return ipv6(skb, uplink->port, UNDERLAY);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

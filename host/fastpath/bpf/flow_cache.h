@@ -39,6 +39,7 @@ enum flags {
 	TTL = 4,     // one hop: the TTL or hop limit goes down by one
 	TRANSLATE = 8, // addresses and ports become others
 	TO_TUNNEL = 16, // `egress` is the id of the port of another node, behind a tunnel
+	TO_NEIGHBOUR = 32, // `egress` sends, to the neighbour that the host's routes name
 };
 
 // What was seen of a TCP direction. Written by the program alone.
@@ -97,11 +98,31 @@ struct limit {
 // Where packets for a port leave, when user space sends them.
 struct egress {
 	__u32 ifindex; // 0: there is no such port
-	__u32 flags;   // TO_PEER, TO_HOST, TO_TUNNEL
+	__u32 flags;   // TO_PEER, TO_HOST, TO_TUNNEL, TO_NEIGHBOUR
 	// TO_TUNNEL: the other end, as the kernel's helpers have it: IPv4 in host byte order
 	__u32 vni, family; // 4 or 6
 	__u32 remote[4];
 };
+
+// What of an uplink's packets is for pods; the rest is the host's.
+struct uplink {
+	__u32 port; // its id
+	__u8 gateway_mac[6];
+	__u16 tunnel_port;       // UDP; the tunnels between nodes are the host's
+	__u32 own4;              // the node's address
+	__u32 pods4, mask4;      // the first of its pods' addresses, and which bits of it count
+	__u32 own6[4];
+	__u32 pods6[4], mask6[4];
+};
+
+// Whose echoes are a pod's: it asked from the node's address.
+struct echo {
+	__u32 peer[4];
+	__u16 identifier, zero;
+};
+
+// Of a prefix's owner: its packets come without a tunnel, too.
+#define EITHER_WAY 0x10000
 
 // Addresses that begin alike; IPv4 as IPv4-mapped IPv6.
 struct prefix {
@@ -164,7 +185,7 @@ enum counter {
 	DROP_DOWN,     // a miss, and user space does not live
 	DROP_LIMIT,    // a miss too many of this port
 	DROP_FAILED,   // the kernel refused a change to the packet
-	DROP_FORGED,   // its source belongs to no node that sends from there
+	DROP_FORGED,   // its source belongs to no node that sends from there, or to a pod here
 	RETURNED,      // user space sent it to a port
 	DROP_UNTAGGED, // user space sent it without saying where
 	DROP_GONE,     // it was for what is no port (any more)
@@ -193,6 +214,10 @@ _Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>"
 _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct limit) == 24, "layout.rs: RawLimit");
+_Static_assert(sizeof(struct uplink) == 72, "layout.rs: RawUplink");
+_Static_assert(offsetof(struct uplink, own4) == 12, "layout.rs: RawUplink");
+_Static_assert(offsetof(struct uplink, own6) == 24, "layout.rs: RawUplink");
+_Static_assert(sizeof(struct echo) == 20, "layout.rs: RawEcho");
 _Static_assert(sizeof(struct prefix) == 20, "layout.rs: RawPrefix");
 _Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");

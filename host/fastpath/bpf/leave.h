@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How packets leave: to a pod, to the host, to another node, or by a link.
+// How packets leave: to a pod, to the host, to another node, by an uplink,
+// or by a link.
 
 #ifndef LEAVE_H
 #define LEAVE_H
@@ -16,6 +17,8 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 egress, __u32 flag
 			return drop(DROP_GONE);
 	}
 	count(what);
+	if (flags & TO_NEIGHBOUR)
+		return bpf_redirect_neigh(egress, 0, 0, 0);
 	if (flags & TO_HOST)
 		return bpf_redirect(egress, BPF_F_INGRESS);
 	if (!(flags & TO_PEER))

@@ -52,14 +52,36 @@ struct {
 	__type(value, struct limit);
 } limits SEC(".maps");
 
-// Whose packets may come in by a tunnel: the port of the node that has the source.
+// The port of the node that has a source, and EITHER_WAY: its packets come in by its tunnel.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, struct prefix);
-	__type(value, __u32); // port id
+	__type(value, __u32); // port id, EITHER_WAY
 } owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32); // ifindex
+	__type(value, struct uplink);
+} uplinks SEC(".maps");
+
+// Ports of the node's addresses that are pods', a bit each.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536 / 32);
+	__type(key, __u32); // port / 32
+	__type(value, __u32);
+} reserved SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct echo);
+	__type(value, __u32);
+} echoes SEC(".maps");
 
 // How many packets of a flow were punted since it last had an entry that carries.
 struct {

@@ -72,7 +72,7 @@ static __always_inline __u32 leave_tunnel(struct __sk_buff *skb)
 
 	if (!port)
 		return 0;
-	__u32 number = *port;
+	__u32 number = *port & (EITHER_WAY - 1);
 	struct egress *egress = bpf_map_lookup_elem(&egresses, &number);
 
 	if (!egress || !(egress->flags & TO_TUNNEL))

@@ -15,7 +15,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{Entries, Punted, SlotMemory};
 use crate::layout::{
-    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEgress, RawFilter, RawLimit, RawPunt,
+    EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEcho, RawEgress, RawFilter, RawLimit,
+    RawPunt, RawUplink,
 };
 use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
@@ -36,6 +37,9 @@ pub struct FlowCache {
     pub(crate) ports: HashMap<MapData, u32, u32>,
     pub(crate) egresses: Array<MapData, RawEgress>,
     pub(crate) owners: LpmTrie<MapData, RawAddress, u32>,
+    pub(crate) uplinks: HashMap<MapData, u32, RawUplink>,
+    pub(crate) reserved: Array<MapData, u32>,
+    pub(crate) echoes: HashMap<MapData, RawEcho, u32>,
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
@@ -126,7 +130,7 @@ impl FlowCache {
         if let Some((name, ..)) = MAPS.iter().find(|map| !whole(map)) {
             return Err(LoadError::OtherLayout(name));
         }
-        for name in [ON_PORTS, ON_TUNNEL, ON_PUNT, ON_CHANGE] {
+        for name in [ON_PORTS, ON_TUNNEL, ON_UPLINK, ON_PUNT, ON_CHANGE] {
             program(&mut ebpf, name).load()?;
         }
         let mut take = |name| ebpf.take_map(name).expect("the object, compiled here, has the map");
@@ -148,6 +152,9 @@ impl FlowCache {
             ports: open(HashMap::try_from(take("ports")))?,
             egresses: open(Array::try_from(take("egresses")))?,
             owners: open(LpmTrie::try_from(take("owners")))?,
+            uplinks: open(HashMap::try_from(take("uplinks")))?,
+            reserved: open(Array::try_from(take("reserved")))?,
+            echoes: open(HashMap::try_from(take("echoes")))?,
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,
@@ -254,6 +261,8 @@ const LEAST_PUNTED: u32 = 4096;
 pub(crate) const ON_PORTS: &str = "flow_cache";
 /// The program on the link of all tunnels.
 pub(crate) const ON_TUNNEL: &str = "from_tunnel";
+/// The program on uplinks.
+pub(crate) const ON_UPLINK: &str = "from_uplink";
 /// The program on the near end of the punt pair.
 pub(crate) const ON_PUNT: &str = "from_user";
 /// The program that writes entries anew.

@@ -14,7 +14,9 @@ use std::ptr::NonNull;
 use aya::Pod;
 use aya::maps::{HashMap, IterableMap, MapData};
 
-use crate::layout::{RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot};
+use crate::layout::{
+    RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot, RawUplink,
+};
 
 // SAFETY: holds because its fields are integers without padding for any `N`: 2 N bytes, two
 // numbers as bytes, one of two bytes at an even place, and two bytes; established at `layout`.
@@ -30,6 +32,10 @@ unsafe impl Pod for RawEgress {}
 unsafe impl Pod for RawLimit {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawFilter {}
+// SAFETY: holds because its fields are integers without padding, established at `layout`.
+unsafe impl Pod for RawUplink {}
+// SAFETY: holds because its fields are integers without padding, established at `layout`.
+unsafe impl Pod for RawEcho {}
 
 /// The entries of one family.
 pub(crate) type Entries<const N: usize> = HashMap<MapData, RawKey<N>, RawEntry<N>>;

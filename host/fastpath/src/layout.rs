@@ -52,7 +52,7 @@ pub enum Counter {
     DropLimit,
     /// The kernel refused to change it.
     DropFailed,
-    /// It came by a tunnel, and not from the node that its source belongs to.
+    /// It came from the underlay, and not from the node that its source belongs to.
     DropForged,
     /// User space sent it to a port.
     Returned,
@@ -195,6 +195,29 @@ pub(crate) struct RawEgress {
 /// A prefix, as `aya` has it: its length in bits, and these.
 pub(crate) type RawAddress = [u8; 16];
 
+/// Addresses are in network byte order.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RawUplink {
+    pub(crate) port: u32,
+    pub(crate) gateway_mac: [u8; 6],
+    pub(crate) tunnel_port: [u8; 2],
+    pub(crate) own4: [u8; 4],
+    pub(crate) pods4: [u8; 4],
+    pub(crate) mask4: [u8; 4],
+    pub(crate) own6: [u8; 16],
+    pub(crate) pods6: [u8; 16],
+    pub(crate) mask6: [u8; 16],
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RawEcho {
+    pub(crate) peer: RawAddress,
+    pub(crate) identifier: [u8; 2],
+    pub(crate) zero: u16,
+}
+
 impl<const N: usize> RawEntry<N> {
     pub(crate) fn blank() -> Self {
         Self {
@@ -227,6 +250,12 @@ pub(crate) const TO_HOST: u8 = 2;
 pub(crate) const TTL: u8 = 4;
 pub(crate) const TRANSLATE: u8 = 8;
 pub(crate) const TO_TUNNEL: u8 = 16;
+pub(crate) const TO_NEIGHBOUR: u8 = 32;
+
+/// Of the owner of a prefix.
+pub(crate) const EITHER_WAY: u32 = 0x1_0000;
+/// Words of the bits that say which ports are reserved.
+pub(crate) const RESERVED_WORDS: usize = 65_536 / 32;
 
 /// The place of a port in keys, for packets from the underlay.
 pub(crate) const UNDERLAY: u16 = 0;
@@ -270,6 +299,10 @@ const _: () = {
     assert!(size_of::<RawPunt>() == 16);
     assert!(size_of::<RawLimit>() == 24);
     assert!(size_of::<RawFilter>() == 8);
+    assert!(size_of::<RawUplink>() == 72);
+    assert!(offset_of!(RawUplink, own4) == 12);
+    assert!(offset_of!(RawUplink, own6) == 24);
+    assert!(size_of::<RawEcho>() == 20);
     assert!(size_of::<RawEgress>() == 32);
 };
 
@@ -332,10 +365,13 @@ mod tests {
                 one("TTL", u32::from(TTL)),
                 one("TRANSLATE", u32::from(TRANSLATE)),
                 one("TO_TUNNEL", u32::from(TO_TUNNEL)),
+                one("TO_NEIGHBOUR", u32::from(TO_NEIGHBOUR)),
             ]
         );
-        let underlay = format!("#define UNDERLAY {UNDERLAY}\n");
-        assert!(include_str!("../bpf/flow_cache.h").contains(&underlay));
+        for line in [format!("UNDERLAY {UNDERLAY}"), format!("EITHER_WAY {EITHER_WAY:#x}")] {
+            let line = format!("#define {line}\n");
+            assert!(include_str!("../bpf/flow_cache.h").contains(&line), "{line}");
+        }
         let outcomes = [one("CHANGED", CHANGED), one("NOT_THERE", NOT_THERE)];
         assert_eq!(enumerators("outcome")[..2], outcomes);
         let before = format!("#define BEFORE_ENTRY {BEFORE_ENTRY}\n");

@@ -4,7 +4,8 @@
 //! - [`Key`], [`Verdict`]: one direction of a flow, and what is to become of its packets;
 //!   [`Translation`]: the addresses they leave with
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
-//! - [`Remote`], [`Prefix`]: other nodes, behind tunnels
+//! - [`Remote`], [`Prefix`]: other nodes, behind tunnels; [`Uplink`]: links that are the host's,
+//!   but for what is for pods
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`remove_pins`]: the end of what [outlives the process](FlowCache::load_pinned)
@@ -32,6 +33,7 @@ mod pins;
 mod ports;
 mod translation;
 mod tunnels;
+mod uplinks;
 mod verdict;
 
 pub use acks::{Acks, Slot};
@@ -45,4 +47,5 @@ pub use pins::{HoldError, remove_pins};
 pub use ports::{AttachError, MissLimit};
 pub use translation::Translation;
 pub use tunnels::{Prefix, Remote};
+pub use uplinks::Uplink;
 pub use verdict::{Closing, Egress, Forward, Generation, Hop, Usage, Verdict};

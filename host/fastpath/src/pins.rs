@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::layout::{
-    RawAddress, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot,
+    RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot,
+    RawUplink,
 };
 
 /// The folder.
@@ -54,7 +55,7 @@ impl Pins {
     }
 
     /// The links where one of these programs is.
-    pub(crate) fn links<'a>(&self, programs: [&'a str; 3]) -> io::Result<Vec<(&'a str, u32)>> {
+    pub(crate) fn links<'a>(&self, programs: [&'a str; 4]) -> io::Result<Vec<(&'a str, u32)>> {
         let mut links = Vec::new();
         for file in std::fs::read_dir(&self.0)? {
             let file = file?.file_name();
@@ -184,7 +185,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 14] = [
+pub(crate) const MAPS: [(&str, usize, usize); 17] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -194,6 +195,9 @@ pub(crate) const MAPS: [(&str, usize, usize); 14] = [
     ("punt_target", 4, size_of::<RawPunt>()),
     ("egresses", 4, size_of::<RawEgress>()),
     ("owners", 4 + size_of::<RawAddress>(), 4),
+    ("uplinks", 4, size_of::<RawUplink>()),
+    ("reserved", 4, 4),
+    ("echoes", size_of::<RawEcho>(), 4),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
     ("numbers", 4, 4),

@@ -16,11 +16,12 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, qdisc_add_clsact,
 };
 
-use crate::cache::{MapFault, ON_PORTS, ON_PUNT, ON_TUNNEL, fault, program};
+use crate::cache::{MapFault, ON_PORTS, ON_PUNT, ON_TUNNEL, ON_UPLINK, fault, program};
 use crate::entries::if_there;
 use crate::layout::{RawEgress, RawFilter, RawLimit, RawPunt};
 use crate::pins::{Held, HoldError, left_filter, name_of, pinned_link};
 use crate::tunnels::Tunnels;
+use crate::uplinks::Uplinks;
 use crate::{Egress, FlowCache, PortId};
 
 /// What holds the programs where they are.
@@ -29,6 +30,7 @@ pub(crate) struct Links {
     ports: HashMap<u32, Port>,
     punt: Option<(u32, Held)>,
     pub(crate) tunnels: Tunnels,
+    pub(crate) uplinks: Uplinks,
 }
 
 struct Port {
@@ -96,7 +98,7 @@ impl FlowCache {
     /// # Errors
     /// If the link is a port, or the kernel refuses.
     pub fn punt_to(&mut self, link: u32, queues: u32) -> Result<(), AttachError> {
-        if self.links.is_port(link) || self.links.tunnels.has(link) {
+        if self.links.has(link) && !self.links.is_punt(link) {
             return Err(AttachError::IsPort(link));
         }
         let held = match self.links.punt.take_if(|(there, _)| *there == link) {
@@ -120,7 +122,9 @@ impl FlowCache {
     pub fn let_go_others(&mut self) -> Result<usize, MapFault> {
         let Some(pins) = self.pins.clone() else { return Ok(0) };
         let mut others = 0;
-        for (name, link) in pins.links([ON_PORTS, ON_TUNNEL, ON_PUNT]).map_err(fault("readdir"))? {
+        for (name, link) in
+            pins.links([ON_PORTS, ON_TUNNEL, ON_UPLINK, ON_PUNT]).map_err(fault("readdir"))?
+        {
             if !self.links.has(link) {
                 std::fs::remove_file(pins.link(name, link)).map_err(fault("unlink"))?;
                 self.forget_link(link)?;
@@ -258,14 +262,9 @@ impl FlowCache {
 impl Links {
     /// Whether this may become a port.
     fn admit(&self, link: u32, port: PortId, egress: Egress) -> Result<(), AttachError> {
-        if self.is_port(link) || self.tunnels.has(link) {
+        self.admit_any(link, port)?;
+        if self.tunnels.has(link) {
             return Err(AttachError::IsPort(link));
-        }
-        if self.is_punt(link) {
-            return Err(AttachError::IsPunt(link));
-        }
-        if self.is_taken(port) {
-            return Err(AttachError::InUse(port));
         }
         if let Egress::Tunnel(_) = egress {
             return Err(AttachError::NoTunnel(link));
@@ -279,20 +278,30 @@ impl Links {
         Ok(())
     }
 
-    fn has(&self, link: u32) -> bool {
-        self.is_port(link) || self.is_punt(link) || self.tunnels.has(link)
+    /// Whether a port of any kind may be behind this link. One link has many tunnels.
+    pub(crate) fn admit_any(&self, link: u32, port: PortId) -> Result<(), AttachError> {
+        if self.is_port(link) || self.uplinks.has(link) {
+            return Err(AttachError::IsPort(link));
+        }
+        if self.is_punt(link) {
+            return Err(AttachError::IsPunt(link));
+        }
+        let is_taken = self.ports.values().any(|other| other.id == port)
+            || self.tunnels.leads_to(port)
+            || self.uplinks.leads_to(port);
+        if is_taken { Err(AttachError::InUse(port)) } else { Ok(()) }
     }
 
-    pub(crate) fn is_punt(&self, link: u32) -> bool {
+    fn has(&self, link: u32) -> bool {
+        let is_beyond = self.tunnels.has(link) || self.uplinks.has(link);
+        is_beyond || self.is_port(link) || self.is_punt(link)
+    }
+
+    fn is_punt(&self, link: u32) -> bool {
         self.punt.as_ref().is_some_and(|(punt, _)| *punt == link)
     }
 
-    /// Whether a port has the number.
-    pub(crate) fn is_taken(&self, port: PortId) -> bool {
-        self.ports.values().any(|other| other.id == port) || self.tunnels.leads_to(port)
-    }
-
-    pub(crate) fn is_port(&self, link: u32) -> bool {
+    fn is_port(&self, link: u32) -> bool {
         self.ports.contains_key(&link)
     }
 }

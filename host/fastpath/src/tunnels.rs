@@ -11,7 +11,7 @@ use aya::maps::lpm_trie::Key;
 
 use crate::cache::{MapFault, ON_TUNNEL};
 use crate::entries::if_there;
-use crate::layout::{RawAddress, RawEgress, TO_TUNNEL};
+use crate::layout::{EITHER_WAY, RawAddress, RawEgress, TO_TUNNEL};
 use crate::pins::Held;
 use crate::{AttachError, FlowCache, PortId};
 
@@ -24,8 +24,10 @@ pub struct Remote {
     pub vni: u32,
     /// The other end, on the underlay.
     pub address: IpAddr,
-    /// The sources that are the node's, and no other's: nothing else comes in from there.
+    /// The sources that are the node's and no other's, and come in no other way: its pods'.
     pub owns: Vec<Prefix>,
+    /// More sources that are the node's; they come without the tunnel, too: its own addresses.
+    pub has: Vec<Prefix>,
 }
 
 /// Addresses that begin alike.
@@ -52,15 +54,7 @@ impl FlowCache {
     /// stays then.
     pub fn add_remote(&mut self, port: PortId, remote: Remote) -> Result<(), AttachError> {
         let link = remote.link;
-        if self.links.is_taken(port) {
-            return Err(AttachError::InUse(port));
-        }
-        if self.links.is_port(link) {
-            return Err(AttachError::IsPort(link));
-        }
-        if self.links.is_punt(link) {
-            return Err(AttachError::IsPunt(link));
-        }
+        self.links.admit_any(link, port)?;
         if !self.links.tunnels.has(link) {
             let held = self.hold(ON_TUNNEL, link)?;
             self.links.tunnels.held.insert(link, held);
@@ -81,9 +75,10 @@ impl FlowCache {
     /// If the kernel refuses.
     pub fn remove_remote(&mut self, port: PortId) -> Result<bool, MapFault> {
         let Some(remote) = self.links.tunnels.remotes.remove(&port) else { return Ok(false) };
-        for prefix in &remote.owns {
+        for prefix in remote.owns.iter().chain(&remote.has) {
             // it may be another node's by now
-            if if_there(self.owners.get(&prefix.key(), 0))? == Some(port.number().into()) {
+            let owner = if_there(self.owners.get(&prefix.key(), 0))?;
+            if owner.is_some_and(|it| it & !EITHER_WAY == port.number().into()) {
                 if_there(self.owners.remove(&prefix.key()))?;
             }
         }
@@ -102,6 +97,9 @@ impl FlowCache {
         self.egresses.set(number, remote.egress(), 0).map_err(MapFault)?;
         for prefix in &remote.owns {
             self.owners.insert(&prefix.key(), number, 0).map_err(MapFault)?;
+        }
+        for prefix in &remote.has {
+            self.owners.insert(&prefix.key(), number | EITHER_WAY, 0).map_err(MapFault)?;
         }
         Ok(())
     }

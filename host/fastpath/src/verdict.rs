@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::layout::{
-    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_PEER, TO_TUNNEL,
-    TRANSLATE, TTL,
+    DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_NEIGHBOUR, TO_PEER,
+    TO_TUNNEL, TRANSLATE, TTL,
 };
 use crate::{PortId, Translation};
 
@@ -52,6 +52,8 @@ pub enum Egress {
     /// Received by the link with this index, as if by its wire: by the host, if it is an end of a
     /// veth of the host's own.
     Host(u32),
+    /// Sent by the link with this index, to the neighbour that the host's routes name.
+    Neighbour(u32),
     /// In the tunnel to the node that is this port.
     Tunnel(PortId),
 }
@@ -117,6 +119,7 @@ impl Egress {
             Self::Peer(index) => (index, TO_PEER),
             Self::Link(index) => (index, 0),
             Self::Host(index) => (index, TO_HOST),
+            Self::Neighbour(index) => (index, TO_NEIGHBOUR),
             Self::Tunnel(port) => (port.number().into(), TO_TUNNEL),
         }
     }

@@ -287,7 +287,7 @@ impl FromStr for PortSpec {
 impl From<PortSpec> for AddPort {
     fn from(port: PortSpec) -> Self {
         let PortSpec { name, kind, vlans } = port;
-        Self { interface: name, kind: kind.0, vlans, hold: Hold::Direct, tunnel: None }
+        Self { interface: name, kind: kind.0, vlans, hold: Hold::Direct, beyond: None }
     }
 }
 

@@ -191,7 +191,7 @@ impl Pods {
             kind: PortKind::Pod,
             vlans: Vlans::access(0),
             hold: Hold::Cached(station),
-            tunnel: None,
+            beyond: None,
         });
         let known = added.map_err(AttachError::from).and_then(|()| {
             chain::publish(plane, self).inspect_err(|_| {

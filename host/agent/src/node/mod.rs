@@ -137,7 +137,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         kind: PortKind::Host,
         vlans: Vlans::access(0),
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
-        tunnel: None,
+        beyond: None,
     });
     plan.ports.extend(remotes);
     run::host(&config, plan, Some(pods))

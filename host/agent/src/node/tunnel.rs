@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
-use millrace_dataplane::control::request::{AddPort, Prefix, Tunnel};
+use millrace_dataplane::control::request::{AddPort, Beyond, Prefix, Tunnel};
 use millrace_dataplane::port::{Hold, Station, Vlans};
 use millrace_netns::{Namespace, Netlink, NetlinkError, VxlanMode, VxlanSpec};
 
@@ -84,7 +84,8 @@ impl TunnelArgs {
                 interface: LINK.to_owned(),
                 vni: self.tunnel_vni,
                 remote: peer.tunnel?,
-                owns: peer.prefixes().map(prefix).collect(),
+                owns: peer.pod_cidrs.iter().copied().map(prefix).collect(),
+                has: peer.addresses.iter().map(|address| prefix((*address).into())).collect(),
             };
             let station = Station { mac: GATEWAY_MAC, gateway: gateway(gateways) };
             Some(AddPort {
@@ -92,7 +93,7 @@ impl TunnelArgs {
                 kind: PortKind::Remote,
                 vlans: Vlans::access(0),
                 hold: Hold::Cached(station),
-                tunnel: Some(tunnel),
+                beyond: Some(Beyond::Tunnel(tunnel)),
             })
         };
         peers.iter().filter_map(port).collect()

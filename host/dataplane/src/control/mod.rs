@@ -17,6 +17,7 @@ mod ports;
 mod punt;
 mod redecide;
 pub mod request;
+mod reserve;
 mod stages;
 pub mod status;
 

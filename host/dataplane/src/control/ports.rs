@@ -18,7 +18,7 @@ use crate::control::names::present;
 use crate::control::opened::{MAX_MTU, Opened, Way};
 use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::redecide::{Desk, Redecider};
-use crate::control::request::AddPort;
+use crate::control::request::{AddPort, Beyond};
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
@@ -338,7 +338,9 @@ impl Ports {
         if !link.ethernet {
             return Err(PortError::NotEthernet(link.name));
         }
-        if link.mtu > MAX_MTU {
+        // an uplink is the host's, whose packets may be larger
+        let is_uplink = matches!(record.request.beyond, Some(Beyond::Uplink(_)));
+        if link.mtu > MAX_MTU && !is_uplink {
             return Err(PortError::Mtu { interface: link.name, mtu: link.mtu });
         }
         let port = Port {
@@ -346,7 +348,7 @@ impl Ports {
             name: record.request.interface.clone(),
             kind: record.request.kind,
             link: link.index,
-            mtu: link.mtu,
+            mtu: link.mtu.min(MAX_MTU),
             up: link.up,
             shaped: link.shaped,
             vlans: record.request.vlans.clone(),
@@ -425,7 +427,7 @@ impl Ports {
             let (port, counters) = (port.clone(), Arc::clone(counters));
             hand.postman.ask(move |worker| worker.add_port(HeldPort { port, counters }))?;
         }
-        punt.attach(&self.namespace, port, record.request.tunnel.as_ref())?;
+        punt.attach(&self.namespace, port, record.request.beyond.as_ref())?;
         Ok(Opened { link, way: Way::Cache })
     }
 
@@ -528,8 +530,10 @@ impl Ports {
 impl PortRecord {
     /// The interface its packets come and go by.
     fn interface(&self) -> &str {
-        let tunnel = self.request.tunnel.as_ref();
-        tunnel.map_or(&self.request.interface, |tunnel| &tunnel.interface)
+        match &self.request.beyond {
+            Some(Beyond::Tunnel(tunnel)) => &tunnel.interface,
+            _ => &self.request.interface,
+        }
     }
 
     /// What is odd, with the remedy.

@@ -3,12 +3,15 @@
 //! The near end of the pair is where the ports are, the far end in a namespace of its own, with a
 //! queue and a socket for each worker: a packet that misses on a CPU is served on it.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use millrace_fastpath::{Capacity, Counter, Features, FlowCache, LoadError, MapFault, Remote};
+use millrace_fastpath::{
+    self as fastpath, Capacity, Counter, Features, FlowCache, LoadError, MapFault, Remote,
+};
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
     unique_name,
@@ -21,7 +24,8 @@ use crate::connections::{self, Connections, Masquerade};
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
 use crate::control::redecide::{Desk, Redecided, Redecider};
-use crate::control::request::Tunnel;
+use crate::control::request::{Beyond, Tunnel};
+use crate::control::reserve::ReservedPorts;
 use crate::control::status::CacheStatus;
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{Port, PortId};
@@ -38,7 +42,8 @@ pub struct CacheSettings {
     pub connections: connections::Settings,
     /// What of the kernel may be used.
     pub features: Features,
-    /// The ports that sources are masqueraded to.
+    /// The ports that sources are masqueraded to, but for those that the host uses; they are
+    /// reserved, so that the host gives them to no socket by itself.
     pub masquerade: PortRange,
 }
 
@@ -87,7 +92,7 @@ pub enum PuntError {
     /// An offload stays on.
     #[error(transparent)]
     Offload(#[from] EthtoolError),
-    /// IPv6 stays on.
+    /// IPv6 stays on, or ports are not reserved.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
     /// The cache does not take a port.
@@ -112,6 +117,7 @@ pub(super) struct Punt {
     /// By worker.
     counters: Vec<Arc<TrackingCounters>>,
     _program: Program,
+    _reserved: ReservedPorts,
     // the far end goes with its namespace, and takes the near one along
     _far: Namespace,
 }
@@ -124,15 +130,16 @@ impl Punt {
         workers: &[Hand],
         sockets: XskSettings,
     ) -> Result<Self, PuntError> {
-        let cache = FlowCache::load(millrace_fastpath::Settings {
+        let mut cache = FlowCache::load(millrace_fastpath::Settings {
             capacity: settings.capacity,
             features: settings.features,
         })?;
+        let reserved = ReservedPorts::take(settings.masquerade)?;
+        cache.reserve(reserved.ports().iter().copied())?;
         let hand_over = Arc::new(HandOver::new(cache.acks().clone()));
         let cache = Arc::new(Mutex::new(cache));
         let connections = Arc::new(Connections::new(settings.connections));
-        let PortRange { first, last } = settings.masquerade;
-        let masquerade = Arc::new(Masquerade::new(first..=last));
+        let masquerade = Arc::new(Masquerade::new(reserved.ports().iter().copied()));
         let track = |queue| {
             let (connections, cache) = (Arc::clone(&connections), Arc::clone(&cache));
             Tracking::new(
@@ -155,7 +162,15 @@ impl Punt {
         namespace.run(|| cache.lock().punt_to(near.index, queues))??;
         let upkeep =
             Arc::new(Upkeep::new(Arc::clone(&connections), Arc::clone(&cache), hand_over.clone()));
-        Ok(Self { cache, connections, upkeep, counters, _program: program, _far: far })
+        Ok(Self {
+            cache,
+            connections,
+            upkeep,
+            counters,
+            _program: program,
+            _reserved: reserved,
+            _far: far,
+        })
     }
 
     /// What has to be done about connections from time to time.
@@ -201,15 +216,28 @@ impl Punt {
         &self,
         namespace: &Namespace,
         port: &Port,
-        tunnel: Option<&Tunnel>,
+        beyond: Option<&Beyond>,
     ) -> Result<(), PuntError> {
         let number = kernel::number(port.id);
-        let attach = || match tunnel {
-            None => self.cache.lock().attach(port.link, number, kernel::egress(port)),
-            Some(Tunnel { vni, remote, owns, .. }) => {
-                let (link, owns) = (port.link, owns.clone());
-                let remote = Remote { link, vni: *vni, address: *remote, owns };
+        let link = port.link;
+        let attach = || match beyond {
+            None => self.cache.lock().attach(link, number, kernel::egress(port)),
+            Some(Beyond::Tunnel(Tunnel { vni, remote, owns, has, .. })) => {
+                let (owns, has) = (owns.clone(), has.clone());
+                let remote = Remote { link, vni: *vni, address: *remote, owns, has };
                 self.cache.lock().add_remote(number, remote)
+            }
+            Some(Beyond::Uplink(uplink)) => {
+                let gateway = port.gateway().expect("a port of the cache has one");
+                let v4 = gateway.v4.map(IpAddr::V4);
+                let uplink = fastpath::Uplink {
+                    link,
+                    gateway_mac: gateway.mac,
+                    addresses: v4.into_iter().chain(gateway.v6.map(IpAddr::V6)).collect(),
+                    pods: uplink.pods.clone(),
+                    tunnel_port: uplink.tunnel_port,
+                };
+                self.cache.lock().add_uplink(number, &uplink)
             }
         };
         Ok(namespace.run(attach)??)
@@ -224,7 +252,7 @@ impl Punt {
     ) -> Result<(), PuntError> {
         namespace.run(|| {
             let mut cache = self.cache.lock();
-            if !cache.remove_remote(kernel::number(port))? {
+            if !cache.remove_remote(kernel::number(port))? && !cache.remove_uplink(link)? {
                 cache.detach(link)?;
             }
             Ok(())

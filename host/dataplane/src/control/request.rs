@@ -89,8 +89,17 @@ pub struct AddPort {
     pub vlans: Vlans,
     /// How its frames come and go.
     pub hold: Hold,
-    /// The tunnel it is behind, if it is another node.
-    pub tunnel: Option<Tunnel>,
+    /// What is beyond it, if that is the underlay of the cluster.
+    pub beyond: Option<Beyond>,
+}
+
+/// What a port leads to through the underlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// Another node, in a tunnel.
+    Tunnel(Tunnel),
+    /// Whoever the host reaches by the interface, which stays the host's own.
+    Uplink(Uplink),
 }
 
 /// The tunnel to another node (VXLAN, RFC 7348).
@@ -102,6 +111,19 @@ pub struct Tunnel {
     pub vni: u32,
     /// The other end, on the underlay.
     pub remote: IpAddr,
-    /// The sources that are that node's: packets from others do not come in.
+    /// The sources that are that node's, and come in no other way: its pods'. Packets from others
+    /// do not come in.
     pub owns: Vec<Prefix>,
+    /// More sources that are that node's, which come without the tunnel, too: its own addresses.
+    pub has: Vec<Prefix>,
+}
+
+/// Which packets of a host's interface are for pods. The port's gateway has the node's own
+/// addresses, which pods that are masqueraded send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// The addresses of the node's pods, one prefix of a family.
+    pub pods: Vec<Prefix>,
+    /// The UDP port of the tunnels between nodes, which are the host's.
+    pub tunnel_port: Option<u16>,
 }

@@ -108,11 +108,13 @@ pub(crate) fn generation(generation: fastpath::Generation) -> Option<NonZeroU32>
 }
 
 /// How the kernel sends to a port: only the other end of a pod's link is in another namespace, and
-/// what it gets past the link's own queue nobody limits. Other nodes are behind tunnels.
+/// what it gets past the link's own queue nobody limits. Other nodes are behind tunnels, and the
+/// neighbours of an uplink are the host's.
 pub(crate) fn egress(port: &Port) -> Egress {
     match port.kind {
         PortKind::Pod if !port.shaped => Egress::Peer(port.link),
         PortKind::Remote => Egress::Tunnel(number(port.id)),
+        PortKind::Uplink => Egress::Neighbour(port.link),
         _ => Egress::Link(port.link),
     }
 }

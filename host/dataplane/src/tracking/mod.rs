@@ -4,6 +4,7 @@
 //! may open one, once the chain has let it go on; both directions are then in the kernel's cache
 //! before the packet leaves, so that the answer finds them.
 //!
+//! - `echo`: answers that come with the host's
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `anew`, `change`: connections that are decided anew, and go another way
@@ -13,6 +14,7 @@
 
 pub(crate) mod anew;
 pub(crate) mod change;
+mod echo;
 mod ends;
 mod hand_over;
 mod inspected;
@@ -207,6 +209,7 @@ impl Tracking {
                     }
                     inspected = Some(opened.id);
                 }
+                echo::expect(&self.cache, &opened.reply);
                 self.introduce(opened.id, flows);
                 opened.reply
             }
@@ -286,9 +289,11 @@ impl Tracking {
         let mut keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
         keys.iter().for_each(|key| self.hand_over.forget(key));
         keys.retain(|key| next.iter().flatten().all(|flow| flow.key != *key));
-        if !keys.is_empty()
-            && let Err(error) = self.cache.lock().remove(&keys)
-        {
+        let echo = echo::forget(&self.cache, &due.keys);
+        if let Err(error) = echo.and_then(|()| match keys.is_empty() {
+            true => Ok(0),
+            false => self.cache.lock().remove(&keys),
+        }) {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
         self.connections.retire(due.id, now_ns);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millrace_fastpath::{FlowCache, MapFault};
 use parking_lot::Mutex;
 
-use super::{HandOver, kernel};
+use super::{HandOver, echo, kernel};
 use crate::connections::{Connections, Due};
 
 /// Keeps connections and what the kernel has of them in step.
@@ -79,6 +79,7 @@ impl Upkeep {
     /// Takes a connection back from the kernel and lets it go, unless the kernel has seen packets
     /// to the last.
     pub(super) fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
+        echo::forget(&self.cache, &due.keys)?;
         for key in &due.keys {
             let Some(entry) = kernel::key(key) else { continue };
             self.hand_over.forget(&entry);

@@ -17,3 +17,4 @@ mod misses;
 mod owners;
 mod translation;
 mod tunnels;
+mod uplinks;

@@ -182,7 +182,7 @@ fn place(number: u8, end: u8, underlay: u8) -> IpAddr {
 fn remote(number: u8, underlay: u8) -> Remote {
     let owns = [(4, 24), (6, 64)].map(|(family, length)| Prefix { address: far(family), length });
     let address = place(number, 2, underlay);
-    Remote { link: index(TUNNEL), vni: VNI, address, owns: owns.to_vec() }
+    Remote { link: index(TUNNEL), vni: VNI, address, owns: owns.to_vec(), has: Vec::new() }
 }
 
 /// What pod 0 sends to the node, and the node to it.

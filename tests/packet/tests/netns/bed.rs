@@ -85,7 +85,7 @@ impl Bed {
             kind: PortKind::Pod,
             vlans: Vlans::access(0),
             hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
-            tunnel: None,
+            beyond: None,
         };
         self.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
     }
@@ -105,7 +105,7 @@ impl Bed {
     pub(crate) fn open(&self, interface: &str, vlans: Vlans) -> Result<(), PortError> {
         let interface = interface.to_owned();
         let port =
-            AddPort { interface, kind: PortKind::Wire, vlans, hold: Hold::Direct, tunnel: None };
+            AddPort { interface, kind: PortKind::Wire, vlans, hold: Hold::Direct, beyond: None };
         self.host.run(|| self.plane.add_port(port)).expect("the namespace can be entered")
     }
 
