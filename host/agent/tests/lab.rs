@@ -2,8 +2,8 @@
 //! note and pass, except under `CI`.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -74,6 +74,13 @@ impl Bed {
             let both = ["original", "reply"];
             both.iter().all(|way| flow[way]["generation"].is_u64()).then_some(flow)
         })
+    }
+
+    /// The network of the host outside.
+    fn outside(&self) -> Namespace {
+        let state = self.state();
+        let namespace = state["outside"]["namespace"].as_str().expect("it has a namespace");
+        Namespace::open(namespace).expect("it is there")
     }
 
     /// A pod's network, and its addresses.
@@ -211,6 +218,86 @@ fn nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunne
 }
 
 #[test]
+fn pods_send_to_what_is_outside_from_their_nodes_address_f9() {
+    let Some(bed) = Bed::up() else { return };
+    let state = bed.state();
+    let addresses = |of: &Value| -> Vec<IpAddr> { serde_json::from_value(of.clone()).unwrap() };
+    let nodes = addresses(&state["nodes"][0]["addresses"]);
+    let (shop, _) = bed.pod("shop");
+    let outside = bed.outside();
+    // where nothing but the default route leads to
+    for (beyond, node) in addresses(&state["outside"]["worldWide"]).into_iter().zip(nodes) {
+        let listener = outside.run(|| TcpListener::bind((beyond, 0))).unwrap().unwrap();
+        let server = listener.local_addr().unwrap();
+        let mut stream = shop.run(|| TcpStream::connect(server)).unwrap().unwrap();
+        let (mut accepted, client) = listener.accept().unwrap();
+        assert_eq!(client.ip(), node);
+        assert!(client.port() >= FIRST_MASQUERADED, "{client}");
+        let mut bytes = [0; 5];
+        for _ in 0..EXCHANGES {
+            stream.write_all(b"there").unwrap();
+            accepted.read_exact(&mut bytes).unwrap();
+            accepted.write_all(&bytes).unwrap();
+            stream.read_exact(&mut bytes).unwrap();
+        }
+        let flow = bed.flow("east", &stream);
+        assert_eq!(flow["original"]["egress"], "eth0", "{flow:#}");
+        assert_eq!(flow["reply"]["destination"], client.to_string(), "{flow:#}");
+        for way in ["original", "reply"] {
+            assert!(flow[way]["kernelPackets"].as_u64() >= Some(EXCHANGES), "{flow:#}");
+        }
+
+        bed.done(&["exec", "shop", "--", "ping", "-c", "1", "-W", "5", &beyond.to_string()]);
+        // nobody is there, and the pod hears of it
+        let any = if beyond.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let bind = || UdpSocket::bind(any);
+        let socket = shop.run(bind).unwrap().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect((beyond, 9)).unwrap();
+        socket.send(b"x").unwrap();
+        let error = socket.recv(&mut bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    }
+    let key = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let reserved = bed.done(&["exec", "node:east", "--", "cat", key]);
+    assert!(reserved.starts_with(&format!("{FIRST_MASQUERADED}-")), "{reserved}");
+}
+
+#[test]
+fn a_node_is_on_the_network_as_itself_with_its_agent_and_without_f7() {
+    let Some(bed) = Bed::up() else { return };
+    let state = bed.state();
+    let node = &state["nodes"][0];
+    let addresses: Vec<IpAddr> = serde_json::from_value(node["addresses"].clone()).unwrap();
+    let host = Namespace::open(node["namespace"].as_str().unwrap()).unwrap();
+    let outside = bed.outside();
+    let reach = || {
+        for address in &addresses {
+            let listener = host.run(|| TcpListener::bind((*address, 0))).unwrap().unwrap();
+            let server = listener.local_addr().unwrap();
+            let mut stream = outside.run(|| TcpStream::connect(server)).unwrap().unwrap();
+            let (mut accepted, client) = listener.accept().unwrap();
+            assert_eq!(client, stream.local_addr().unwrap());
+            let mut byte = [0];
+            stream.write_all(b"x").unwrap();
+            accepted.read_exact(&mut byte).unwrap();
+            accepted.write_all(&byte).unwrap();
+            stream.read_exact(&mut byte).unwrap();
+
+            let ping = ["exec", "outside", "--", "ping", "-c", "1", "-W", "5"];
+            bed.done(&[&ping[..], &[&*address.to_string()]].concat());
+        }
+    };
+    reach();
+    let programs = state["programs"].as_array().unwrap();
+    let agent = programs.iter().find(|it| it["role"]["agent"]["node"] == "east");
+    let pid = agent.expect("it runs")["process"]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    until(|| bed.done(&["status"]).contains("ended").then_some(()));
+    reach();
+}
+
+#[test]
 fn a_command_runs_in_a_pod_and_its_exit_code_is_handed_on() {
     let Some(bed) = Bed::up() else { return };
     let (_, addresses) = bed.pod("shop");
@@ -287,6 +374,8 @@ const NODES: &str = include_str!("../../../examples/lab/nodes.yaml");
 const PODS: &str = include_str!("../../../examples/lab/pods.yaml");
 /// Where the lab's server echoes.
 const ECHO: u16 = 7;
+/// The first of the ports that sources are masqueraded to.
+const FIRST_MASQUERADED: u16 = 49_152;
 /// Lines that are said.
 const EXCHANGES: u64 = 50;
 /// How long something may take that comes by itself.

@@ -21,6 +21,7 @@ use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
 use crate::node::link::{GATEWAY_MAC, LinkError, PodLink};
 use crate::node::peers::Peer;
+use crate::node::uplink::Surroundings;
 
 /// A pod's name, and that of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,20 +97,29 @@ pub(crate) enum AttachError {
     Chain(#[from] StageError),
 }
 
+/// What is beyond a node.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    /// The other nodes.
+    pub(crate) peers: Vec<Peer>,
+    /// All else.
+    pub(crate) around: Surroundings,
+}
+
 /// The pods of a node.
 #[derive(Debug)]
 pub(crate) struct Pods {
     node: Namespace,
     ipam: Ipam,
-    peers: Vec<Peer>,
+    beyond: Beyond,
     mtu: u32,
     attached: BTreeMap<PodName, AttachedPod>,
 }
 
 impl Pods {
     /// None yet, on the node whose namespace this is.
-    pub(crate) fn new(node: Namespace, ipam: Ipam, peers: Vec<Peer>, mtu: u32) -> Self {
-        Self { node, ipam, peers, mtu, attached: BTreeMap::new() }
+    pub(crate) fn new(node: Namespace, ipam: Ipam, beyond: Beyond, mtu: u32) -> Self {
+        Self { node, ipam, beyond, mtu, attached: BTreeMap::new() }
     }
 
     /// The pods that are attached.
@@ -117,9 +127,9 @@ impl Pods {
         &self.attached
     }
 
-    /// The other nodes.
-    pub(crate) fn peers(&self) -> &[Peer] {
-        &self.peers
+    /// What is beyond the node.
+    pub(crate) fn beyond(&self) -> &Beyond {
+        &self.beyond
     }
 
     /// The gateway's address in each of the node's prefixes.

@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 use millrace_dataplane::control::{Dataplane, StageError};
 use serde_json::{Value, json};
 
-use crate::node::attach::Pods;
-use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
+use crate::node::attach::{Beyond, Pods};
+use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT, everywhere};
 
 /// The chain of a node, by the names of its filters.
 pub(crate) const CHAIN: [&str; 2] = ["bridge", "router"];
@@ -23,45 +23,101 @@ pub(crate) fn publish(plane: &Dataplane, pods: &Pods) -> Result<(), StageError> 
 /// The configuration of each filter of the chain; ports are known by their numbers.
 pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] {
     let gateways = pods.gateways();
-    let (mut stations, mut routes) = (Vec::new(), Vec::new());
+    let mut stations = Vec::new();
     for pod in pods.attached().values() {
         let Some(port) = ports.get(&pod.port) else { continue };
         stations.push(json!({ "port": port, "mac": pod.mac, "addresses": ips(&pod.addresses) }));
-        routes.extend(pod.addresses.iter().map(|address| route(&host_prefix(*address), *port)));
     }
-    let mut nodes = Vec::new();
-    for peer in pods.peers() {
-        let Some(port) = ports.get(&peer.port()) else { continue };
-        nodes.push(port);
-        routes.extend(peer.prefixes().map(|prefix| route(&prefix.to_string(), *port)));
-    }
-    // addresses of pods that are not there are nobody's; all else is the host's to route
-    routes.extend(pods.prefixes().map(|it| json!({ "prefix": it, "kind": "unreachable" })));
-    let host = ports.get(HOST_PORT);
-    if let Some(host) = host {
-        for gateway in &gateways {
-            let everywhere = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-            routes.extend([route(&host_prefix(*gateway), *host), route(everywhere, *host)]);
-        }
-    }
+    let Beyond { peers, around } = pods.beyond();
+    let tunnels = peers.iter().filter_map(|peer| ports.get(&peer.port()));
+    let uplink = around.uplink().and_then(|uplink| ports.get(uplink));
     let mut bridge = json!({
         "gateway": { "mac": mac_text(GATEWAY_MAC), "addresses": ips(&gateways) },
         "pods": stations,
-        "nodes": nodes,
+        "nodes": tunnels.chain(uplink).collect::<Vec<_>>(),
     });
-    if let Some(host) = host {
+    if let Some(host) = ports.get(HOST_PORT) {
         bridge["host"] = json!({ "port": host, "mac": mac_text(HOST_MAC) });
     }
+    let routes = routes(pods, ports);
     let router = json!({ "gatewayMac": mac_text(GATEWAY_MAC), "routes": routes });
     [bridge, router]
 }
 
-fn route(prefix: &str, port: u16) -> Value {
-    json!({ "prefix": prefix, "via": [{ "port": port }] })
+/// What is where: pods here, the host, pods of other nodes, and all else.
+fn routes(pods: &Pods, ports: &BTreeMap<String, u16>) -> Vec<Value> {
+    let Beyond { peers, around } = pods.beyond();
+    let mut routes = Routes::default();
+    for pod in pods.attached().values() {
+        let Some(port) = ports.get(&pod.port) else { continue };
+        pod.addresses.iter().for_each(|address| routes.add(host_prefix(*address), *port));
+    }
+    let host = ports.get(HOST_PORT).copied();
+    let uplink = around.uplink().and_then(|uplink| ports.get(uplink)).copied();
+    if let Some(host) = host {
+        pods.gateways().into_iter().for_each(|gateway| routes.add(host_prefix(gateway), host));
+        around.here.iter().for_each(|address| routes.add(IpNetwork::from(*address), host));
+    }
+    // addresses of pods that are not there are nobody's
+    pods.prefixes().for_each(|prefix| routes.refuse(prefix));
+    for peer in peers {
+        let native = uplink.or(host);
+        for prefix in peer.prefixes() {
+            let is_near = peer.addresses.iter().any(|it| it.is_ipv4() == prefix.is_ipv4());
+            let port = match peer.tunnel {
+                Some(_) => ports.get(&peer.port()).copied(),
+                None => native.filter(|_| is_near),
+            };
+            match port {
+                Some(port) => routes.add(prefix, port),
+                None => routes.refuse(prefix),
+            }
+        }
+    }
+    let plain = around.plain.iter().zip(std::iter::repeat(uplink));
+    for (prefix, port) in plain.chain(around.elsewhere.iter().zip(std::iter::repeat(host))) {
+        port.into_iter().for_each(|port| routes.add(*prefix, port));
+    }
+    for gateway in pods.gateways() {
+        let everywhere = everywhere(gateway.ip());
+        match (uplink, host) {
+            (Some(uplink), _) if around.masquerades(&gateway) => {
+                let masquerade = json!({ "via": [{ "port": uplink }], "masquerade": true });
+                routes.0.entry(everywhere).or_insert(masquerade);
+            }
+            (_, Some(host)) => routes.add(everywhere, host),
+            _ => {}
+        }
+    }
+    routes.list()
 }
 
-fn host_prefix(address: IpNetwork) -> String {
-    format!("{}/{}", address.ip(), if address.is_ipv4() { 32 } else { 128 })
+/// Routes by their prefix; the first to one counts.
+#[derive(Default)]
+struct Routes(BTreeMap<IpNetwork, Value>);
+
+impl Routes {
+    fn add(&mut self, prefix: IpNetwork, port: u16) {
+        let network = IpNetwork::new(prefix.network(), prefix.prefix());
+        let network = network.expect("the length is that of a prefix");
+        self.0.entry(network).or_insert_with(|| json!({ "via": [{ "port": port }] }));
+    }
+
+    fn refuse(&mut self, prefix: IpNetwork) {
+        self.0.entry(prefix).or_insert_with(|| json!({ "kind": "unreachable" }));
+    }
+
+    fn list(self) -> Vec<Value> {
+        let route = |(prefix, mut route): (IpNetwork, Value)| {
+            route["prefix"] = json!(prefix);
+            route
+        };
+        self.0.into_iter().map(route).collect()
+    }
+}
+
+fn host_prefix(address: IpNetwork) -> IpNetwork {
+    IpNetwork::from(address.ip())
 }
 
 fn ips(addresses: &[IpNetwork]) -> Vec<String> {

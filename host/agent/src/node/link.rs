@@ -109,7 +109,7 @@ pub(crate) fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> 
 }
 
 /// The default prefix of an address's family.
-fn everywhere(of: IpAddr) -> IpNetwork {
+pub(crate) fn everywhere(of: IpAddr) -> IpNetwork {
     let any: IpAddr = match of {
         IpAddr::V4(_) => [0; 4].into(),
         IpAddr::V6(_) => [0; 16].into(),

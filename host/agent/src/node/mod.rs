@@ -1,7 +1,7 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
-//! - `peers`: the other nodes; `tunnel`: those that are behind one
+//! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `chain`: what the built-in filters are told of them
 
 mod attach;
@@ -10,6 +10,7 @@ mod ipam;
 mod link;
 mod peers;
 mod tunnel;
+mod uplink;
 
 pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
 pub(crate) use tunnel::TunnelArgs;
@@ -33,8 +34,10 @@ use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
 use crate::run;
 use crate::text::Span;
+use attach::Beyond;
 use ipam::Ipam;
 use link::{HOST_MAC, HOST_PORT};
+use uplink::OutsideArgs;
 
 /// Be the network of a node: its pods, and the node itself.
 ///
@@ -59,6 +62,9 @@ pub(crate) struct NodeArgs {
 
     #[command(flatten)]
     tunnel: TunnelArgs,
+
+    #[command(flatten)]
+    outside: OutsideArgs,
 
     /// Workers; one for each core by default, which serves what misses on that core.
     #[arg(long, value_name = "N")]
@@ -102,17 +108,18 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         )
     })?;
     let net = node.netlink().context("the node's links")?;
-    let (subnets, widest) = tunnel::underlay(&net, &this.addresses).context("the underlay")?;
-    let peers = peers::of(this, &world, args.tunnel.mode, &subnets);
-    let between = args.mtu.unwrap_or(widest.map_or(MTU, |widest| widest.min(MTU)));
+    let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
+    let peers = peers::of(this, &world, args.tunnel.mode, &around.subnets);
+    let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
     let mtu = args.tunnel.mtu(between, &peers);
     let ipam = Ipam::new(this.pod_cidrs.iter().copied());
     let gateways: Vec<_> = ipam.gateways().collect();
     link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
     args.tunnel.make_link(&node, &peers, mtu).context("the link of tunnels")?;
     peers::route(&node, &gateways, &peers).context("routes to other nodes")?;
-    let remotes = args.tunnel.ports(&peers, &gateways);
-    let pods = Pods::new(node, ipam, peers, mtu);
+    let mut beyond = args.tunnel.ports(&peers, &gateways);
+    beyond.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
+    let pods = Pods::new(node, ipam, Beyond { peers, around }, mtu);
 
     let workers = match args.workers {
         Some(workers) => workers,
@@ -139,7 +146,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
         beyond: None,
     });
-    plan.ports.extend(remotes);
+    plan.ports.extend(beyond);
     run::host(&config, plan, Some(pods))
 }
 

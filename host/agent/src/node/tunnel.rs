@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
 use millrace_dataplane::control::request::{AddPort, Beyond, Prefix, Tunnel};
 use millrace_dataplane::port::{Hold, Station, Vlans};
-use millrace_netns::{Namespace, Netlink, NetlinkError, VxlanMode, VxlanSpec};
+use millrace_netns::{Namespace, NetlinkError, VxlanMode, VxlanSpec};
 
 use crate::node::attach::gateway;
 use crate::node::link::{GATEWAY_MAC, LinkError, keep_quiet};
@@ -77,6 +77,11 @@ impl TunnelArgs {
         Ok(net.set_up(LINK)?)
     }
 
+    /// The UDP port of the tunnels.
+    pub(crate) fn udp_port(&self) -> u16 {
+        self.tunnel_port
+    }
+
     /// The ports of the nodes behind tunnels.
     pub(crate) fn ports(&self, peers: &[Peer], gateways: &[IpNetwork]) -> Vec<AddPort> {
         let port = |peer: &Peer| {
@@ -113,20 +118,7 @@ impl Peer {
     }
 }
 
-/// The subnets that a node is a neighbour in, and the MTU of its link there.
-pub(crate) fn underlay(
-    net: &Netlink,
-    addresses: &[IpAddr],
-) -> Result<(Vec<IpNetwork>, Option<u32>), NetlinkError> {
-    let mut here = net.addresses()?;
-    here.retain(|address| addresses.contains(&address.network.ip()));
-    let links = here.iter().map(|address| net.link_by_index(address.link));
-    let mtus = links.map(|link| Ok(link?.mtu)).collect::<Result<Vec<_>, NetlinkError>>()?;
-    let subnets = here.iter().map(|address| address.network).collect();
-    Ok((subnets, mtus.into_iter().min()))
-}
-
-fn prefix(network: IpNetwork) -> Prefix {
+pub(crate) fn prefix(network: IpNetwork) -> Prefix {
     Prefix { address: network.network(), length: network.prefix() }
 }
 
