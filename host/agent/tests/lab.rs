@@ -21,6 +21,11 @@ struct Bed {
 impl Bed {
     /// Brings up the cluster of the example, unless there are no privileges to.
     fn up() -> Option<Self> {
+        Self::up_as(&[])
+    }
+
+    /// The same, made another way.
+    fn up_as(arguments: &[&str]) -> Option<Self> {
         if !is_root() {
             return None;
         }
@@ -28,7 +33,8 @@ impl Bed {
         for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", PODS)] {
             fs::write(bed.manifests.path().join(file), text).expect("the folder is there");
         }
-        bed.done(&["up", &bed.manifests.path().display().to_string()]);
+        let manifests = bed.manifests.path().display().to_string();
+        bed.done(&[&["up", &manifests], arguments].concat());
         Some(bed)
     }
 
@@ -214,6 +220,30 @@ fn nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunne
     for (address, payload) in pods.iter().zip(["1422", "1402"]) {
         let ping = ["ping", "-c", "1", "-W", "5", "-M", "do", "-s", payload, &address.to_string()];
         bed.done(&[&["exec", "shop", "--"], &ping[..]].concat());
+    }
+}
+
+#[test]
+fn packets_between_nodes_are_as_they_are_where_the_underlay_knows_the_way() {
+    for (mode, underlay, leaves, mtu) in [
+        ("native", "flat", "eth0", "mtu 1500"),
+        ("auto", "flat", "eth0", "mtu 1500"),
+        ("auto", "routed", "node:west", "mtu 1450"),
+    ] {
+        let arguments = ["--tunnel", mode, "--underlay", underlay];
+        let Some(bed) = Bed::up_as(&arguments) else { return };
+        let (shop, _) = bed.pod("shop");
+        let (_, addresses) = bed.pod("bank");
+        for address in addresses {
+            let stream = exchange(&shop, SocketAddr::new(address, ECHO), "default/bank");
+            let flow = bed.flow("east", &stream);
+            assert_eq!(flow["original"]["egress"], leaves, "{arguments:?}: {flow:#}");
+            for way in ["original", "reply"] {
+                assert!(flow[way]["kernelPackets"].as_u64() >= Some(EXCHANGES), "{flow:#}");
+            }
+        }
+        let shown = bed.done(&["exec", "shop", "--", "ip", "link", "show", "eth0"]);
+        assert!(shown.contains(mtu), "{arguments:?}: {shown}");
     }
 }
 
