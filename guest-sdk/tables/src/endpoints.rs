@@ -1,0 +1,89 @@
+//! Where connections to Services go.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::octets::{self, Reader};
+
+/// The number of a set of endpoints: the key of [`Table::Endpoints`](crate::Table::Endpoints).
+/// Services with the same endpoints share a set, and a set never changes: other endpoints have
+/// another number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointSet(pub u32);
+
+/// Where a connection may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+}
+
+/// The endpoints of a set, in ascending order, each once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints<'u>(&'u [u8]);
+
+impl EndpointSet {
+    /// No set: no endpoints.
+    pub const NONE: Self = Self(0);
+
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.extend(self.0.to_le_bytes());
+    }
+
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let set = Self(from.u32()?);
+        from.end(set).filter(|set| *set != Self::NONE)
+    }
+}
+
+impl Endpoint {
+    /// The octets of endpoints, as [`Endpoints`] has them.
+    pub fn encode_all(endpoints: &[Self]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(endpoints.len() * LEN);
+        for endpoint in endpoints {
+            out.extend(octets::address(endpoint.address));
+            out.extend(endpoint.port.to_le_bytes());
+            out.extend([0; 2]);
+        }
+        out
+    }
+
+    fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let endpoint = Self { address: from.address()?, port: from.u16()? };
+        from.zeros::<2>()?;
+        from.end(endpoint)
+    }
+}
+
+impl<'u> Endpoints<'u> {
+    /// The endpoints that [`Endpoint::encode_all`] has written; `None` if these octets are none, or
+    /// there is no endpoint.
+    pub fn new(octets: &'u [u8]) -> Option<Self> {
+        let whole = !octets.is_empty() && octets.len().is_multiple_of(LEN);
+        let this = Self(octets);
+        let each = || octets.chunks_exact(LEN).map(Endpoint::decode);
+        (whole && each().all(|it| it.is_some()) && this.iter().is_sorted_by(|a, b| a < b))
+            .then_some(this)
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        self.0.len() / LEN
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Endpoint> + 'u {
+        self.0.chunks_exact(LEN).filter_map(Endpoint::decode)
+    }
+
+    pub(crate) fn octets(self) -> &'u [u8] {
+        self.0
+    }
+}
+
+/// Octets of an endpoint.
+const LEN: usize = 20;

@@ -1,0 +1,33 @@
+//! What the cluster is, as filters are told it: tables of rows, and changes of them.
+//!
+//! The host compiles the cluster's objects into rows and publishes what has changed; any filter
+//! may subscribe. `TABLES.md` beside this file has the octets, for guests in other languages.
+//!
+//! In reading order:
+//! - [`Table`]: which tables there are, each with its version
+//! - [`Frontend`], [`Service`]: where a Service is reached, and what is behind it
+//! - [`EndpointSet`], [`Endpoint`], [`Endpoints`]: where its connections go
+//! - [`Range`]: addresses that are reserved for Services
+//! - [`Update`], [`Change`], [`Key`], [`Row`]: what a guest is given; [`Malformed`]
+//! - [`Tables`], [`Delta`]: what the host keeps and publishes
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod endpoints;
+mod malformed;
+mod octets;
+mod range;
+mod service;
+mod store;
+mod table;
+mod update;
+
+pub use endpoints::{Endpoint, EndpointSet, Endpoints};
+pub use malformed::Malformed;
+pub use range::Range;
+pub use service::{Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
+pub use store::{Delta, Tables};
+pub use table::Table;
+pub use update::{Change, Changes, Key, Row, Update};

@@ -1,0 +1,136 @@
+//! Where Services are reached.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::EndpointSet;
+use crate::octets::{self, Reader};
+
+/// Where a Service is reached: the key of [`Table::Services`](crate::Table::Services).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    /// The virtual address, or that of a node.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// With which protocol.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol, by its number (IANA, Assigned Internet Protocol Numbers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp = 6,
+    /// RFC 768.
+    Udp = 17,
+    /// RFC 9260.
+    Sctp = 132,
+}
+
+/// What is behind a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The Service's number: what decisions that depend on it are tagged with. The same for all of
+    /// its frontends.
+    pub number: u32,
+    /// The port that the Service itself has there.
+    pub port: u16,
+    /// What kind of address it is.
+    pub kind: FrontendKind,
+    /// Which endpoints count.
+    pub policy: TrafficPolicy,
+    /// The endpoints for this node, wherever they are; [`EndpointSet::NONE`] if there are none.
+    pub cluster: EndpointSet,
+    /// Those that are on this node.
+    pub local: EndpointSet,
+    /// Seconds that a client stays with the endpoint it got after its last connection; 0 if it does
+    /// not.
+    pub affinity_s: u32,
+}
+
+/// What kind of address a frontend has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`: no other port of this address leads anywhere.
+    ClusterIp = 0,
+    /// `spec.externalIPs`.
+    ExternalIp = 1,
+    /// `status.loadBalancer.ingress`.
+    LoadBalancer = 2,
+    /// An address of this node, with `spec.ports[].nodePort`.
+    NodePort = 3,
+}
+
+/// Which endpoints a frontend has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TrafficPolicy {
+    /// Those of the whole cluster.
+    Cluster = 0,
+    /// Those on this node alone.
+    Local = 1,
+}
+
+impl Frontend {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(octets::address(self.address));
+        out.extend(self.port.to_le_bytes());
+        out.extend([self.protocol as u8, 0]);
+    }
+
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let (address, port) = (from.address()?, from.u16()?);
+        let protocol = Protocol::from_u8(from.u8()?)?;
+        from.zeros::<1>()?;
+        from.end(Self { address, port, protocol })
+    }
+}
+
+impl Service {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.number.to_le_bytes());
+        out.extend(self.cluster.0.to_le_bytes());
+        out.extend(self.local.0.to_le_bytes());
+        out.extend(self.affinity_s.to_le_bytes());
+        out.extend(self.port.to_le_bytes());
+        out.extend([self.kind as u8, self.policy as u8]);
+    }
+
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let number = from.u32()?;
+        let (cluster, local) = (EndpointSet(from.u32()?), EndpointSet(from.u32()?));
+        let (affinity_s, port) = (from.u32()?, from.u16()?);
+        let kind = from.u8()?;
+        let kind = FrontendKind::ALL.into_iter().find(|it| *it as u8 == kind)?;
+        let policy = from.u8()?;
+        let policy = TrafficPolicy::ALL.into_iter().find(|it| *it as u8 == policy)?;
+        from.end(Self { number, port, kind, policy, cluster, local, affinity_s })
+    }
+}
+
+impl Protocol {
+    /// Every protocol that has ports.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The protocol with this number.
+    #[inline]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| *protocol as u8 == number)
+    }
+}
+
+impl FrontendKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::ClusterIp, Self::ExternalIp, Self::LoadBalancer, Self::NodePort];
+}
+
+impl TrafficPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::Cluster, Self::Local];
+}

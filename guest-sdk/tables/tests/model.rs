@@ -1,0 +1,172 @@
+//! Tables on both sides of an update, against plain maps.
+
+use std::net::IpAddr;
+
+use millrace_tables::{
+    Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Malformed, Protocol, Range,
+    Row, Service, Table, Tables, TrafficPolicy, Update,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// A row that owns what it has.
+#[derive(Clone, Debug)]
+enum Owned {
+    Service(Frontend, Service),
+    Endpoints(EndpointSet, Vec<u8>),
+    Range(Range),
+}
+
+impl Owned {
+    fn row(&self) -> Row<'_> {
+        match self {
+            Self::Service(frontend, service) => Row::Service(*frontend, *service),
+            Self::Endpoints(set, octets) => {
+                Row::Endpoints(*set, Endpoints::new(octets).expect("endpoints"))
+            }
+            Self::Range(range) => Row::Range(*range),
+        }
+    }
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (0..4u8).prop_map(|last| IpAddr::from([10, 96, 0, last])),
+        (0..4u16).prop_map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])),
+    ]
+}
+
+fn row() -> impl Strategy<Value = Owned> {
+    let frontend = (address(), 1..4u16, select(&Protocol::ALL[..]));
+    let frontend =
+        frontend.prop_map(|(address, port, protocol)| Frontend { address, port, protocol });
+    let kinds = (select(&FrontendKind::ALL[..]), select(&TrafficPolicy::ALL[..]));
+    let service = (any::<u32>(), any::<u16>(), kinds, 0..3u32, 0..3u32, any::<u32>());
+    let service = service.prop_map(|(number, port, (kind, policy), cluster, local, affinity_s)| {
+        let (cluster, local) = (EndpointSet(cluster), EndpointSet(local));
+        Service { number, port, kind, policy, cluster, local, affinity_s }
+    });
+    let endpoint = (address(), 0..3u16).prop_map(|(address, port)| Endpoint { address, port });
+    let endpoints = proptest::collection::btree_set(endpoint, 1..6)
+        .prop_map(|set| Endpoint::encode_all(&set.into_iter().collect::<Vec<_>>()));
+    prop_oneof![
+        (frontend, service).prop_map(|(frontend, service)| Owned::Service(frontend, service)),
+        (1..5u32, endpoints).prop_map(|(set, octets)| Owned::Endpoints(EndpointSet(set), octets)),
+        (0..=24u8).prop_map(|len| Owned::Range(Range { address: [0; 4].into(), len })),
+    ]
+}
+
+fn tables(rows: &[Owned]) -> Tables {
+    let mut tables = Tables::default();
+    rows.iter().for_each(|row| tables.put(&row.row()));
+    tables
+}
+
+fn apply(updates: &[Vec<u8>], tables: &mut Tables) {
+    updates.iter().for_each(|it| Update::new(it).apply_to(tables).expect("it is well-formed"));
+}
+
+/// How often updates commit, and that nothing comes behind it.
+fn commits(updates: &[Vec<u8>]) -> Vec<u64> {
+    let mut changes: Vec<_> = updates.iter().flat_map(|it| Update::new(it).changes()).collect();
+    assert!(matches!(changes.last(), Some(Ok(Change::Commit(_)))));
+    let generation = |change| match change {
+        Ok(Change::Commit(generation)) => Some(generation),
+        _ => None,
+    };
+    changes.drain(..).filter_map(generation).collect()
+}
+
+proptest! {
+    /// Whatever was known before, and however small the pages are.
+    #[test]
+    fn who_is_told_what_changed_knows_what_there_is(
+        before in prop::collection::vec(row(), 0..12),
+        after in prop::collection::vec(row(), 0..12),
+        most in 0..400usize,
+    ) {
+        let (mut host, next) = (tables(&before), tables(&after));
+        let mut guest = tables(&[Owned::Range(Range { address: [0; 4].into(), len: 31 })]);
+        let whole = host.whole(&Table::ALL, 1, most);
+        apply(&whole, &mut guest);
+        prop_assert_eq!(&guest, &host);
+        prop_assert_eq!(commits(&whole), [1]);
+
+        let delta = host.delta(&next);
+        prop_assert_eq!(delta.is_empty(), host == next);
+        let updates = delta.updates(&Table::ALL, 2, most);
+        apply(&updates, &mut guest);
+        prop_assert_eq!(&guest, &next);
+        prop_assert_eq!(commits(&updates), [2]);
+
+        // what the host takes back is as if it had not been
+        let undo = host.apply(&delta);
+        prop_assert_eq!(&host, &next);
+        host.apply(&undo);
+        prop_assert_eq!(&host, &tables(&before));
+    }
+
+    #[test]
+    fn who_asks_for_one_table_hears_of_no_other(rows in prop::collection::vec(row(), 0..12)) {
+        for table in Table::ALL {
+            let mut guest = Tables::default();
+            let all = tables(&rows);
+            apply(&all.whole(&[table], 1, 1 << 20), &mut guest);
+            prop_assert_eq!(guest.rows_of(table), all.rows_of(table));
+            let others = Table::ALL.into_iter().filter(|other| *other != table);
+            prop_assert_eq!(others.map(|other| guest.rows_of(other)).sum::<usize>(), 0);
+            let delta = Tables::default().delta(&all);
+            prop_assert_eq!(delta.touches(table), all.rows_of(table) > 0);
+        }
+    }
+
+    #[test]
+    fn a_row_reads_back_as_it_was_written(row in row()) {
+        let update = tables(&[row.clone()]).whole(&[row.row().key().table()], 1, 0).concat();
+        let changes: Vec<_> = Update::new(&update).changes().map(Result::unwrap).collect();
+        prop_assert_eq!(changes[1], Change::Upsert(row.row()));
+    }
+
+    #[test]
+    fn no_octets_make_a_reader_panic_and_nothing_follows_what_is_malformed(
+        octets in prop::collection::vec(prop_oneof![0..6u8, any::<u8>()], 0..120),
+    ) {
+        let changes: Vec<_> = Update::new(&octets).changes().collect();
+        let bad = changes.iter().position(Result::is_err);
+        prop_assert!(bad.is_none_or(|at| at + 1 == changes.len()));
+    }
+}
+
+/// An update with one record.
+fn record(operation: u8, table: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut octets = vec![operation, table, key.len() as u8, 0, value.len() as u8, 0, 0, 0];
+    for part in [key, value] {
+        octets.extend(part);
+        octets.resize(octets.len().next_multiple_of(8), 0);
+    }
+    octets
+}
+
+#[test]
+fn what_is_wrong_with_an_update_is_said() {
+    let endpoint = |last: u8| Endpoint { address: [10, 0, 0, last].into(), port: 80 };
+    let unsorted = Endpoint::encode_all(&[endpoint(2), endpoint(1)]);
+    let mut range = [0; 20];
+    (range[15], range[16]) = (1, 127);
+    for (octets, wrong) in [
+        (record(1, 1, &[], &[])[..7].to_vec(), Malformed::Truncated),
+        (record(3, 2, &[1, 0, 0, 0], &[])[..12].to_vec(), Malformed::Truncated),
+        (record(9, 1, &[], &[]), Malformed::Operation(9)),
+        (record(1, 9, &[], &[]), Malformed::Table(9)),
+        (record(3, 1, &[0; 20], &[]), Malformed::Key(Table::Services)),
+        (record(3, 2, &[0; 4], &[]), Malformed::Key(Table::Endpoints)),
+        (record(3, 3, &range, &[]), Malformed::Key(Table::Ranges)),
+        (record(2, 2, &[1, 0, 0, 0], &[]), Malformed::Value(Table::Endpoints)),
+        (record(2, 2, &[1, 0, 0, 0], &unsorted), Malformed::Value(Table::Endpoints)),
+        (record(4, 0, &[1; 4], &[]), Malformed::Generation),
+    ] {
+        let outcome: Vec<_> = Update::new(&octets).changes().collect();
+        assert_eq!(outcome, [Err(wrong)], "{octets:?}");
+        assert!(!wrong.to_string().is_empty());
+    }
+}
