@@ -381,6 +381,7 @@ MILLRACE_IMPORT(emit) int32_t millrace_emit(uint32_t port, const void *frame, ui
 /* What a module exports; leave out the hooks it does not have. */
 MILLRACE_EXPORT(millrace_alloc) void *millrace_alloc(uint32_t len);
 MILLRACE_EXPORT(millrace_configure) int32_t millrace_configure(const char *json, uint32_t len);
+MILLRACE_EXPORT(millrace_update) int32_t millrace_update(const void *changes, uint32_t len);
 MILLRACE_EXPORT(millrace_flow) int32_t millrace_flow(const struct millrace_slot *slots, struct millrace_decision *decisions, uint32_t n);
 MILLRACE_EXPORT(millrace_packet) int32_t millrace_packet(const struct millrace_slot *slots, struct millrace_packet *packets, uint32_t n);
 MILLRACE_EXPORT(millrace_tick) int32_t millrace_tick(uint64_t now_ns);

@@ -175,6 +175,7 @@ fn functions(out: &mut impl Write) -> fmt::Result {
     for (name, returns, arguments) in [
         (export::ALLOC, "void *", "uint32_t len"),
         (export::CONFIGURE, "int32_t ", "const char *json, uint32_t len"),
+        (export::UPDATE, "int32_t ", "const void *changes, uint32_t len"),
         (
             export::FLOW,
             "int32_t ",

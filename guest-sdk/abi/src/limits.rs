@@ -12,6 +12,9 @@ pub const MAX_MANIFEST: usize = 64 << 10;
 pub const MAX_MODULE: usize = 16 << 20;
 /// Bytes of a filter's configuration, at most.
 pub const MAX_CONFIG: usize = 1 << 20;
+/// Bytes of one update of tables, at most. The host makes them no longer than a quarter of it, unless
+/// one row alone is.
+pub const MAX_UPDATE: usize = 4 << 20;
 /// Bytes of linear memory that a filter may have unless the operator says otherwise.
 pub const DEFAULT_MEMORY: usize = 64 << 20;
 /// Bytes of one log line or failure text; longer ones are cut.

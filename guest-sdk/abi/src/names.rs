@@ -11,6 +11,8 @@ pub mod export {
     pub const ALLOC: &str = "millrace_alloc";
     /// `(json: i32, len: i32) -> i32`: takes a configuration; not 0 refuses it.
     pub const CONFIGURE: &str = "millrace_configure";
+    /// `(changes: i32, len: i32) -> i32`: takes changes of tables; not 0 refuses them.
+    pub const UPDATE: &str = "millrace_update";
     /// `(slots: i32, decisions: i32, n: i32) -> i32`: the flow hook; not 0 is a fault.
     pub const FLOW: &str = "millrace_flow";
     /// `(slots: i32, packets: i32, n: i32) -> i32`: the packet hook; not 0 is a fault.

@@ -286,6 +286,7 @@ fn limits_are_all_there() {
         MAX_MANIFEST,
         MAX_MODULE,
         MAX_CONFIG,
+        MAX_UPDATE,
         DEFAULT_MEMORY,
         MAX_TEXT,
         MAX_METRICS,

@@ -19,8 +19,8 @@
 /// filter!(Watch: flow, packet, tick);
 /// ```
 ///
-/// Write it once in a crate. The hooks are `flow`, `packet` and `tick`; hooks that are not named
-/// are not called.
+/// Write it once in a crate. The hooks are `flow`, `packet`, `tick` and, for filters that subscribe
+/// to tables, `update`; hooks that are not named are not called.
 #[macro_export]
 macro_rules! filter {
     ($filter:ty: $($hook:ident),+ $(,)?) => {
@@ -92,6 +92,13 @@ macro_rules! __export_hook {
             unsafe { $crate::boundary::packet(&FILTER, slots, packets, n) }
         }
     };
+    (update) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn millrace_update(changes: *mut u8, len: u32) -> i32 {
+            // SAFETY: holds because the host gives memory from `millrace_alloc`.
+            unsafe { $crate::boundary::update(&FILTER, changes, len) }
+        }
+    };
     (tick) => {
         #[unsafe(no_mangle)]
         extern "C" fn millrace_tick(now_ns: u64) -> i32 {
@@ -112,6 +119,7 @@ mod wasm {
     use crate::abi::{Decision, PacketRecord, Slot, limits};
     use crate::filter::{self, Filter};
     use crate::packet::Packet;
+    use crate::tables::Update;
     use crate::{Error, host};
 
     /// Where the one filter of a module lives.
@@ -158,16 +166,39 @@ mod wasm {
         // SAFETY: holds as the caller says.
         let text = unsafe { slice::from_raw_parts(json, len as usize) };
         let outcome = filter::configure(text);
-        if let Some(layout) = layout(len) {
-            // SAFETY: holds as the caller says; `text` is not used any more.
-            unsafe { std::alloc::dealloc(json, layout) };
-        }
+        // SAFETY: holds as the caller says; `text` is not used any more.
+        unsafe { free(json, len) };
         match outcome {
             Ok(filter) => {
                 *home.filter() = Some(filter);
                 0
             }
             Err(error) => refuse(&error),
+        }
+    }
+
+    /// `millrace_update`: the changes are the guest's again, and freed.
+    ///
+    /// # Safety
+    /// As [`configure`].
+    pub unsafe fn update<F: Filter>(home: &Home<F>, changes: *mut u8, len: u32) -> i32 {
+        // SAFETY: holds as the caller says.
+        let octets = unsafe { slice::from_raw_parts(changes, len as usize) };
+        let mut outcome = Ok(());
+        let called = with(home, |filter| outcome = filter.update(Update::new(octets)));
+        // SAFETY: holds as the caller says; `octets` is not used any more.
+        unsafe { free(changes, len) };
+        outcome.map_or_else(|error| refuse(&error), |()| called)
+    }
+
+    /// Frees what the host was given.
+    ///
+    /// # Safety
+    /// `memory` is from [`alloc`] with this `len`, and is not used afterwards.
+    unsafe fn free(memory: *mut u8, len: u32) {
+        if let Some(layout) = layout(len) {
+            // SAFETY: holds as the caller says.
+            unsafe { std::alloc::dealloc(memory, layout) };
         }
     }
 

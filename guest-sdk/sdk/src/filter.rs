@@ -8,6 +8,7 @@ use crate::map::{Map, MapOptions};
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::packet::Packet;
 use crate::record::Record;
+use crate::tables::Update;
 use crate::{Decision, Slot};
 
 /// A filter: how it is made from its configuration, and its hooks.
@@ -54,6 +55,18 @@ pub trait Filter: Sized + 'static {
         let _ = (slot, packet);
     }
 
+    /// Is told what has changed of the tables it subscribes to
+    /// ([`Manifest::subscribes`]): once all there is, before anything else is asked of it, and
+    /// later what is new. The changes that hold together end with a commit.
+    ///
+    /// # Errors
+    /// Refuses them, with the reason for the operator to read. The filter is dropped then, and the
+    /// tables before stay in force in others.
+    fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
+        let _ = update;
+        Ok(())
+    }
+
     /// Is called about once a second.
     fn tick(&mut self, now_ns: u64) {
         let _ = now_ns;
@@ -66,7 +79,7 @@ pub struct Setup {
     _private: (),
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is refused, or an update of tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
@@ -141,6 +154,12 @@ impl From<&str> for Error {
 impl From<String> for Error {
     fn from(reason: String) -> Self {
         Self(reason)
+    }
+}
+
+impl From<crate::tables::Malformed> for Error {
+    fn from(reason: crate::tables::Malformed) -> Self {
+        Self(reason.to_string())
     }
 }
 

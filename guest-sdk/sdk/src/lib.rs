@@ -46,6 +46,7 @@
 //! - [`Manifest`], [`Rule`]: what it says of itself
 //! - [`Config`]: its configuration, typed, with a schema
 //! - [`Counter`], [`Gauge`], [`Histogram`]: what it counts
+//! - [`tables`]: what the cluster is, for filters that subscribe (`millrace-tables`)
 //! - [`Map`], [`Record`]: what it remembers beyond its own life; [`Entries`]: many at once
 //! - [`Prefix`], [`PrefixMap`]: addresses by longest match
 //! - [`mod@log`]: what it says
@@ -82,6 +83,7 @@ pub use millrace_abi::{
     TagKind, slot_flag,
 };
 pub use millrace_filter_macros::{Config, Record};
+pub use millrace_tables as tables;
 pub use millrace_wire as wire;
 pub use packet::Packet;
 pub use prefix::{Prefix, PrefixMap};
@@ -101,6 +103,7 @@ pub fn now_ns() -> u64 {
 
 /// Everything most filters use.
 pub mod prelude {
+    pub use crate::tables::{Table, Update};
     pub use crate::wire::MacAddr;
     pub use crate::{
         Capability, Class, Config, Counter, Decision, Entries, Error, Filter, Gauge, Histogram,

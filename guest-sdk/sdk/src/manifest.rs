@@ -3,6 +3,7 @@
 
 use crate::abi::{ABI_VERSION, limits};
 use crate::record::{Column, Record};
+use crate::tables::Table;
 use crate::text::Text;
 use crate::{Capability, Class};
 
@@ -14,6 +15,7 @@ pub struct Manifest {
     description: &'static str,
     capabilities: &'static [Capability],
     classes: &'static [Class],
+    tables: &'static [Table],
     snap: u32,
     rules: &'static [Rule],
     maps: Text,
@@ -37,6 +39,7 @@ impl Manifest {
             description: "",
             capabilities: &[],
             classes: &[],
+            tables: &[],
             snap: limits::DEFAULT_SNAP,
             rules: &[],
             maps: Text::EMPTY,
@@ -62,6 +65,18 @@ impl Manifest {
     pub const fn sees(mut self, classes: &'static [Class]) -> Self {
         self.classes = classes;
         self
+    }
+
+    /// Says which tables the filter is told, by [`update`](crate::Filter::update).
+    #[must_use]
+    pub const fn subscribes(mut self, tables: &'static [Table]) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// The tables the filter is told.
+    pub const fn tables(&self) -> &'static [Table] {
+        self.tables
     }
 
     /// Says how many bytes of a packet the packet hook looks at.
@@ -120,6 +135,12 @@ impl Manifest {
         index = 0;
         while index < self.capabilities.len() {
             json = separate(json, index).with_json(self.capabilities[index].label());
+            index += 1;
+        }
+        json = json.with("],\"tables\":[");
+        index = 0;
+        while index < self.tables.len() {
+            json = separate(json, index).with_json(self.tables[index].label());
             index += 1;
         }
         json = json.with("],\"snap\":").with_number(self.snap as u64);

@@ -1,7 +1,8 @@
 //! Where connections to Services go.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::octets::{self, Reader};
 
@@ -56,6 +57,13 @@ impl Endpoint {
         let endpoint = Self { address: from.address()?, port: from.u16()? };
         from.zeros::<2>()?;
         from.end(endpoint)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// `10.1.0.5:8080`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
     }
 }
 

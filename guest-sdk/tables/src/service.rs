@@ -1,7 +1,8 @@
 //! Where Services are reached.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::EndpointSet;
 use crate::octets::{self, Reader};
@@ -121,6 +122,18 @@ impl Protocol {
     #[inline]
     pub fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|protocol| *protocol as u8 == number)
+    }
+}
+
+impl fmt::Display for Frontend {
+    /// `10.96.0.1:80/TCP`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        write!(f, "{}/{protocol}", SocketAddr::new(self.address, self.port))
     }
 }
 

@@ -49,8 +49,17 @@ pub trait Guest: Send {
     /// If it does not take it, with the reason; it must not be called again then.
     fn configure(&mut self, config: &str) -> Result<(), String>;
 
+    /// Tells the guest what has changed of the tables it subscribes to.
+    ///
+    /// # Errors
+    /// If it does not take it, with the reason; it must not be called again then.
+    fn update(&mut self, changes: &[u8]) -> Result<(), String>;
+
     /// What the guest counts.
     fn metrics(&self) -> Vec<Metric>;
+
+    /// Has the guest count from zero again, gauges aside.
+    fn recount(&mut self);
 
     /// Bytes of memory it uses.
     fn memory_size(&self) -> usize;
@@ -93,8 +102,16 @@ impl Guest for Instance {
         Self::configure(self, config).map_err(|error| error.to_string())
     }
 
+    fn update(&mut self, changes: &[u8]) -> Result<(), String> {
+        Self::update(self, changes).map_err(|error| error.to_string())
+    }
+
     fn metrics(&self) -> Vec<Metric> {
         Self::metrics(self)
+    }
+
+    fn recount(&mut self) {
+        Self::recount(self);
     }
 
     fn memory_size(&self) -> usize {

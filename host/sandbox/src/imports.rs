@@ -46,6 +46,8 @@ pub(crate) enum Phase {
     Setup,
     /// It is answering for packets at hand.
     Live,
+    /// It is taking changes of tables, and waits for its turn: nobody would send its frames.
+    Update,
     /// It is answering for comparison or for live flows: what it writes is ignored.
     Dry,
 }
@@ -430,7 +432,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let sent = match host.phase {
                 Phase::Live => allowed && host.emitted.push(port, frame),
                 Phase::Dry => allowed,
-                Phase::Setup => false,
+                Phase::Setup | Phase::Update => false,
             };
             Ok(if sent { emit_status::OK } else { emit_status::REFUSED })
         },

@@ -33,6 +33,7 @@ pub struct Instance {
     flow: Option<TypedFunc<(u32, u32, u32), i32>>,
     packet: Option<TypedFunc<(u32, u32, u32), i32>>,
     tick: Option<TypedFunc<u64, i32>>,
+    update: Option<TypedFunc<(u32, u32), i32>>,
     buffers: Buffers,
     /// Packets in the batch for the packet hook.
     pushed: usize,
@@ -91,6 +92,9 @@ impl Instance {
                 .has(Hook::Packet)
                 .then(|| function(&instance, &mut store, export::PACKET)),
             tick: manifest.has(Hook::Tick).then(|| function(&instance, &mut store, export::TICK)),
+            update: manifest
+                .has(Hook::Update)
+                .then(|| function(&instance, &mut store, export::UPDATE)),
             store,
             buffers: Buffers::default(),
             pushed: 0,
@@ -111,16 +115,31 @@ impl Instance {
             return Err(InstanceError::ConfigTooLong(config.len()));
         }
         self.store.data_mut().begin_setup();
-        let len = config.len() as u32;
-        let at = self.reserve(len.max(1), &mut Vec::new())?;
-        memory::bytes_mut(self.memory.data_mut(&mut self.store), at, config.len())
-            .expect("`reserve` returns only ranges inside the memory")
-            .copy_from_slice(config.as_bytes());
-
+        let (at, len) = self.give(config.as_bytes())?;
         let configure = self.configure.clone();
         let outcome = self.invoke(&configure, (at, len), SETUP);
         self.store.data_mut().phase = Phase::Live;
         outcome.map_err(InstanceError::Configure)
+    }
+
+    /// Tells the guest what has changed of its tables. Until the last update of those that hold
+    /// together it must not be asked anything.
+    ///
+    /// # Errors
+    /// If the guest refuses it or fails; the instance is dead then.
+    ///
+    /// # Panics
+    /// If the module has no update hook.
+    pub fn update(&mut self, changes: &[u8]) -> Result<(), InstanceError> {
+        let hook = self.update.clone().expect("the caller tells only modules that subscribe");
+        if changes.len() > limits::MAX_UPDATE {
+            return Err(InstanceError::UpdateTooLong(changes.len()));
+        }
+        self.store.data_mut().phase = Phase::Update;
+        let (at, len) = self.give(changes)?;
+        let outcome = self.invoke(&hook, (at, len), SETUP);
+        self.store.data_mut().phase = Phase::Live;
+        outcome.map_err(InstanceError::Update)
     }
 
     /// The guest's slots, `n` of them, to be written before [`Instance::flow`].
@@ -244,6 +263,12 @@ impl Instance {
         self.store.data().metrics.iter().map(|metric| metric.read(memory)).collect()
     }
 
+    /// Has the filter count from zero again, gauges aside: what it has counted is kept elsewhere.
+    pub fn recount(&mut self) {
+        let (memory, host) = self.memory.data_and_store_mut(&mut self.store);
+        host.metrics.iter().for_each(|metric| metric.recount(memory));
+    }
+
     /// Bytes of linear memory in use.
     pub fn memory_size(&self) -> usize {
         self.memory.data_size(&self.store)
@@ -297,6 +322,16 @@ impl Instance {
             Ok(code) => Err(Fault::refused(code, self.store.data_mut().said.take())),
             Err(error) => Err(fault(&mut self.store, &error)),
         }
+    }
+
+    /// Writes bytes to memory that is the guest's from then on.
+    fn give(&mut self, bytes: &[u8]) -> Result<(u32, u32), InstanceError> {
+        let len = bytes.len() as u32;
+        let at = self.reserve(len.max(1), &mut Vec::new())?;
+        memory::bytes_mut(self.memory.data_mut(&mut self.store), at, bytes.len())
+            .expect("`reserve` returns only ranges inside the memory")
+            .copy_from_slice(bytes);
+        Ok((at, len))
     }
 
     fn allocate(&mut self, manifest: &Manifest) -> Result<Buffers, InstanceError> {

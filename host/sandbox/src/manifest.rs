@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use millrace_abi::names::MANIFEST_SECTION;
 use millrace_abi::{ABI_VERSION, Capability, CapabilitySet, Class, ClassSet, limits};
+use millrace_tables::Table;
 use serde::{Deserialize, Serialize};
 
 /// A module's manifest. `ABI.md` describes every key.
@@ -30,6 +31,9 @@ pub struct Manifest {
     /// What it wants to be allowed.
     #[serde(default)]
     capabilities: Vec<String>,
+    /// The tables it is told.
+    #[serde(default)]
+    tables: Vec<String>,
     /// How many bytes of a packet its packet hook sees.
     #[serde(default = "default_snap")]
     pub snap: u32,
@@ -54,6 +58,8 @@ pub enum Hook {
     Packet,
     /// Is called about once a second.
     Tick,
+    /// Is told what changes of tables.
+    Update,
 }
 
 impl Hook {
@@ -63,6 +69,7 @@ impl Hook {
             Self::Flow => "flow",
             Self::Packet => "packet",
             Self::Tick => "tick",
+            Self::Update => "update",
         }
     }
 }
@@ -170,6 +177,12 @@ pub enum ManifestError {
     /// Classes without a packet hook.
     #[error("it declares packet classes, and has no packet hook to see them")]
     NeedsPacketHook,
+    /// A table that does not exist, or not in this version.
+    #[error("it subscribes to the unknown table `{0}`; there are {known}", known = known_tables())]
+    UnknownTable(String),
+    /// Tables without the hook that is told of them, or the reverse.
+    #[error("its `tables` and the hook `update` go together: it has one without the other")]
+    NeedsTables,
     /// No hook at all.
     #[error("it has no hook: it would never be called")]
     NoHook,
@@ -223,6 +236,11 @@ impl Manifest {
         self.classes.iter().filter_map(|label| Class::from_label(label)).collect()
     }
 
+    /// The tables it is told.
+    pub fn tables(&self) -> Vec<Table> {
+        self.tables.iter().filter_map(|label| Table::from_label(label)).collect()
+    }
+
     /// Whether it has `hook`.
     pub fn has(&self, hook: Hook) -> bool {
         self.hooks.contains(&hook)
@@ -246,6 +264,12 @@ impl Manifest {
                 Some(Class::Flow) => return Err(ManifestError::FlowClass),
                 Some(_) => {}
             }
+        }
+        if let Some(label) = self.tables.iter().find(|label| Table::from_label(label).is_none()) {
+            return Err(ManifestError::UnknownTable(label.clone()));
+        }
+        if self.tables.is_empty() == self.has(Hook::Update) {
+            return Err(ManifestError::NeedsTables);
         }
         if self.hooks.is_empty() {
             return Err(ManifestError::NoHook);
@@ -310,6 +334,10 @@ fn known_classes() -> String {
     Class::ALL[1..].iter().map(|c| format!("`{}`", c.label())).collect::<Vec<_>>().join(", ")
 }
 
+fn known_tables() -> String {
+    Table::ALL.map(|table| format!("`{}`", table.label())).join(", ")
+}
+
 fn default_snap() -> u32 {
     limits::DEFAULT_SNAP
 }
@@ -369,6 +397,12 @@ mod tests {
                 r#"{"abi":0,"name":"a","hooks":["flow"],"maps":[{"name":"m","key":[{"name":"k","type":"u9"}],"value":[]}]}"#,
                 "unknown type `u9`",
             ),
+            (
+                r#"{"abi":0,"name":"a","hooks":["flow","update"],"tables":["services/9"]}"#,
+                "unknown table `services/9`",
+            ),
+            (r#"{"abi":0,"name":"a","hooks":["flow"],"tables":["services/0"]}"#, "go together"),
+            (r#"{"abi":0,"name":"a","hooks":["flow","update"]}"#, "go together"),
             ("not json", "cannot be read"),
         ] {
             let error = parse(json).expect_err(json).to_string();

@@ -97,6 +97,13 @@ impl Declaration {
         memory::bytes_mut(memory, self.at, self.len()).unwrap_or_default()
     }
 
+    /// Counts from zero again. A gauge says how something is, and goes on saying so.
+    pub(crate) fn recount(&self, memory: &mut [u8]) {
+        if self.kind != Kind::Gauge {
+            self.bytes_mut(memory).fill(0);
+        }
+    }
+
     pub(crate) fn read(&self, memory: &[u8]) -> Metric {
         let mut words =
             self.bytes(memory).as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w));

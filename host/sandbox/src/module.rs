@@ -105,6 +105,12 @@ pub enum InstanceError {
     /// It does not take its configuration.
     #[error("it refuses its configuration: {0}")]
     Configure(Fault),
+    /// An update of tables is longer than it may be.
+    #[error("an update of tables is {0} bytes long; the limit is {limit}", limit = limits::MAX_UPDATE)]
+    UpdateTooLong(usize),
+    /// It does not take an update of tables.
+    #[error("it refuses an update of tables: {0}")]
+    Update(Fault),
 }
 
 impl Sandbox {

@@ -154,10 +154,11 @@ const EXPORTS: [(&str, Signature); 2] =
     [(export::ALLOC, (&[I32], &[I32])), (export::CONFIGURE, (&[I32, I32], &[I32]))];
 
 /// What a module exports for each hook.
-const HOOKS: [(Hook, &str, Signature); 3] = [
+const HOOKS: [(Hook, &str, Signature); 4] = [
     (Hook::Flow, export::FLOW, (&[I32, I32, I32], &[I32])),
     (Hook::Packet, export::PACKET, (&[I32, I32, I32], &[I32])),
     (Hook::Tick, export::TICK, (&[I64], &[I32])),
+    (Hook::Update, export::UPDATE, (&[I32, I32], &[I32])),
 ];
 
 /// Checks everything of a module that can be checked without compiling it. `memory_limit` is what

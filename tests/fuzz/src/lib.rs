@@ -4,6 +4,7 @@
 //! - [`slots`]: frames read into slots, and what is done with them then
 //! - [`path`]: packets carried past a filter that answers anything
 //! - [`manifest`]: modules and manifests before anything of them runs
+//! - [`tables`]: updates of tables, as filters read them
 //! - [`seeds`]: what mutation begins with
 //!
 //! Each is a function of octets that returns or panics. `scripts/fuzz` lets libFuzzer look for
@@ -15,6 +16,7 @@ pub mod manifest;
 pub mod path;
 pub mod seeds;
 pub mod slots;
+pub mod tables;
 pub mod wire;
 
 /// Something that takes octets of any kind.
@@ -29,9 +31,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "wire", run: wire::run, seeds: seeds::headers },
     Target { name: "slots", run: slots::run, seeds: seeds::frames },
     Target { name: "path", run: path::run, seeds: seeds::journeys },
     Target { name: "manifest", run: manifest::run, seeds: seeds::modules },
+    Target { name: "tables", run: tables::run, seeds: tables::seeds },
 ];

@@ -31,9 +31,10 @@ pub fn everything() -> Value {
         "name": "everything",
         "version": "1.2.3",
         "description": "It says everything.",
-        "hooks": ["flow", "packet", "tick"],
+        "hooks": ["flow", "packet", "tick", "update"],
         "classes": ["arp", "nd"],
         "capabilities": ["drop", "inspect", "emit"],
+        "tables": ["services/0", "endpoints/0"],
         "snap": 128,
         "config": {"type": "object", "properties": {"limit": {"type": "integer"}}},
         "rules": [{"id": 1, "name": "first", "help": "The first."}, {"id": 2, "name": "second"}],
@@ -47,9 +48,9 @@ pub fn everything() -> Value {
 
 /// A module that exports what the hooks need, and is otherwise in order; its custom section, at
 /// its end, has `section` in it.
-pub fn module_with(hooks: [bool; 3], section: &[u8]) -> Vec<u8> {
-    static BODIES: LazyLock<[Vec<u8>; 8]> = LazyLock::new(|| std::array::from_fn(body));
-    let which = (0..3).filter(|&hook| hooks[hook]).map(|hook| 1 << hook).sum::<usize>();
+pub fn module_with(hooks: [bool; 4], section: &[u8]) -> Vec<u8> {
+    static BODIES: LazyLock<[Vec<u8>; 16]> = LazyLock::new(|| std::array::from_fn(body));
+    let which = (0..4).filter(|&hook| hooks[hook]).map(|hook| 1 << hook).sum::<usize>();
     let name = b"millrace";
     let len = 1 + name.len() + section.len();
     let mut module = BODIES[which].clone();
@@ -66,12 +67,13 @@ pub fn module_with(hooks: [bool; 3], section: &[u8]) -> Vec<u8> {
 
 /// A module without a manifest; a bit of `hooks` for each hook that it exports.
 fn body(hooks: usize) -> Vec<u8> {
-    const HOOKS: [(&str, &str); 3] = [
+    const HOOKS: [(&str, &str); 4] = [
         ("millrace_flow", "(param i32 i32 i32)"),
         ("millrace_packet", "(param i32 i32 i32)"),
         ("millrace_tick", "(param i64)"),
+        ("millrace_update", "(param i32 i32)"),
     ];
-    let exported = (0..3).filter(|hook| hooks & 1 << hook != 0).map(|hook| HOOKS[hook]);
+    let exported = (0..4).filter(|hook| hooks & 1 << hook != 0).map(|hook| HOOKS[hook]);
     let functions: String = exported
         .map(|(name, parameters)| {
             format!(r#"(func (export "{name}") {parameters} (result i32) (i32.const 0))"#)
@@ -116,7 +118,7 @@ fn manifest(text: &[u8]) {
         assert_eq!(Manifest::parse(&written), Ok(manifest.clone()));
     }
 
-    let hooks = [Hook::Flow, Hook::Packet, Hook::Tick].map(|hook| manifest.has(hook));
+    let hooks = [Hook::Flow, Hook::Packet, Hook::Tick, Hook::Update].map(|hook| manifest.has(hook));
     assert_eq!(check(&module_with(hooks, text), limits::DEFAULT_MEMORY), Ok(manifest));
     let others = hooks.map(|has| !has);
     let refused = check(&module_with(others, text), limits::DEFAULT_MEMORY);

@@ -106,8 +106,8 @@ pub fn modules() -> Vec<Vec<u8>> {
     let manifest = everything().to_string().into_bytes();
     let least = br#"{"abi":0,"name":"least","hooks":["flow"]}"#;
     vec![
-        module_with([true; 3], &manifest),
-        module_with([true, false, false], least),
+        module_with([true; 4], &manifest),
+        module_with([true, false, false, false], least),
         least.to_vec(),
         manifest,
         // a hook less, a class too many, a name too long

@@ -11,6 +11,7 @@ use millrace_abi::{
     Capability, Class, Control, Decision, Field, PacketRecord, PacketVerdict, Reason, Slot, Tag,
     TagKind, packet_flag,
 };
+use millrace_tables::Table;
 
 /// A guest that is being written.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ pub struct Guest {
     capabilities: Vec<Capability>,
     classes: Vec<Class>,
     hooks: Vec<&'static str>,
+    tables: Vec<Table>,
     snap: Option<u32>,
     parts: String,
     accepts: Option<String>,
@@ -80,6 +82,18 @@ impl Guest {
         self
     }
 
+    /// It is told these tables; an update hook that does `body` with `$len` octets at `$changes`,
+    /// and returns what that leaves.
+    pub fn told(mut self, tables: &[Table], body: &str) -> Self {
+        self.hooks.push("update");
+        self.tables.extend(tables);
+        self.parts += &format!(
+            r#"(func (export "millrace_update") (param $changes i32) (param $len i32)
+                (result i32) {body})"#
+        );
+        self
+    }
+
     /// What it returns for a configuration: what `body` leaves, 0 for yes.
     pub fn accepts(mut self, body: &str) -> Self {
         self.accepts = Some(body.to_owned());
@@ -136,9 +150,10 @@ impl Guest {
             labels.map(|label| format!("{label:?}")).collect::<Vec<_>>().join(",")
         };
         format!(
-            r#"{{"abi":0,"name":"guest","snap":{},"hooks":[{}],"classes":[{}],"capabilities":[{}]}}"#,
+            r#"{{"abi":0,"name":"guest","snap":{},"hooks":[{}],"tables":[{}],"classes":[{}],"capabilities":[{}]}}"#,
             self.snap.unwrap_or(256),
             list(&mut self.hooks.iter().copied()),
+            list(&mut self.tables.iter().map(|table| table.label())),
             list(&mut self.classes.iter().map(|class| class.label())),
             list(&mut self.capabilities.iter().map(|wanted| wanted.label())),
         )

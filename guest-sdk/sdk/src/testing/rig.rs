@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::abi::{PacketRecord, PacketVerdict, limits, packet_flag};
 use crate::filter::Filter;
 use crate::packet::Packet;
+use crate::tables::{Tables, Update};
 use crate::testing::host::{self, Host, StandIn};
 use crate::{Decision, Error, Reason, Slot};
 
@@ -60,6 +61,25 @@ impl<F: Filter> Rig<F> {
     pub fn reconfigure(&mut self, config: &str) -> Result<(), Error> {
         self.filter = Self::make(&self.host, config)?;
         Ok(())
+    }
+
+    /// Tells the filter all that is in the tables it subscribes to, in one update.
+    ///
+    /// # Errors
+    /// If it refuses them; a host would drop the filter then.
+    pub fn publish(&mut self, tables: &Tables) -> Result<(), Error> {
+        let whole = tables.whole(F::MANIFEST.tables(), 1, usize::MAX).concat();
+        self.update(Update::new(&whole))
+    }
+
+    /// Tells the filter what has changed of its tables.
+    ///
+    /// # Errors
+    /// As [`Rig::publish`].
+    pub fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        self.call(true, |filter| outcome = filter.update(update));
+        outcome
     }
 
     /// What the filter decides about the flow that `frame`, come in by port 1, opens.

@@ -79,7 +79,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
     }
     if tracks.is_empty() {
-        bail!("{} has only a tick hook, which no packet calls", subject.title);
+        bail!("{} has neither of the hooks that packets call", subject.title);
     }
 
     for _ in 0..SAMPLES {
@@ -139,7 +139,7 @@ impl Track {
         let elapsed = loop {
             done += match self.hook {
                 Hook::Flow => self.flows(packets)?,
-                Hook::Packet | Hook::Tick => self.packets(packets)?,
+                Hook::Packet | Hook::Tick | Hook::Update => self.packets(packets)?,
             };
             let elapsed = start.elapsed();
             if elapsed >= SAMPLE {

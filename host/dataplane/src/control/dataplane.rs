@@ -12,6 +12,7 @@ use std::time::Duration;
 use millrace_abi::{Tag, TagKind};
 use millrace_netns::{LinkWatch, Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
+use millrace_tables::Delta;
 use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
 use parking_lot::Mutex;
 
@@ -280,6 +281,19 @@ impl Dataplane {
     /// As [`Dataplane::load`].
     pub fn end_trial(&self, name: &str, promote: bool) -> Result<(), StageError> {
         self.shared.stages.lock().end_trial(name, promote)
+    }
+
+    /// Has filters know what has changed of tables; see [`Stages::publish`].
+    ///
+    /// # Errors
+    /// If a filter does not take it, or as [`Dataplane::load`].
+    pub fn publish(
+        &self,
+        delta: &Delta,
+        generation: u64,
+        tags: &[Tag],
+    ) -> Result<(), StageError> {
+        self.shared.stages.lock().publish(delta, generation, tags)
     }
 
     /// Makes a stage's answers count, or not.

@@ -117,8 +117,8 @@ fn every_import_is_offered_with_the_signature_that_it_says() {
 
 #[test]
 fn every_key_of_a_manifest_is_there_and_each_default_is_right() {
-    let everything = r#"{"abi":0,"name":"a","version":"1","description":"d","hooks":["packet"],
-        "classes":["arp"],"capabilities":["inspect"],"snap":64,"config":{},
+    let everything = r#"{"abi":0,"name":"a","version":"1","description":"d","hooks":["packet","update"],
+        "classes":["arp"],"capabilities":["inspect"],"tables":["services/0"],"snap":64,"config":{},
         "rules":[{"id":1,"name":"r","help":"h"}],
         "maps":[{"name":"m","key":[{"name":"k","type":"u8"}],"value":[{"name":"v","type":"u8"}]}]}"#;
     let keys = |manifest: &Manifest| -> serde_json::Map<String, serde_json::Value> {
@@ -151,7 +151,8 @@ fn every_key_of_a_manifest_is_there_and_each_default_is_right() {
             _ => assert_eq!(least[key].to_string(), plain(default), "ABI.md:{line}"),
         }
     }
-    let hooks: Vec<_> = [Hook::Flow, Hook::Packet, Hook::Tick].map(Hook::label).into();
+    let hooks: Vec<_> =
+        [Hook::Flow, Hook::Packet, Hook::Tick, Hook::Update].map(Hook::label).into();
     assert!(TEXT.contains(&format!("`{}`: at least one", hooks.join("`, `"))));
 }
 

@@ -9,4 +9,5 @@ mod inspection;
 mod live;
 mod malformed;
 mod pods;
+mod tables;
 mod vlans;

@@ -105,6 +105,10 @@ fn text(report: &Report<'_>, label: &str) -> String {
     if !classes.is_empty() {
         facts.push(("sees all", classes.join(", ")));
     }
+    let tables: Vec<_> = manifest.tables().iter().map(|table| table.label()).collect();
+    if !tables.is_empty() {
+        facts.push(("is told", tables.join(", ")));
+    }
     if manifest.has(Hook::Packet) {
         facts.push(("sees", format!("{} bytes of a packet", count(manifest.snap.into()))));
     }

@@ -233,9 +233,15 @@ impl Guest for Rest {
         Ok(())
     }
 
+    fn update(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
+
+    fn recount(&mut self) {}
 
     fn memory_size(&self) -> usize {
         0

@@ -8,6 +8,7 @@
 mod maps;
 mod mend;
 mod record;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use millrace_sandbox::{
 
 pub(super) use self::record::{FaultRecord, StageRecord, VersionRecord};
 use self::record::{compact, merge};
+use self::tables::Published;
 use crate::control::names::present;
 use crate::control::redecide::{Desk, Refusal, Which};
 use crate::control::request::{Load, Position};
@@ -28,12 +30,15 @@ use crate::mailbox::{NoAnswer, Postman};
 use crate::stage::{Canary, Crew, Mode, Stage};
 use crate::verdict::{Decider, MAX_STAGES};
 use crate::worker::Worker;
+use parking_lot::Mutex;
 
 /// The chain of all workers.
 pub struct Stages<I: Io> {
     sandbox: Arc<Sandbox>,
     workers: Vec<Arc<Postman<Worker<I>>>>,
     pub(super) records: Vec<StageRecord>,
+    /// What filters are told of the cluster.
+    published: Arc<Mutex<Published>>,
     /// Which stage each number is or was.
     names: BTreeMap<Decider, Arc<str>>,
     /// Who decides anew about what was decided by the chain before a change.
@@ -75,6 +80,19 @@ pub enum StageError {
     /// The filter does not take its configuration.
     #[error("{0}; the configuration before stays in force")]
     Configure(String),
+    /// A filter does not take changes of tables.
+    #[error(
+        "stage `{stage}` does not take the tables of generation {generation}: {reason}; those \
+             before stay in force, for every filter"
+    )]
+    Update {
+        /// The stage.
+        stage: String,
+        /// What it was to take.
+        generation: u64,
+        /// What it says.
+        reason: String,
+    },
     /// There is nothing to go back to.
     #[error("stage `{0}` has no version before this one")]
     NoPrevious(String),
@@ -100,8 +118,9 @@ pub struct Measured {
 impl<I: Io + 'static> Stages<I> {
     /// The chain of these workers, which has no stages yet.
     pub fn new(sandbox: Arc<Sandbox>, workers: Vec<Arc<Postman<Worker<I>>>>) -> Self {
-        let desk = Arc::default();
-        Self { sandbox, workers, records: Vec::new(), names: BTreeMap::new(), desk }
+        let (records, names) = (Vec::new(), BTreeMap::new());
+        let (published, desk) = (Arc::default(), Arc::default());
+        Self { sandbox, workers, records, published, names, desk }
     }
 
     /// Where live connections are asked for to be decided anew.
@@ -142,6 +161,7 @@ impl<I: Io + 'static> Stages<I> {
             number: self.free_number(),
             log: Arc::new(FilterLog::new(Arc::clone(&name))),
             name,
+            published: Arc::clone(&self.published),
             ports: load.terms.ports.iter().filter_map(|port| ports(port)).collect(),
             versions: 1,
             current: VersionRecord::new(1, module, &load.config)?,
@@ -222,7 +242,7 @@ impl<I: Io + 'static> Stages<I> {
         for (relieved, twin) in relieved.into_iter().zip(next.twins.clone()) {
             let Some(mut guest) = relieved else { continue };
             record.retire(&*guest);
-            match guest.configure(&next.config) {
+            match record.reconfigure(&mut *guest, &next) {
                 Ok(()) => *twin.lock() = Some(guest),
                 Err(error) => tracing::warn!(stage = %record.name, error, "a twin is built anew"),
             }
@@ -437,6 +457,16 @@ impl<I: Io + 'static> Stages<I> {
         own: impl IntoIterator<Item = A>,
         change: impl FnOnce(&mut Vec<Stage>, A) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, NoAnswer> {
+        self.on_each_for(&Which::All, own, change)
+    }
+
+    /// The same for a change that concerns these live connections alone.
+    fn on_each_for<A: Send + 'static, T: Send + 'static>(
+        &self,
+        concerned: &Which,
+        own: impl IntoIterator<Item = A>,
+        change: impl FnOnce(&mut Vec<Stage>, A) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, NoAnswer> {
         let ask = |(postman, own): (&Arc<Postman<Worker<I>>>, A)| {
             let change = change.clone();
             postman.ask(move |worker| {
@@ -446,7 +476,7 @@ impl<I: Io + 'static> Stages<I> {
         };
         let outcome = self.workers.iter().zip(own).map(ask).collect();
         // what the old chain decided for a packet is in the table by now
-        self.desk.post(&Which::All);
+        self.desk.post(concerned);
         outcome
     }
 

@@ -8,6 +8,7 @@ use millrace_sandbox::{Fault, FilterLog, Grant, Hook, Metric, MetricValue, Modul
 use parking_lot::Mutex;
 
 use super::StageError;
+use super::tables::Published;
 use crate::answer::Rights;
 use crate::control::request::StageTerms;
 use crate::control::status::StageState;
@@ -23,6 +24,8 @@ pub(in crate::control) struct StageRecord {
     /// The numbers of the ports in `terms` that are there.
     pub(super) ports: Vec<u16>,
     pub(in crate::control) log: Arc<FilterLog>,
+    /// What the filters of all stages are told.
+    pub(super) published: Arc<Mutex<Published>>,
     /// How many versions there have been.
     pub(super) versions: u64,
     pub(in crate::control) current: VersionRecord,
@@ -109,7 +112,8 @@ impl StageRecord {
         Ok(crew)
     }
 
-    fn guest(&self, version: &VersionRecord) -> Result<Box<dyn Guest>, StageError> {
+    /// A guest that has taken its configuration, and all there is of its tables.
+    pub(super) fn guest(&self, version: &VersionRecord) -> Result<Box<dyn Guest>, StageError> {
         let grant = Grant {
             stage: Arc::clone(&self.name),
             capabilities: self.granted_to(&version.module),
@@ -117,7 +121,22 @@ impl StageRecord {
             deadline: self.terms.deadline,
             log: Arc::clone(&self.log),
         };
-        Ok(Box::new(version.module.instantiate(&grant, &version.config)?))
+        let mut guest = version.module.instantiate(&grant, &version.config)?;
+        for update in self.published.lock().whole(version.module.manifest()) {
+            guest.update(&update)?;
+        }
+        Ok(Box::new(guest))
+    }
+
+    /// Gives a guest the configuration of a version, and with it all there is of its tables.
+    pub(super) fn reconfigure(
+        &self,
+        guest: &mut dyn Guest,
+        version: &VersionRecord,
+    ) -> Result<(), String> {
+        guest.configure(&version.config)?;
+        let whole = self.published.lock().whole(version.module.manifest());
+        whole.iter().try_for_each(|update| guest.update(update))
     }
 
     fn abilities(&self, module: &Module) -> Abilities {
@@ -155,7 +174,7 @@ impl StageRecord {
             let taken = twin.lock().take();
             let guest = match taken {
                 None => self.guest(next),
-                Some(mut guest) => match guest.configure(&next.config) {
+                Some(mut guest) => match self.reconfigure(&mut *guest, next) {
                     Ok(()) => Ok(guest),
                     Err(refusal) => Err(StageError::Configure(refusal)),
                 },
