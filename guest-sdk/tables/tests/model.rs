@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn a_row_reads_back_as_it_was_written(row in row()) {
-        let update = tables(&[row.clone()]).whole(&[row.row().key().table()], 1, 0).concat();
+        let update = tables(std::slice::from_ref(&row)).whole(&[row.row().key().table()], 1, 0).concat();
         let changes: Vec<_> = Update::new(&update).changes().map(Result::unwrap).collect();
         prop_assert_eq!(changes[1], Change::Upsert(row.row()));
     }
