@@ -2,9 +2,11 @@
 //!
 //! In reading order:
 //! - [`World`]: nodes, namespaces and pods as plain data; what everything else is computed from
+//! - [`service`]: Services, and who is behind them
 //! - `quantity`: [`BitRate`], as Kubernetes writes amounts
 //! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
 //!   read, so that nothing behind it checks again
+//! - [`compile`]: what a node's filters are told of it, as tables
 //! - [`source`]: [`Manifests`](source::Manifests), a directory of YAML files, read and watched
 //!
 //! A bad object is reported, with file, line and field, and never keeps the rest from counting:
@@ -22,13 +24,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod manifest;
 mod quantity;
+pub mod service;
 pub mod source;
 mod world;
 
 pub use quantity::{BitRate, QuantityError};
+pub use service::{EndpointSlice, QualifiedName, Service, ServiceRange, Services};
 pub use world::{
-    Bandwidth, Container, ContainerPort, Labels, Namespace, Node, Pod, PodName, PodNetwork,
-    Protocol, World,
+    Bandwidth, Container, ContainerPort, Labels, Life, Namespace, Node, Pod, PodName, PodNetwork,
+    PodStatus, Protocol, Readiness, World,
 };

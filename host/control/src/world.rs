@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::BitRate;
+use crate::service::Services;
 
 /// All that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct World {
     pub namespaces: BTreeMap<String, Namespace>,
     /// By namespace and name.
     pub pods: BTreeMap<PodName, Pod>,
+    /// Services and what belongs to them.
+    pub services: Services,
 }
 
 /// Labels, by key.
@@ -67,6 +70,41 @@ pub struct Pod {
     pub bandwidth: Bandwidth,
     /// What runs in it.
     pub containers: Vec<Container>,
+    /// How it is.
+    pub status: PodStatus,
+}
+
+/// How a pod is, as whoever runs it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodStatus {
+    /// The addresses that others reach it by; one of a family at most. None until it has a network.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it is to be sent connections.
+    pub readiness: Readiness,
+    /// How far it is.
+    pub life: Life,
+}
+
+/// Whether a pod is to be sent connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is, or nobody has said that it is not.
+    #[default]
+    Ready,
+    /// It is not.
+    NotReady,
+}
+
+/// How far a pod is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    /// It is to run.
+    #[default]
+    Running,
+    /// It is to end (`deletionTimestamp`).
+    Ending,
+    /// It has ended, and will not run again.
+    Over,
 }
 
 /// What tells a pod from others; `namespace/name`, and without a namespace that is `default`.

@@ -68,6 +68,7 @@ mod tests {
             network: <_>::default(),
             bandwidth: <_>::default(),
             containers: containers.to_vec(),
+            status: <_>::default(),
         };
         let programs = programs(&pod, &["lab".into(), "server".into()]);
         let line = |words: Vec<OsString>| words.join(" ".as_ref()).into_string().unwrap();

@@ -54,6 +54,7 @@ mod tests {
                 network: <_>::default(),
                 bandwidth: <_>::default(),
                 containers: Vec::new(),
+                status: <_>::default(),
             };
             world.pods.insert(name, pod);
         }

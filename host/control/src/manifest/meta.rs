@@ -23,6 +23,9 @@ where
         bound(deserialize = "A: Default + Deserialize<'de>")
     )]
     pub(super) annotations: A,
+    /// There once the object is to be deleted.
+    #[serde(rename = "deletionTimestamp", default, skip_serializing_if = "Option::is_none")]
+    pub(super) deletion: Option<String>,
 }
 
 /// None of a kind's annotations count.
@@ -43,7 +46,7 @@ impl<N, A: Default + PartialEq> Metadata<N, A> {
     /// What an object of a world says of itself.
     pub(super) fn new(name: N, namespace: Option<&str>, labels: &Labels, annotations: A) -> Self {
         let namespace = namespace.map(|name| LabelName(name.to_owned()));
-        Self { name, namespace, labels: labels.clone(), annotations }
+        Self { name, namespace, labels: labels.clone(), annotations, deletion: None }
     }
 
     /// The namespace it is in.

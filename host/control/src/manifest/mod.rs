@@ -1,6 +1,6 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
-//! - `meta`, `node`, `namespace`, `pod`: the fields that count, of each kind; all others are passed
+//! - `meta`, `node`, `namespace`, `pod`, `service`, `slice`, `range`: the fields that count, of each kind; all others are passed
 //!   over
 //! - `field`: where in an object a field is
 //!
@@ -14,6 +14,9 @@ mod meta;
 mod namespace;
 mod node;
 mod pod;
+mod range;
+mod service;
+mod slice;
 
 pub use field::FieldPath;
 
@@ -21,10 +24,13 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_norway::Value;
 
-use crate::{Namespace, Node, Pod, PodName, World};
+use crate::{EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World};
 use namespace::NamespaceManifest;
 use node::NodeManifest;
 use pod::PodManifest;
+use range::RangeManifest;
+use service::ServiceManifest;
+use slice::SliceManifest;
 
 /// An object that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +41,12 @@ pub enum Object {
     Namespace(Namespace),
     /// `v1 Pod`
     Pod(Pod),
+    /// `v1 Service`
+    Service(Service),
+    /// `discovery.k8s.io/v1 EndpointSlice`
+    EndpointSlice(EndpointSlice),
+    /// `networking.k8s.io/v1 ServiceCIDR`
+    ServiceRange(ServiceRange),
 }
 
 /// The kinds of objects that count.
@@ -46,6 +58,12 @@ pub enum Kind {
     Namespace,
     /// `v1 Pod`
     Pod,
+    /// `v1 Service`
+    Service,
+    /// `discovery.k8s.io/v1 EndpointSlice`
+    EndpointSlice,
+    /// `networking.k8s.io/v1 ServiceCIDR`
+    ServiceRange,
 }
 
 /// A field that is not as it should be.
@@ -59,13 +77,27 @@ pub struct FieldError {
 }
 
 impl Kind {
+    /// Every kind.
+    const ALL: [Self; 6] = [
+        Self::Node,
+        Self::Namespace,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::ServiceRange,
+    ];
+
     /// The kind with this name in a group's version, if it counts.
     pub fn find(api_version: &str, kind: &str) -> Option<Self> {
-        match (api_version, kind) {
-            ("v1", "Node") => Some(Self::Node),
-            ("v1", "Namespace") => Some(Self::Namespace),
-            ("v1", "Pod") => Some(Self::Pod),
-            _ => None,
+        Self::ALL.into_iter().find(|it| (it.api_version(), it.name()) == (api_version, kind))
+    }
+
+    /// Its group, if it has one, and version.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Node | Self::Namespace | Self::Pod | Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::ServiceRange => "networking.k8s.io/v1",
         }
     }
 
@@ -75,6 +107,9 @@ impl Kind {
             Self::Node => "Node",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::ServiceRange => "ServiceCIDR",
         }
     }
 
@@ -87,6 +122,11 @@ impl Kind {
             Self::Node => decode::<NodeManifest>(object)?.try_into().map(Object::Node),
             Self::Namespace => Ok(Object::Namespace(decode::<NamespaceManifest>(object)?.into())),
             Self::Pod => decode::<PodManifest>(object)?.try_into().map(Object::Pod),
+            Self::Service => decode::<ServiceManifest>(object)?.try_into().map(Object::Service),
+            Self::EndpointSlice => {
+                decode::<SliceManifest>(object)?.try_into().map(Object::EndpointSlice)
+            }
+            Self::ServiceRange => Ok(Object::ServiceRange(decode::<RangeManifest>(object)?.into())),
         }
     }
 }
@@ -98,6 +138,9 @@ impl Object {
             Self::Node(_) => Kind::Node,
             Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::ServiceRange(_) => Kind::ServiceRange,
         }
     }
 
@@ -107,6 +150,9 @@ impl Object {
             Self::Node(node) => node.name.clone(),
             Self::Namespace(namespace) => namespace.name.clone(),
             Self::Pod(pod) => pod.name.to_string(),
+            Self::Service(service) => service.name.to_string(),
+            Self::EndpointSlice(slice) => slice.name.to_string(),
+            Self::ServiceRange(range) => range.name.clone(),
         }
     }
 }
@@ -117,7 +163,15 @@ pub fn write(world: &World) -> String {
     let namespaces = world.namespaces.values();
     let namespaces = namespaces.map(|it| text(Kind::Namespace, NamespaceManifest::from(it)));
     let pods = world.pods.values().map(|pod| text(Kind::Pod, PodManifest::from(pod)));
-    nodes.chain(namespaces).chain(pods).collect::<Vec<_>>().join("---\n")
+    let services = &world.services;
+    let ranges = services.ranges.values();
+    let ranges = ranges.map(|it| text(Kind::ServiceRange, RangeManifest::from(it)));
+    let slices = services.slices.values();
+    let slices = slices.map(|it| text(Kind::EndpointSlice, SliceManifest::from(it)));
+    let services = services.services.values();
+    let services = services.map(|it| text(Kind::Service, ServiceManifest::from(it)));
+    let first = nodes.chain(namespaces).chain(pods);
+    first.chain(ranges).chain(services).chain(slices).collect::<Vec<_>>().join("---\n")
 }
 
 /// What an object says of itself before its kind is known; for messages about a broken one.
@@ -169,7 +223,7 @@ struct Document<T> {
 }
 
 fn text(kind: Kind, object: impl Serialize) -> String {
-    let document = Document { api_version: "v1", kind: kind.name(), object };
+    let document = Document { api_version: kind.api_version(), kind: kind.name(), object };
     serde_norway::to_string(&document).expect("a manifest has keys that are texts")
 }
 

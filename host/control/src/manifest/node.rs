@@ -48,7 +48,7 @@ struct NodeAddress {
 /// A prefix without host bits.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-struct Prefix(IpNetwork);
+pub(super) struct Prefix(pub(super) IpNetwork);
 
 impl TryFrom<NodeManifest> for Node {
     type Error = FieldError;

@@ -1,17 +1,49 @@
 //! `v1 Pod`.
 
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::meta::{LabelName, Metadata, Subdomain};
 use crate::manifest::{FieldError, FieldPath, is_default, or_default};
-use crate::{Bandwidth, BitRate, Container, ContainerPort, Pod, PodName, PodNetwork, Protocol};
+use crate::{
+    Bandwidth, BitRate, Container, ContainerPort, Life, Pod, PodName, PodNetwork, PodStatus,
+    Protocol, Readiness,
+};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct PodManifest {
     metadata: Metadata<Subdomain, PodAnnotations>,
     spec: PodSpec,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    status: StatusSpec,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StatusSpec {
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    phase: String,
+    #[serde(
+        rename = "podIPs",
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_default"
+    )]
+    pod_ips: Vec<PodIp>,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    conditions: Vec<PodCondition>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct PodIp {
+    ip: IpAddr,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct PodCondition {
+    r#type: String,
+    status: String,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -65,7 +97,8 @@ impl TryFrom<PodManifest> for Pod {
     type Error = FieldError;
 
     fn try_from(manifest: PodManifest) -> Result<Self, FieldError> {
-        let PodManifest { mut metadata, spec } = manifest;
+        let PodManifest { mut metadata, spec, status } = manifest;
+        let status = status.read(metadata.deletion.is_some());
         let name = PodName::new(metadata.take_namespace(), metadata.name.0);
         check(&spec.containers)?;
         let PodAnnotations { ingress, egress } = metadata.annotations;
@@ -76,6 +109,7 @@ impl TryFrom<PodManifest> for Pod {
             network: if spec.host_network { PodNetwork::Host } else { PodNetwork::Own },
             bandwidth: Bandwidth { ingress, egress },
             containers: spec.containers.into_iter().map(Container::from).collect(),
+            status,
         })
     }
 }
@@ -85,13 +119,49 @@ impl From<&Pod> for PodManifest {
         let Bandwidth { ingress, egress } = pod.bandwidth;
         let annotations = PodAnnotations { ingress, egress };
         let name = Subdomain(pod.name.name.clone());
+        let namespace = Some(&*pod.name.namespace);
+        let mut metadata = Metadata::new(name, namespace, &pod.labels, annotations);
+        // when it is to end does not matter here
+        metadata.deletion =
+            (pod.status.life == Life::Ending).then(|| "1970-01-01T00:00:00Z".to_owned());
         Self {
-            metadata: Metadata::new(name, Some(&pod.name.namespace), &pod.labels, annotations),
+            metadata,
             spec: PodSpec {
                 node_name: pod.node.clone().map(Subdomain),
                 host_network: pod.network == PodNetwork::Host,
                 containers: pod.containers.iter().map(ContainerSpec::from).collect(),
             },
+            status: StatusSpec::of(&pod.status),
+        }
+    }
+}
+
+impl StatusSpec {
+    fn read(self, is_deleted: bool) -> PodStatus {
+        let unready = |it: &PodCondition| it.r#type == READY && it.status != TRUE;
+        PodStatus {
+            addresses: self.pod_ips.iter().map(|it| it.ip).collect(),
+            readiness: match self.conditions.iter().any(unready) {
+                true => Readiness::NotReady,
+                false => Readiness::Ready,
+            },
+            life: match &*self.phase {
+                FAILED | SUCCEEDED => Life::Over,
+                _ if is_deleted => Life::Ending,
+                _ => Life::Running,
+            },
+        }
+    }
+
+    fn of(status: &PodStatus) -> Self {
+        let condition = || PodCondition { r#type: READY.to_owned(), status: "False".to_owned() };
+        Self {
+            phase: if status.life == Life::Over { SUCCEEDED.to_owned() } else { String::new() },
+            pod_ips: status.addresses.iter().map(|&ip| PodIp { ip }).collect(),
+            conditions: (status.readiness == Readiness::NotReady)
+                .then(condition)
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -142,3 +212,8 @@ fn check(containers: &[ContainerSpec]) -> Result<(), FieldError> {
     }
     Ok(())
 }
+
+const READY: &str = "Ready";
+const TRUE: &str = "True";
+const FAILED: &str = "Failed";
+const SUCCEEDED: &str = "Succeeded";

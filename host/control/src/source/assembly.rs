@@ -117,6 +117,15 @@ impl Assembly {
                 self.world.namespaces.insert(namespace.name.clone(), namespace);
             }
             Object::Pod(pod) => drop(self.world.pods.insert(pod.name.clone(), pod)),
+            Object::Service(service) => {
+                self.world.services.services.insert(service.name.clone(), service);
+            }
+            Object::EndpointSlice(slice) => {
+                self.world.services.slices.insert(slice.name.clone(), slice);
+            }
+            Object::ServiceRange(range) => {
+                self.world.services.ranges.insert(range.name.clone(), range);
+            }
         }
     }
 

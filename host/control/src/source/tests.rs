@@ -316,6 +316,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 network: if host { PodNetwork::Host } else { PodNetwork::Own },
                 bandwidth: Bandwidth { ingress, egress },
                 containers: containers.collect(),
+                status: <_>::default(),
             };
             world.pods.insert(name, pod);
             world.namespaces.insert(namespace.clone(), Namespace::named(&namespace));

@@ -118,6 +118,7 @@ pub(crate) fn pod(name: &str, node: &str) -> Pod {
         network: PodNetwork::Own,
         bandwidth: <_>::default(),
         containers: vec![server("server", &[])],
+        status: <_>::default(),
     }
 }
 

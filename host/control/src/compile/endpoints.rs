@@ -1,0 +1,205 @@
+//! Who is behind a port of a Service, and who of them counts on a node (S3 to S6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use millrace_tables::Endpoint;
+
+use crate::service::{
+    Condition, EndpointSlice, Family, Hints, Publishes, QualifiedName, Service, ServicePort,
+    TargetPort,
+};
+use crate::{Labels, Life, Pod, PodName, PodNetwork, Readiness, World};
+
+/// What of a world is behind Services, as a node sees it.
+pub(super) struct Backing<'w> {
+    world: &'w World,
+    node: &'w str,
+    zone: Option<&'w str>,
+    /// By Service.
+    slices: BTreeMap<(&'w str, &'w str), Vec<&'w EndpointSlice>>,
+}
+
+/// An endpoint that may count.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'w> {
+    endpoint: Endpoint,
+    condition: Condition,
+    is_local: bool,
+    hints: Option<&'w Hints>,
+}
+
+/// Who counts: for all nodes alike, and for those on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usable {
+    pub(super) cluster: Vec<Endpoint>,
+    pub(super) local: Vec<Endpoint>,
+}
+
+impl<'w> Backing<'w> {
+    pub(super) fn new(world: &'w World, node: &'w str) -> Self {
+        let mut slices: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
+        for slice in world.services.slices.values() {
+            // those for names alone are nobody's to serve (S1)
+            if slice.labels.contains_key(EndpointSlice::HEADLESS_LABEL) {
+                continue;
+            }
+            if let Some(service) = slice.labels.get(EndpointSlice::SERVICE_LABEL) {
+                slices.entry((&slice.name.namespace, service)).or_default().push(slice);
+            }
+        }
+        let zone = world.nodes.get(node).and_then(|node| node.labels.get(ZONE_LABEL));
+        Self { world, node, zone: zone.map(String::as_str), slices }
+    }
+
+    /// This node's addresses.
+    pub(super) fn node_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let node = self.world.nodes.get(self.node);
+        node.into_iter().flat_map(|node| node.addresses.iter().copied())
+    }
+
+    /// Who counts for a port of a Service, with addresses of a family.
+    pub(super) fn usable(&self, service: &Service, port: &ServicePort, family: Family) -> Usable {
+        let QualifiedName { namespace, name } = &service.name;
+        let candidates = match self.slices.get(&(namespace.as_str(), name.as_str())) {
+            Some(slices) => sliced(slices, port, family, self.node),
+            None => self.selected(service, port, family),
+        };
+        let cluster = match self.choose(candidates.iter(), |it| it.ready) {
+            ready if ready.is_empty() => {
+                endpoints(candidates.iter().filter(|it| is_last_resort(it)))
+            }
+            ready => ready,
+        };
+        let local = || candidates.iter().filter(|it| it.is_local);
+        let local = match endpoints(local().filter(|it| it.condition.ready)) {
+            ready if ready.is_empty() => endpoints(local().filter(|it| is_last_resort(it))),
+            ready => ready,
+        };
+        Usable { cluster, local }
+    }
+
+    /// Those with a condition that are nearest to this node, if it is said of each whose they are
+    /// (S6).
+    fn choose<'c>(
+        &self,
+        candidates: impl Iterator<Item = &'c Candidate<'w>>,
+        condition: impl Fn(&Condition) -> bool,
+    ) -> Vec<Endpoint>
+    where
+        'w: 'c,
+    {
+        let all: Vec<_> = candidates.filter(|it| condition(&it.condition)).collect();
+        let names = |of: fn(&Hints) -> &Vec<String>, who: Option<&str>| -> Option<Vec<Endpoint>> {
+            let of = |it: &Candidate<'w>| it.hints.map_or(&[][..], |hints| of(hints).as_slice());
+            let each_says = all.iter().all(|it| !of(it).is_empty());
+            let ours = all.iter().filter(|it| of(it).iter().any(|name| Some(name.as_str()) == who));
+            let ours = endpoints(ours.copied());
+            (each_says && !ours.is_empty()).then_some(ours)
+        };
+        names(|hints| &hints.nodes, Some(self.node))
+            .or_else(|| names(|hints| &hints.zones, self.zone))
+            .unwrap_or_else(|| endpoints(all.iter().copied()))
+    }
+
+    /// The pods that a Service selects.
+    fn selected(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        family: Family,
+    ) -> Vec<Candidate<'static>> {
+        if service.selector.is_empty() {
+            return Vec::new();
+        }
+        let candidate = |pod: &Pod| {
+            let address = self.address(pod, family)?;
+            let port = match &port.target {
+                TargetPort::Number(number) => *number,
+                TargetPort::Name(name) => named_port(pod, name, port)?,
+            };
+            let serving =
+                pod.status.readiness == Readiness::Ready || service.publishes == Publishes::All;
+            let terminating = pod.status.life == Life::Ending;
+            let ready = serving && (!terminating || service.publishes == Publishes::All);
+            Some(Candidate {
+                endpoint: Endpoint { address, port },
+                condition: Condition { ready, serving, terminating },
+                is_local: pod.node.as_deref() == Some(self.node),
+                hints: None,
+            })
+        };
+        let namespace = &service.name.namespace;
+        let first = PodName::new(namespace.clone(), "");
+        let pods = self.world.pods.range(first..).map(|(_, pod)| pod);
+        let pods = pods.take_while(|pod| pod.name.namespace == *namespace);
+        let alive = pods.filter(|pod| pod.status.life != Life::Over);
+        alive.filter(|pod| selects(&service.selector, &pod.labels)).filter_map(candidate).collect()
+    }
+
+    /// A pod's address of a family: in its node's network that of the node (S22).
+    fn address(&self, pod: &Pod, family: Family) -> Option<IpAddr> {
+        let addresses = match pod.network {
+            PodNetwork::Own => &pod.status.addresses,
+            PodNetwork::Host => &self.world.nodes.get(pod.node.as_deref()?)?.addresses,
+        };
+        addresses.iter().copied().find(|address| Family::of(*address) == family)
+    }
+}
+
+/// Endpoints of all slices, whichever says it first: one that moves from slice to slice may be in
+/// two for a while (S3).
+fn sliced<'w>(
+    slices: &[&'w EndpointSlice],
+    port: &ServicePort,
+    family: Family,
+    node: &str,
+) -> Vec<Candidate<'w>> {
+    let mut seen = BTreeSet::new();
+    let mut candidates = Vec::new();
+    for slice in slices.iter().filter(|slice| slice.family == family) {
+        let same = |name: &str, protocol| name == port.name && protocol == port.protocol;
+        let Some(port) = slice.ports.iter().find(|it| same(&it.name, it.protocol)) else {
+            continue;
+        };
+        for known in &slice.endpoints {
+            // the addresses of one lead to the same, so the first will do
+            let Some(address) = known.addresses.first() else { continue };
+            let endpoint = Endpoint { address: *address, port: port.port };
+            if seen.insert(endpoint) {
+                candidates.push(Candidate {
+                    endpoint,
+                    condition: known.condition,
+                    is_local: known.node.as_deref() == Some(node),
+                    hints: Some(&known.hints),
+                });
+            }
+        }
+    }
+    candidates
+}
+
+/// Who still answers although it ends: better than nobody (S4).
+fn is_last_resort(candidate: &Candidate<'_>) -> bool {
+    candidate.condition.serving && candidate.condition.terminating
+}
+
+/// In order, and each once.
+fn endpoints<'c, 'w: 'c>(candidates: impl Iterator<Item = &'c Candidate<'w>>) -> Vec<Endpoint> {
+    candidates.map(|it| it.endpoint).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn named_port(pod: &Pod, name: &str, port: &ServicePort) -> Option<u16> {
+    let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
+    let is = |it: &&crate::ContainerPort| {
+        it.name.as_deref() == Some(name) && it.protocol == port.protocol
+    };
+    ports.find(is).map(|it| it.port)
+}
+
+fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// The label of a node's zone.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";

@@ -1,0 +1,145 @@
+//! A Service's frontends, as a node sees it (S1, S2, S7, S8, S14, S23).
+
+use std::net::IpAddr;
+
+use millrace_tables::{EndpointSet, Frontend, FrontendKind, Protocol, TrafficPolicy};
+
+use super::ServiceSummary;
+use super::endpoints::{Backing, Usable};
+use super::sets::Sets;
+use crate::service::{
+    ClusterIps, Family, IpMode, QualifiedName, Service, ServiceKind, ServicePort,
+};
+
+/// What a Service has become.
+pub(super) struct Compiled {
+    pub(super) rows: Vec<(Frontend, millrace_tables::Service)>,
+    pub(super) summary: ServiceSummary,
+}
+
+/// An address that a Service is reached by.
+struct Place {
+    address: IpAddr,
+    kind: FrontendKind,
+    policy: crate::service::TrafficPolicy,
+}
+
+/// Compiles a Service.
+pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Sets) -> Compiled {
+    let mut compiled = Compiled { rows: Vec::new(), summary: ServiceSummary::default() };
+    let somebody_elses = service.labels.contains_key(Service::PROXY_NAME_LABEL);
+    if service.kind == ServiceKind::ExternalName || somebody_elses {
+        return compiled;
+    }
+    let cluster_ips = match &service.cluster_ips {
+        ClusterIps::Headless => return compiled,
+        ClusterIps::Addresses(addresses) => addresses,
+        ClusterIps::Unallocated => {
+            let problem = "spec.clusterIP: it has no address: state one".to_owned();
+            compiled.summary.problems.push(problem);
+            return compiled;
+        }
+    };
+    for address in cluster_ips {
+        let family = Family::of(*address);
+        for port in &service.ports {
+            let usable = backing.usable(service, port, family);
+            if usable.cluster.len() > MOST_ENDPOINTS {
+                let count = usable.cluster.len();
+                compiled.summary.problems.push(format!(
+                    "port {}/{}: {count} endpoints are more than {MOST_ENDPOINTS}: it is not served",
+                    port.port, port.protocol
+                ));
+                continue;
+            }
+            compiled.summary.endpoints.extend(&usable.cluster);
+            let behind = Behind { service, port, sets: numbered(usable, sets) };
+            let internal = Place {
+                address: *address,
+                kind: FrontendKind::ClusterIp,
+                policy: service.internal_policy,
+            };
+            compiled.rows.push(behind.row(port.port, &internal));
+            for place in external(service, family) {
+                compiled.rows.push(behind.row(port.port, &place));
+            }
+            let Some(node_port) = port.node_port.filter(|_| has_node_ports(service.kind)) else {
+                continue;
+            };
+            for address in backing.node_addresses().filter(|it| Family::of(*it) == family) {
+                let (kind, policy) = (FrontendKind::NodePort, service.external_policy);
+                compiled.rows.push(behind.row(node_port, &Place { address, kind, policy }));
+            }
+        }
+    }
+    compiled.summary.endpoints.sort_unstable();
+    compiled.summary.endpoints.dedup();
+    compiled
+}
+
+/// What is behind a port of a Service.
+struct Behind<'s> {
+    service: &'s Service,
+    port: &'s ServicePort,
+    sets: (EndpointSet, EndpointSet),
+}
+
+impl Behind<'_> {
+    fn row(&self, port: u16, place: &Place) -> (Frontend, millrace_tables::Service) {
+        let protocol = match self.port.protocol {
+            crate::Protocol::Tcp => Protocol::Tcp,
+            crate::Protocol::Udp => Protocol::Udp,
+            crate::Protocol::Sctp => Protocol::Sctp,
+        };
+        let (cluster, local) = self.sets;
+        let service = millrace_tables::Service {
+            number: number(&self.service.name),
+            port: self.port.port,
+            kind: place.kind,
+            policy: match place.policy {
+                crate::service::TrafficPolicy::Cluster => TrafficPolicy::Cluster,
+                crate::service::TrafficPolicy::Local => TrafficPolicy::Local,
+            },
+            cluster,
+            local,
+            affinity_s: self.service.affinity.map_or(0, |it| it.as_secs() as u32),
+        };
+        (Frontend { address: place.address, port, protocol }, service)
+    }
+}
+
+/// The addresses from without, of a family that the Service has an address of its own of.
+fn external(service: &Service, family: Family) -> impl Iterator<Item = Place> {
+    let place = |address, kind| Place { address, kind, policy: service.external_policy };
+    let external = service.external_ips.iter().map(|it| (*it, FrontendKind::ExternalIp));
+    let is_ours = service.kind == ServiceKind::LoadBalancer;
+    let balanced = service.load_balancer.iter().filter(move |it| is_ours && it.mode == IpMode::Vip);
+    let balanced = balanced.map(|it| (it.address, FrontendKind::LoadBalancer));
+    let all = external.chain(balanced).map(move |(address, kind)| place(address, kind));
+    all.filter(move |it| Family::of(it.address) == family)
+}
+
+fn has_node_ports(kind: ServiceKind) -> bool {
+    matches!(kind, ServiceKind::NodePort | ServiceKind::LoadBalancer)
+}
+
+fn numbered(usable: Usable, sets: &mut Sets) -> (EndpointSet, EndpointSet) {
+    let Usable { cluster, local } = usable;
+    (sets.number(cluster), sets.number(local))
+}
+
+/// A Service's number: the same on every node and after every restart. That two have one is rare,
+/// and does no harm: tags of decisions are asked about a little too often then.
+pub(super) fn number(name: &QualifiedName) -> u32 {
+    // FNV-1a
+    let text = name.to_string();
+    let hash = text
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash ^ (hash >> BITS)) & ((1 << BITS) - 1)
+}
+
+/// Bits of a number: as many as a tag has for it.
+const BITS: u32 = millrace_abi::Tag::ID_BITS;
+/// Endpoints of a port: a filter numbers them with 16 bits.
+const MOST_ENDPOINTS: usize = u16::MAX as usize;

@@ -1,0 +1,376 @@
+//! `v1 Service`.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::meta::{LabelName, Metadata};
+use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::service::{
+    ClusterIps, Family, IpMode, LoadBalancerIp, Publishes, ServiceKind, ServicePort, TargetPort,
+    TrafficPolicy,
+};
+use crate::{Labels, Protocol, QualifiedName, Service};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ServiceManifest {
+    metadata: Metadata<LabelName>,
+    spec: ServiceSpec,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    status: ServiceStatus,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceSpec {
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    r#type: Type,
+    #[serde(rename = "clusterIP", skip_serializing_if = "Option::is_none")]
+    cluster_ip: Option<String>,
+    #[serde(
+        rename = "clusterIPs",
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_default"
+    )]
+    cluster_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    selector: Labels,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    ports: Vec<PortSpec>,
+    #[serde(
+        rename = "externalIPs",
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_default"
+    )]
+    external_ips: Vec<IpAddr>,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    internal_traffic_policy: Policy,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    external_traffic_policy: Policy,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    session_affinity: Affinity,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    session_affinity_config: AffinityConfig,
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    publish_not_ready_addresses: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum Type {
+    #[default]
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+    ExternalName,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum Policy {
+    #[default]
+    Cluster,
+    Local,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum Affinity {
+    #[default]
+    None,
+    #[serde(rename = "ClientIP")]
+    ClientIp,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct AffinityConfig {
+    #[serde(rename = "clientIP", default, deserialize_with = "or_default")]
+    client_ip: ClientIp,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct ClientIp {
+    #[serde(rename = "timeoutSeconds", default, skip_serializing_if = "Option::is_none")]
+    timeout_seconds: Option<u32>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortSpec {
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    protocol: Protocol,
+    port: NonZeroU16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_port: Option<Target>,
+    /// 0 is none (KEP-1864).
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    node_port: u16,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a port's number, 1 to 65535, or its name")]
+enum Target {
+    Number(NonZeroU16),
+    Name(String),
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceStatus {
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    load_balancer: LoadBalancerStatus,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct LoadBalancerStatus {
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    ingress: Vec<Ingress>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ingress {
+    /// Absent where the load balancer has a name instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    ip_mode: Mode,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum Mode {
+    #[default]
+    #[serde(rename = "VIP")]
+    Vip,
+    Proxy,
+}
+
+impl TryFrom<ServiceManifest> for Service {
+    type Error = FieldError;
+
+    fn try_from(manifest: ServiceManifest) -> Result<Self, FieldError> {
+        let ServiceManifest { mut metadata, spec, status } = manifest;
+        let name = QualifiedName::new(metadata.take_namespace(), metadata.name.0);
+        let cluster_ips = spec.cluster_ips()?;
+        spec.check_ports()?;
+        let affinity = spec.affinity()?;
+        let ingress = status.load_balancer.ingress.into_iter();
+        Ok(Self {
+            name,
+            labels: metadata.labels,
+            kind: spec.r#type.into(),
+            cluster_ips,
+            selector: spec.selector,
+            ports: spec.ports.into_iter().map(ServicePort::from).collect(),
+            external_ips: spec.external_ips.into_iter().map(|it| it.to_canonical()).collect(),
+            load_balancer: ingress.filter_map(Ingress::address).collect(),
+            internal_policy: spec.internal_traffic_policy.into(),
+            external_policy: spec.external_traffic_policy.into(),
+            affinity,
+            publishes: match spec.publish_not_ready_addresses {
+                true => Publishes::All,
+                false => Publishes::Ready,
+            },
+        })
+    }
+}
+
+impl ServiceSpec {
+    fn cluster_ips(&self) -> Result<ClusterIps, FieldError> {
+        let field = |key| FieldPath::root().key("spec").key(key);
+        let said = |ip: &&String| !ip.is_empty();
+        let mut stated: Vec<(FieldPath, &String)> = Vec::new();
+        match self.cluster_ips.is_empty() {
+            true => stated
+                .extend(self.cluster_ip.iter().filter(said).map(|ip| (field("clusterIP"), ip))),
+            false => stated.extend(
+                self.cluster_ips
+                    .iter()
+                    .enumerate()
+                    .map(|(n, ip)| (field("clusterIPs").index(n), ip)),
+            ),
+        }
+        if let (Some(first), Some(one)) =
+            (self.cluster_ips.first(), self.cluster_ip.iter().find(said))
+            && first != one
+        {
+            let reason = format!("`{one}` is not the first of `clusterIPs`, which is {first}");
+            return Err(FieldError { field: field("clusterIP"), reason });
+        }
+        if let [(_, one)] = stated[..]
+            && one == HEADLESS
+        {
+            return Ok(ClusterIps::Headless);
+        }
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for (field, text) in stated {
+            let Ok(address) = text.parse::<IpAddr>() else {
+                return Err(FieldError { field, reason: format!("`{text}` is no IP address") });
+            };
+            let address = address.to_canonical();
+            if addresses.iter().any(|other| Family::of(*other) == Family::of(address)) {
+                let reason = format!("`{text}` is the second address of its family");
+                return Err(FieldError { field, reason });
+            }
+            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                let reason = format!("`{text}` is no address that anybody can have");
+                return Err(FieldError { field, reason });
+            }
+            addresses.push(address);
+        }
+        Ok(match addresses.is_empty() {
+            true => ClusterIps::Unallocated,
+            false => ClusterIps::Addresses(addresses),
+        })
+    }
+
+    fn check_ports(&self) -> Result<(), FieldError> {
+        for (index, port) in self.ports.iter().enumerate() {
+            let field = FieldPath::root().key("spec").key("ports").index(index);
+            let before = &self.ports[..index];
+            if self.ports.len() > 1 && port.name.is_empty() {
+                let reason = "of several ports each has a name".to_owned();
+                return Err(FieldError { field: field.key("name"), reason });
+            }
+            if before.iter().any(|other| other.name == port.name) {
+                let reason = format!("`{}` is another port", port.name);
+                return Err(FieldError { field: field.key("name"), reason });
+            }
+            let same = |it: &PortSpec| (it.protocol, it.port) == (port.protocol, port.port);
+            if before.iter().any(same) {
+                let reason = format!("{}/{} is there already", port.port, port.protocol);
+                return Err(FieldError { field: field.key("port"), reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn affinity(&self) -> Result<Option<Duration>, FieldError> {
+        if self.session_affinity == Affinity::None {
+            return Ok(None);
+        }
+        let seconds = self.session_affinity_config.client_ip.timeout_seconds;
+        let seconds = seconds.unwrap_or(AFFINITY_S);
+        if !(1..=LONGEST_AFFINITY_S).contains(&seconds) {
+            let way = ["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"];
+            let field = way.into_iter().fold(FieldPath::root(), FieldPath::key);
+            let reason = format!("{seconds} is not within 1 and {LONGEST_AFFINITY_S}");
+            return Err(FieldError { field, reason });
+        }
+        Ok(Some(Duration::from_secs(seconds.into())))
+    }
+}
+
+impl Ingress {
+    fn address(self) -> Option<LoadBalancerIp> {
+        let mode = match self.ip_mode {
+            Mode::Vip => IpMode::Vip,
+            Mode::Proxy => IpMode::Proxy,
+        };
+        Some(LoadBalancerIp { address: self.ip?.to_canonical(), mode })
+    }
+}
+
+impl From<PortSpec> for ServicePort {
+    fn from(spec: PortSpec) -> Self {
+        let target = match spec.target_port {
+            None => TargetPort::Number(spec.port.get()),
+            Some(Target::Number(number)) => TargetPort::Number(number.get()),
+            Some(Target::Name(name)) => TargetPort::Name(name),
+        };
+        Self {
+            name: spec.name,
+            protocol: spec.protocol,
+            port: spec.port.get(),
+            target,
+            node_port: (spec.node_port != 0).then_some(spec.node_port),
+        }
+    }
+}
+
+impl From<&ServicePort> for PortSpec {
+    fn from(port: &ServicePort) -> Self {
+        let number = |it| NonZeroU16::new(it).expect("port 0 is never read");
+        Self {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            port: number(port.port),
+            target_port: Some(match &port.target {
+                TargetPort::Number(it) => Target::Number(number(*it)),
+                TargetPort::Name(name) => Target::Name(name.clone()),
+            }),
+            node_port: port.node_port.unwrap_or(0),
+        }
+    }
+}
+
+impl From<&Service> for ServiceManifest {
+    fn from(service: &Service) -> Self {
+        let name = LabelName(service.name.name.clone());
+        let cluster_ips = match &service.cluster_ips {
+            ClusterIps::Unallocated => Vec::new(),
+            ClusterIps::Headless => vec![HEADLESS.to_owned()],
+            ClusterIps::Addresses(addresses) => addresses.iter().map(IpAddr::to_string).collect(),
+        };
+        let timeout_seconds = service.affinity.map(|it| it.as_secs() as u32);
+        let ingress = service.load_balancer.iter().map(|it| Ingress {
+            ip: Some(it.address),
+            ip_mode: match it.mode {
+                IpMode::Vip => Mode::Vip,
+                IpMode::Proxy => Mode::Proxy,
+            },
+        });
+        let namespace = Some(&*service.name.namespace);
+        Self {
+            metadata: Metadata::new(name, namespace, &service.labels, <_>::default()),
+            spec: ServiceSpec {
+                r#type: service.kind.into(),
+                cluster_ip: cluster_ips.first().cloned(),
+                cluster_ips,
+                selector: service.selector.clone(),
+                ports: service.ports.iter().map(PortSpec::from).collect(),
+                external_ips: service.external_ips.clone(),
+                internal_traffic_policy: service.internal_policy.into(),
+                external_traffic_policy: service.external_policy.into(),
+                session_affinity: match service.affinity {
+                    Some(_) => Affinity::ClientIp,
+                    None => Affinity::None,
+                },
+                session_affinity_config: AffinityConfig { client_ip: ClientIp { timeout_seconds } },
+                publish_not_ready_addresses: service.publishes == Publishes::All,
+            },
+            status: ServiceStatus {
+                load_balancer: LoadBalancerStatus { ingress: ingress.collect() },
+            },
+        }
+    }
+}
+
+/// Conversions both ways between words and meanings.
+macro_rules! words {
+    ($word:ident, $meaning:ident: $($value:ident),+) => {
+        impl From<$word> for $meaning {
+            fn from(word: $word) -> Self {
+                match word { $($word::$value => Self::$value),+ }
+            }
+        }
+
+        impl From<$meaning> for $word {
+            fn from(meaning: $meaning) -> Self {
+                match meaning { $($meaning::$value => Self::$value),+ }
+            }
+        }
+    };
+}
+words!(Type, ServiceKind: ClusterIp, NodePort, LoadBalancer, ExternalName);
+words!(Policy, TrafficPolicy: Cluster, Local);
+
+/// What a Service says that has no address of its own.
+const HEADLESS: &str = "None";
+/// How long affinity lasts unless it is said.
+const AFFINITY_S: u32 = 10_800;
+/// The API's bound.
+const LONGEST_AFFINITY_S: u32 = 86_400;
