@@ -12,7 +12,7 @@ use crate::node::{self, NodeArgs};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
-use crate::show::{drops, flows, ports, stats, status, top};
+use crate::show::{drops, flows, ports, services, stats, status, top};
 use crate::workbench::playground::{self, PlaygroundArgs};
 
 /// A programmable dataplane: packets between interfaces, through filters in WebAssembly.
@@ -43,6 +43,7 @@ enum Command {
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
+    Services(services::ServicesArgs),
     #[command(subcommand)]
     Port(PortCommand),
     #[command(subcommand)]
@@ -75,6 +76,7 @@ impl Cli {
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),
+            Command::Services(args) => services::run(&args),
             Command::Port(command) => port::run(&command),
             Command::Filter(command) => filter::run(command),
             Command::Redecide(args) => redecide::run(&args),

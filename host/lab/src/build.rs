@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millrace_control::{Pod, PodName, PodNetwork, World, manifest};
+use millrace_control::{Pod, PodName, PodNetwork, World};
 use millrace_netns::Namespace;
 
 use crate::agent::await_answer;
 use crate::attach::{AgentClient, AttachError};
 use crate::ground::{self, Ground};
 use crate::lab::HOSTNAME;
+use crate::manifests::{self, MANIFESTS};
 use crate::process::Gated;
 use crate::topology::{Layout, world_wide};
 use crate::{
@@ -69,8 +70,8 @@ impl<'b> Builder<'b> {
 
     /// Makes it.
     pub(crate) fn build(mut self) -> Result<State, LabError> {
-        let manifests = self.make_folder(MANIFESTS)?.join("lab.yaml");
-        fs::write(&manifests, manifest::write(self.world)).map_err(LabError::file(manifests))?;
+        self.make_folder(MANIFESTS)?;
+        manifests::write(self.folder, self.world)?;
         self.make_folder(LOGS)?;
         self.state.save(self.folder)?;
 
@@ -85,6 +86,7 @@ impl<'b> Builder<'b> {
             self.make_pod(pod)?;
         }
         self.state.save(self.folder)?;
+        manifests::write(self.folder, &manifests::with_addresses(self.world, &self.state))?;
         self.await_servers()?;
         Ok(self.state)
     }
@@ -248,8 +250,6 @@ fn node_folder(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("node{number}"))
 }
 
-/// Where agents read what there is.
-const MANIFESTS: &str = "manifests";
 const LOGS: &str = "logs";
 /// In the folder of a node's agent: a socket's path must be short.
 const SOCKET: &str = "agent.sock";

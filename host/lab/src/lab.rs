@@ -6,13 +6,13 @@
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
-use millrace_control::{PodName, World};
+use millrace_control::{Pod, PodName, World};
 use millrace_netns::Namespace;
 
 use crate::build::Builder;
 use crate::folder::{self, Folder};
 use crate::state::PodState;
-use crate::{LabError, LabName, NodeAgent, State, Topology, ground, process, schedule};
+use crate::{LabError, LabName, NodeAgent, State, Topology, ground, manifests, process, schedule};
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -84,6 +84,35 @@ impl Lab {
     /// If there is no such lab, somebody else is at it, or something of it does not go away.
     pub fn down(name: &LabName) -> Result<(), LabError> {
         clear(name, Folder::open(name)?)
+    }
+
+    /// Has the agents of a lab know another world: its Services, and what it says of the pods that
+    /// there are. Nodes and pods stay as they were made; the names of pods that the lab has and
+    /// the world has not, or the reverse, are returned.
+    ///
+    /// # Errors
+    /// If there is no such lab, or somebody else is at it.
+    pub fn apply(name: &LabName, world: World) -> Result<Vec<PodName>, LabError> {
+        let folder = Folder::open(name)?;
+        let lab = Self::open(name)?;
+        let mut next = manifests::read(folder.path())?;
+        let made = &lab.state.pods;
+        let missing = made.iter().filter(|pod| !world.pods.contains_key(&pod.name));
+        let mut others: Vec<PodName> = missing.map(|pod| pod.name.clone()).collect();
+        next.pods.clear();
+        for (name, pod) in world.pods {
+            match made.iter().find(|made| made.name == name) {
+                // it stays where it was put
+                Some(made) => {
+                    next.pods.insert(name, Pod { node: Some(made.node.clone()), ..pod });
+                }
+                None => others.push(name),
+            }
+        }
+        next.namespaces = world.namespaces;
+        next.services = world.services;
+        manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
+        Ok(others)
     }
 
     /// What it is made of.

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`Lab`]: up, down, and what is asked of one in between; from any process, by its name
-//! - `build`: from a world to a lab; `folder`: where it keeps what it has to remember
+//! - `build`: from a world to a lab; `manifests`: what agents are told of it; `folder`: where it keeps what it has to remember
 //! - [`Topology`], `topology`: how the nodes are wired, and their addresses; `schedule`: which pod
 //!   is on which node; neither touches the kernel
 //! - `ground`: the namespaces, and the wires between them
@@ -29,6 +29,7 @@ mod error;
 mod folder;
 mod ground;
 mod lab;
+mod manifests;
 mod name;
 pub mod probe;
 mod process;

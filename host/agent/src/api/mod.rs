@@ -7,6 +7,7 @@
 //! DELETE /v1/ports/{port}                          takes one away
 //! GET    /v1/pods                                  the pods of a node
 //! PUT    /v1/pods/{namespace}/{name}               attaches one       DELETE: detaches it
+//! GET    /v1/services                              what has become of Services
 //! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
 //! POST   /v1/redecide                              decides live connections anew
 //! GET    /v1/filters                               the chain          POST: loads a filter
@@ -25,7 +26,7 @@
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
 //! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`filters`],
-//!   [`logs`], [`maps`], [`redecide`]
+//!   [`logs`], [`maps`], [`redecide`], [`services`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -41,5 +42,6 @@ mod pods;
 mod ports;
 pub(crate) mod redecide;
 pub(crate) mod server;
+mod services;
 pub(crate) mod socket;
 pub(crate) mod types;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, flows, logs, maps, pods, ports, redecide};
-use crate::node::Pods;
+use crate::api::{filters, flows, logs, maps, pods, ports, redecide, services};
+use crate::node::{Pods, Statuses};
 
 /// What requests are about.
 pub(crate) struct Host {
@@ -27,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) plane: Dataplane,
     /// The pods, if this is a node of a cluster.
     pub(crate) pods: Option<Mutex<Pods>>,
+    /// What has become of Services, if this is a node of a cluster.
+    pub(crate) services: Statuses,
     /// Since when it runs.
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.
@@ -56,6 +58,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/ports/{port}", delete(ports::remove))
         .route("/v1/pods", get(pods::list))
         .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
+        .route("/v1/services", get(services::list))
         .route("/v1/flows", get(flows::list))
         .route("/v1/redecide", post(redecide::redecide))
         .route("/v1/filters", get(filters::list).post(filters::load))

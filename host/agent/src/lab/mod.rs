@@ -9,13 +9,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use millrace_control::PodName;
 use millrace_control::source::Manifests;
+use millrace_control::{PodName, World};
 use millrace_lab::{
     AgentCommand, Lab, LabName, NodePlace, Role, Settings, State, Topology, server,
 };
@@ -30,6 +30,7 @@ use probe::ProbeArgs;
 #[derive(Subcommand, Debug)]
 pub(crate) enum LabCommand {
     Up(UpArgs),
+    Apply(ApplyArgs),
     Down(DownArgs),
     Status(StatusArgs),
     Exec(ExecArgs),
@@ -81,6 +82,21 @@ enum Underlay {
     Flat,
     /// Two subnets with a router between them.
     Routed,
+}
+
+/// Tell the agents of a lab what manifests say now.
+///
+/// Services, EndpointSlices and ServiceCIDRs become what the directory says, and pods get the labels
+/// and ports they have there, at once and without a restart. Nodes and pods themselves stay as
+/// `millrace lab up` has made them.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace lab apply ./manifests")]
+pub(crate) struct ApplyArgs {
+    /// The directory: `*.yaml`, `*.yml` and `*.json`.
+    directory: PathBuf,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Remove a lab, or what is left of one.
@@ -147,6 +163,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     }
     match command {
         LabCommand::Up(args) => up(&args),
+        LabCommand::Apply(args) => apply(&args),
         LabCommand::Down(args) => Ok(Lab::down(&args.which.name)?),
         LabCommand::Status(args) => status(&args),
         LabCommand::Exec(args) => return exec(&args.which, &args.place, args.command),
@@ -161,10 +178,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn up(args: &UpArgs) -> anyhow::Result<()> {
-    let (world, complaints) = Manifests::open(&args.directory)?.read()?;
-    for complaint in &complaints {
-        eprintln!("millrace: {complaint}");
-    }
+    let world = read(&args.directory)?;
     let this = env::current_exe().context("the path of this program")?;
     let settings = Settings {
         name: args.which.name.clone(),
@@ -198,6 +212,23 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
     };
     let lab = Lab::up(world, &settings, Some(&agent))?;
     print(&table(lab.state()))
+}
+
+fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
+    let world = read(&args.directory)?;
+    for pod in Lab::apply(&args.which.name, world)? {
+        eprintln!("millrace: pod {pod} is not as the manifests say: pods come and go with the lab");
+    }
+    Ok(())
+}
+
+/// What a directory says; what of it does not count is printed.
+fn read(directory: &Path) -> anyhow::Result<World> {
+    let (world, complaints) = Manifests::open(directory)?.read()?;
+    for complaint in &complaints {
+        eprintln!("millrace: {complaint}");
+    }
+    Ok(world)
 }
 
 fn status(args: &StatusArgs) -> anyhow::Result<()> {

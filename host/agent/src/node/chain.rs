@@ -10,18 +10,18 @@ use crate::node::attach::{Beyond, Pods};
 use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT, everywhere};
 
 /// The chain of a node, by the names of its filters.
-pub(crate) const CHAIN: [&str; 2] = ["bridge", "router"];
+pub(crate) const CHAIN: [&str; 3] = ["bridge", "service-lb", "router"];
 
 /// Tells the chain which pods there are.
 pub(crate) fn publish(plane: &Dataplane, pods: &Pods) -> Result<(), StageError> {
-    for (name, config) in CHAIN.into_iter().zip(configs(pods, &plane.numbers())) {
+    for (name, config) in configs(pods, &plane.numbers()) {
         plane.configure(name, &config.to_string())?;
     }
     Ok(())
 }
 
-/// The configuration of each filter of the chain; ports are known by their numbers.
-pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] {
+/// The configurations of those filters of the chain that have one; ports are known by their numbers.
+pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [(&'static str, Value); 2] {
     let gateways = pods.gateways();
     let mut stations = Vec::new();
     for pod in pods.attached().values() {
@@ -41,7 +41,7 @@ pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [Value; 2] 
     }
     let routes = routes(pods, ports);
     let router = json!({ "gatewayMac": mac_text(GATEWAY_MAC), "routes": routes });
-    [bridge, router]
+    [("bridge", bridge), ("router", router)]
 }
 
 /// What is where: pods here, the host, pods of other nodes, and all else.

@@ -3,9 +3,11 @@
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `chain`: what the built-in filters are told of them
+//! - `follow`: what filters are told of Services, whenever the manifests change
 
 mod attach;
 pub(crate) mod chain;
+mod follow;
 mod ipam;
 mod link;
 mod peers;
@@ -13,22 +15,22 @@ mod tunnel;
 mod uplink;
 
 pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
+pub(crate) use follow::{Follower, ServiceStatus, Statuses};
 pub(crate) use tunnel::TunnelArgs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use anyhow::Context;
 use clap::Args;
 use millrace_abi::PortKind;
-use millrace_control::World;
-use millrace_control::source::Manifests;
 use millrace_dataplane::control::CacheSettings;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::port::{Hold, Station, Vlans};
 use millrace_netns::Namespace;
+use serde_json::json;
 
 use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
@@ -42,7 +44,8 @@ use uplink::OutsideArgs;
 /// Be the network of a node: its pods, and the node itself.
 ///
 /// Pods are attached over the admin socket. The first packet of a flow goes through the chain
-/// (bridge, then router); what that decides is kept in the kernel, which carries the rest.
+/// (bridge, service-lb, then router); what that decides is kept in the kernel, which carries the
+/// rest. Services are read anew whenever the manifests change.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace node --name worker-1 --manifests /etc/millrace/manifests")]
@@ -97,7 +100,8 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     run::privileges::check()?;
 
     let node = Namespace::current().context("the node's network namespace")?;
-    let world = read(&args.manifests)?;
+    let mut follower = Follower::new(&args.name, &args.manifests)?;
+    let world = follower.read()?;
     let this = world.nodes.get(&args.name).with_context(|| {
         let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();
         format!(
@@ -137,8 +141,9 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let mut plan = StartPlan::read(&config)?;
     plan.settings.flow_cache = Some(CacheSettings::default());
     let none_yet = BTreeMap::new();
-    let configs = chain::configs(&pods, &none_yet);
-    plan.filters = chain::CHAIN.into_iter().zip(configs).map(built_in).collect();
+    let configs = BTreeMap::from(chain::configs(&pods, &none_yet));
+    let with_config = |name| (name, configs.get(name).cloned().unwrap_or_else(|| json!({})));
+    plan.filters = chain::CHAIN.into_iter().map(with_config).map(built_in).collect();
     plan.ports.push(AddPort {
         interface: HOST_PORT.to_owned(),
         kind: PortKind::Host,
@@ -147,16 +152,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         beyond: None,
     });
     plan.ports.extend(beyond);
-    run::host(&config, plan, Some(pods))
-}
-
-/// What the manifests say; what of them does not count is logged.
-fn read(directory: &Path) -> anyhow::Result<World> {
-    let (world, complaints) = Manifests::open(directory)?.read()?;
-    for complaint in complaints {
-        tracing::warn!("{complaint}");
-    }
-    Ok(world)
+    run::host(&config, plan, Some((pods, follower)))
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

@@ -14,6 +14,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, bail};
@@ -30,7 +31,7 @@ use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
-use crate::node::{Pods, chain};
+use crate::node::{Follower, Pods, chain};
 
 /// Forward packets between interfaces, through a chain of filters.
 ///
@@ -76,7 +77,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 /// Starts what is planned, and answers requests until it is told to end.
-pub(crate) fn host(config: &Config, plan: StartPlan, pods: Option<Pods>) -> anyhow::Result<()> {
+pub(crate) fn host(
+    config: &Config,
+    plan: StartPlan,
+    mut node: Option<(Pods, Follower)>,
+) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("an I/O runtime")?;
     let signals = runtime.block_on(async { Signals::listen() }).context("signals")?;
     let path = config.socket();
@@ -90,11 +95,12 @@ pub(crate) fn host(config: &Config, plan: StartPlan, pods: Option<Pods>) -> anyh
 
     let words = Words::of(&plan, &path);
     let plane = start(plan)?;
-    if let Some(pods) = &pods {
+    if let Some((pods, follower)) = &mut node {
         chain::publish(&plane, pods).context("telling the chain of the host's port")?;
+        follower.tell(&plane);
     }
     words.say()?;
-    serve(runtime, plane, pods, Doors { socket, admin, metrics }, signals)
+    serve(runtime, plane, node, Doors { socket, admin, metrics }, signals)
 }
 
 /// Where requests come in.
@@ -136,19 +142,29 @@ fn load(plane: &Dataplane, filter: LoadFilter) -> anyhow::Result<()> {
 fn serve(
     runtime: Runtime,
     plane: Dataplane,
-    pods: Option<Pods>,
+    node: Option<(Pods, Follower)>,
     doors: Doors,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
     let (end, ended) = watch::channel(false);
     let address = doors.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+    let (pods, follower) = node.unzip();
+    let services = follower.as_ref().map(Follower::statuses).unwrap_or_default();
     let host = Arc::new(Host {
         plane,
         pods: pods.map(Mutex::new),
+        services,
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
         ended: ended.clone(),
     });
+    let follower = follower.map(|follower| {
+        let (host, ended) = (Arc::clone(&host), ended.clone());
+        thread::Builder::new()
+            .name("millrace-world".to_owned())
+            .spawn(move || follower.follow(&host.plane, &|| *ended.borrow()))
+    });
+    let follower = follower.transpose().context("a thread that follows the manifests")?;
     runtime.block_on(async {
         let until_the_end = |mut ended: watch::Receiver<bool>| async move {
             // the sender is not dropped before it has sent
@@ -174,6 +190,9 @@ fn serve(
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(GRACE);
+    if follower.is_some_and(|follower| follower.join().is_err()) {
+        tracing::error!("the thread that follows the manifests has panicked");
+    }
     // the last one to have it takes the dataplane down
     drop(host);
     Ok(())

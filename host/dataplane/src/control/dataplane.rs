@@ -287,12 +287,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// If a filter does not take it, or as [`Dataplane::load`].
-    pub fn publish(
-        &self,
-        delta: &Delta,
-        generation: u64,
-        tags: &[Tag],
-    ) -> Result<(), StageError> {
+    pub fn publish(&self, delta: &Delta, generation: u64, tags: &[Tag]) -> Result<(), StageError> {
         self.shared.stages.lock().publish(delta, generation, tags)
     }
 

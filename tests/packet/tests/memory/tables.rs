@@ -149,7 +149,10 @@ fn a_canary_that_does_not_take_tables_is_dismissed_and_the_others_go_on() {
     plane.stages.try_on("guest", 99, &guest("unreachable").build(), None).expect("it starts");
     for generation in 1..=BAD {
         assert!(plane.stage("guest").canary.is_some());
-        plane.stages.publish(&step(generation), generation, &[]).expect("the one in force takes it");
+        plane
+            .stages
+            .publish(&step(generation), generation, &[])
+            .expect("the one in force takes it");
         assert_eq!(passes(&mut plane, 1), generation % 2 == 0, "generation {generation}");
     }
     assert!(plane.stage("guest").canary.is_none());
