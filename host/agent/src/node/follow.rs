@@ -1,3 +1,5 @@
+//! Walk `control` 3/4: compile → **follow** → tables.
+//!
 //! Follows the manifests: what they say of Services becomes what filters are told, for as long as
 //! the node runs.
 //!

@@ -1,3 +1,5 @@
+//! Walk `control` 2/4: source → **compile** → follow.
+//!
 //! From a world to what a node's filters are told of it.
 //!
 //! - [`Compiler`]: what a node was told last, and what changes with another world

@@ -1,3 +1,5 @@
+//! Walk `control` 1/4: **source** → compile.
+//!
 //! A directory of ordinary Kubernetes YAML as a source of the world.
 //!
 //! - [`Manifests`]: the directory; read as often as one likes, each time as a whole

@@ -1,3 +1,5 @@
+//! Walk `control` 4/4: follow → **tables**.
+//!
 //! Tables of the cluster, as filters are told them.
 //!
 //! What is published is in force on a worker for all stages at once, or nowhere: the twins of
