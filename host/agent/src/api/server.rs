@@ -28,7 +28,7 @@ pub(crate) struct Host {
     /// The pods, if this is a node of a cluster.
     pub(crate) pods: Option<Mutex<Pods>>,
     /// What has become of Services, if this is a node of a cluster.
-    pub(crate) services: Statuses,
+    pub(crate) services: Option<Statuses>,
     /// Since when it runs.
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.

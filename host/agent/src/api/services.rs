@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 
+use crate::api::error::ApiError;
 use crate::api::server::{Answer, Shared};
 use crate::node::ServiceStatus;
 
-/// What has become of each Service, by `namespace/name`; nothing if this is no node of a cluster.
+/// What has become of each Service, by `namespace/name`.
 pub(super) async fn list(State(host): Shared) -> Answer<BTreeMap<String, ServiceStatus>> {
-    Ok(Json(host.services.lock().clone()))
+    let none = || ApiError::not_found("this host has no Services: it is no `millrace node`");
+    let services = host.services.as_ref().ok_or_else(none)?;
+    Ok(Json(services.lock().clone()))
 }

@@ -149,7 +149,7 @@ fn serve(
     let (end, ended) = watch::channel(false);
     let address = doors.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let (pods, follower) = node.unzip();
-    let services = follower.as_ref().map(Follower::statuses).unwrap_or_default();
+    let services = follower.as_ref().map(Follower::statuses);
     let host = Arc::new(Host {
         plane,
         pods: pods.map(Mutex::new),

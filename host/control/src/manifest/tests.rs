@@ -106,6 +106,43 @@ fn a_field_that_is_wrong_is_named_with_what_is_wrong() {
             "spec.podCIDR: `10.2.0.0/24` is not the first of `podCIDRs`, which is 10.1.0.0/24",
         ),
         (
+            "Service, metadata: {name: a}, spec: {clusterIP: a}",
+            "spec.clusterIP: `a` is no IP address",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {clusterIPs: [10.96.0.1, 10.96.0.2]}",
+            "spec.clusterIPs[1]: `10.96.0.2` is the second address of its family",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.2, clusterIPs: [10.96.0.1]}",
+            "spec.clusterIP: `10.96.0.2` is not the first of `clusterIPs`, which is 10.96.0.1",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {clusterIP: 127.0.0.1}",
+            "spec.clusterIP: `127.0.0.1` is no address that anybody can have",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {ports: [{port: 1, name: x}, {port: 2}]}",
+            "spec.ports[1].name: of several ports each has a name",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {ports: [{port: 1, name: x}, {port: 2, name: x}]}",
+            "spec.ports[1].name: `x` is another port",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {ports: [{port: 1, name: x}, {port: 1, name: y}]}",
+            "spec.ports[1].port: 1/TCP is there already",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {ports: [{port: 1, targetPort: 0}]}",
+            "spec.ports[0].targetPort: expected a port's number, 1 to 65535, or its name",
+        ),
+        (
+            "Service, metadata: {name: a}, spec: {sessionAffinity: ClientIP, \
+             sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}}",
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not within 1 and 86400",
+        ),
+        (
             "Node, metadata: {name: a}, status: {addresses: [{type: InternalIP, address: a}]}",
             "status.addresses[0].address: `a` is no IP address",
         ),

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Bandwidth, BitRate, Container, ContainerPort, Namespace, Node, Pod, PodName, PodNetwork,
-    Protocol, manifest,
+    Bandwidth, BitRate, Container, ContainerPort, Life, Namespace, Node, Pod, PodName, PodNetwork,
+    Protocol, Readiness, manifest,
 };
 
 /// A directory with these files.
@@ -363,4 +363,45 @@ fn complaints_are_sorted_by_file_and_line() {
     let places: Vec<_> = complaints.iter().map(|it| it.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["a.yaml:1", "a.yaml:3", "b.yaml:1", "b.yaml:3"]);
     assert_eq!(places.iter().collect::<BTreeSet<_>>().len(), places.len());
+}
+
+#[test]
+fn services_and_slices_read_back_as_they_were_written() {
+    let text = "
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop, labels: {a: b}}, spec: {
+  type: LoadBalancer, clusterIPs: [10.96.0.10, 'fd96::10'], selector: {app: web},
+  ports: [{name: http, port: 80, targetPort: web, nodePort: 30080},
+          {name: dns, port: 53, protocol: UDP, targetPort: 5353}, {name: sctp, port: 9, protocol: SCTP}],
+  externalIPs: [203.0.113.1], internalTrafficPolicy: Local, externalTrafficPolicy: Local,
+  sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 5}},
+  publishNotReadyAddresses: true},
+ status: {loadBalancer: {ingress: [{ip: 203.0.113.2, ipMode: Proxy}, {ip: '2001:db8::1'}]}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: none, namespace: shop}, spec: {clusterIP: None}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: name, namespace: shop}, spec: {type: ExternalName}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv6,
+ metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}},
+ ports: [{name: http, port: 8080}, {name: dns, port: 5353, protocol: UDP}],
+ endpoints: [{addresses: ['fd01::2'], nodeName: a, hints: {forZones: [{name: z}], forNodes: [{name: a}]}},
+             {addresses: ['fd01::3'], conditions: {ready: false, terminating: true, serving: true}}]}
+---
+{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: all}, spec: {cidrs: [10.96.0.0/12]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, deletionTimestamp: '2026-01-01T00:00:00Z'},
+ spec: {containers: [{name: c}]},
+ status: {podIPs: [{ip: 10.1.0.2}, {ip: 'fd01::2'}], conditions: [{type: Ready, status: Unknown}]}}
+";
+    let (world, complaints) = read(&[("a.yaml", text)]);
+    assert_eq!(complaints, [""; 0]);
+    let services = &world.services;
+    assert_eq!((services.services.len(), services.slices.len(), services.ranges.len()), (3, 1, 1));
+    let pod = world.pods.values().next().expect("a pod");
+    assert_eq!((pod.status.life, pod.status.addresses.len()), (Life::Ending, 2));
+    assert_eq!(pod.status.readiness, Readiness::NotReady);
+    let (again, complaints) = read(&[("b.yaml", &manifest::write(&world))]);
+    assert_eq!(complaints, [""; 0]);
+    // a namespace that nobody wrote is written
+    assert_eq!(again, world);
 }
