@@ -103,8 +103,16 @@ impl<F: Filter + Send> Guest for NativeGuest<F> {
         Ok(())
     }
 
+    fn update(&mut self, _changes: &[u8]) -> Result<(), String> {
+        unreachable!("{NO_TABLES}")
+    }
+
     fn metrics(&self) -> Vec<Metric> {
         self.host.metrics()
+    }
+
+    fn recount(&mut self) {
+        unreachable!("{NO_TABLES}")
     }
 
     fn memory_size(&self) -> usize {
@@ -112,6 +120,7 @@ impl<F: Filter + Send> Guest for NativeGuest<F> {
     }
 }
 
+const NO_TABLES: &str = "the filters of the benches subscribe to no tables";
 const FLOW_ALONE: &str = "the traffic of the benches gives no filter a reason to look into packets";
 
 #[cfg(test)]
