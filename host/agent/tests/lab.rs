@@ -26,11 +26,16 @@ impl Bed {
 
     /// The same, made another way.
     fn up_as(arguments: &[&str]) -> Option<Self> {
+        Self::of(PODS, arguments)
+    }
+
+    /// The same with other pods.
+    fn of(pods: &str, arguments: &[&str]) -> Option<Self> {
         if !is_root() {
             return None;
         }
         let bed = Self::down();
-        for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", PODS)] {
+        for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", pods)] {
             fs::write(bed.manifests.path().join(file), text).expect("the folder is there");
         }
         let manifests = bed.manifests.path().display().to_string();
@@ -325,6 +330,28 @@ fn a_node_is_on_the_network_as_itself_with_its_agent_and_without_f7() {
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     until(|| bed.done(&["status"]).contains("ended").then_some(()));
     reach();
+}
+
+#[test]
+fn f13_the_link_of_a_pod_is_limited_as_its_annotations_say() {
+    let annotated = "name: shop\n  annotations:\n    kubernetes.io/ingress-bandwidth: 50M\n    \
+        kubernetes.io/egress-bandwidth: 50M\n";
+    let Some(bed) = Bed::of(&PODS.replacen("name: shop\n", annotated, 1), &[]) else { return };
+    let limits = |place: &str| {
+        let links = bed.done(&["exec", place, "--", "ip", "link", "show"]);
+        links.matches("qdisc tbf").count()
+    };
+    assert_eq!(["shop", "cart", "node:east", "node:west"].map(limits), [1, 0, 1, 0]);
+
+    let (cart, _) = bed.pod("cart");
+    let (_, addresses) = bed.pod("shop");
+    for address in addresses {
+        let stream = exchange(&cart, SocketAddr::new(address, ECHO), "default/shop");
+        let flow = bed.flow("east", &stream);
+        for way in ["original", "reply"] {
+            assert!(flow[way]["kernelPackets"].as_u64() >= Some(EXCHANGES), "{flow:#}");
+        }
+    }
 }
 
 #[test]

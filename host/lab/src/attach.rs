@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use ipnetwork::IpNetwork;
-use millrace_control::PodName;
+use millrace_control::{Bandwidth, BitRate, Pod, PodName};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -34,6 +34,14 @@ pub(crate) struct Attached {
 struct Attach<'p> {
     netns: &'p str,
     interface: &'p str,
+    bandwidth: Limits,
+}
+
+/// Bits per second, where there is a limit.
+#[derive(Serialize)]
+struct Limits {
+    ingress: Option<u64>,
+    egress: Option<u64>,
 }
 
 /// Why a pod is not attached.
@@ -60,10 +68,13 @@ impl AgentClient {
     ///
     /// # Errors
     /// If the agent refuses, or breaks off.
-    pub(crate) fn attach(&self, pod: &PodName, netns: &str) -> Result<Attached, AttachError> {
-        let body = serde_json::to_vec(&Attach { netns, interface: INTERFACE });
-        let body = body.expect("an attachment is made of texts");
-        let answer = self.runtime.block_on(self.ask(pod, body.into()));
+    pub(crate) fn attach(&self, pod: &Pod, netns: &str) -> Result<Attached, AttachError> {
+        let rate = |limit: Option<BitRate>| limit.map(|BitRate(rate)| rate);
+        let Bandwidth { ingress, egress } = pod.bandwidth;
+        let bandwidth = Limits { ingress: rate(ingress), egress: rate(egress) };
+        let body = serde_json::to_vec(&Attach { netns, interface: INTERFACE, bandwidth });
+        let body = body.expect("an attachment is made of texts and numbers");
+        let answer = self.runtime.block_on(self.ask(&pod.name, body.into()));
         let answer = answer.map_err(|_| AttachError::Broken)?.map_err(AttachError::Refused)?;
         serde_json::from_slice(&answer).map_err(|_| AttachError::Broken)
     }

@@ -123,7 +123,7 @@ impl<'b> Builder<'b> {
             }
             PodNetwork::Own => {
                 let namespace = ground::pod(self.name(), &pod.name)?;
-                let addresses = self.attach(&pod.name, node, &namespace)?;
+                let addresses = self.attach(pod, node, &namespace)?;
                 (namespace, addresses)
             }
         };
@@ -150,11 +150,12 @@ impl<'b> Builder<'b> {
     /// Has a pod attached by its node's agent; without one it has no addresses.
     fn attach(
         &self,
-        pod: &PodName,
+        pod: &Pod,
         node: &str,
         namespace: &Namespace,
     ) -> Result<Vec<IpAddr>, LabError> {
-        let refused = |reason| LabError::Attach { pod: pod.clone(), node: node.to_owned(), reason };
+        let refused =
+            |reason| LabError::Attach { pod: pod.name.clone(), node: node.to_owned(), reason };
         let failed = |error| match (error, self.state.agent(node)) {
             (AttachError::Refused(reason), _) => refused(reason),
             (AttachError::Broken, agent) => LabError::Program {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
-use crate::node::link::{GATEWAY_MAC, LinkError, PodLink};
+use crate::node::link::{Bandwidth, GATEWAY_MAC, LinkError, PodLink};
 use crate::node::peers::Peer;
 use crate::node::uplink::Surroundings;
 
@@ -41,6 +41,9 @@ pub(crate) struct AttachPod {
     /// What its interface is called there; `eth0` unless said.
     #[serde(default = "eth0")]
     pub(crate) interface: String,
+    /// How much it may receive and send.
+    #[serde(default)]
+    pub(crate) bandwidth: Bandwidth,
 }
 
 /// A pod that is attached.
@@ -183,6 +186,7 @@ impl Pods {
             addresses,
             gateways: &gateways,
             mtu: self.mtu,
+            bandwidth: request.bandwidth,
         };
         link.make(&self.node, sandbox)?;
         let attached = AttachedPod {

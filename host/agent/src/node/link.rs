@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use millrace_netns::{EthtoolError, Namespace, NamespaceError, NetlinkError, Route, VethSpec};
+use serde::{Deserialize, Serialize};
 
 /// The address that pods and the host know the dataplane by. It is the same on every node.
 pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0x6d, 0x72, 0, 0, 1];
@@ -50,6 +51,18 @@ pub(crate) struct PodLink<'a> {
     pub(crate) gateways: &'a [IpNetwork],
     /// Bytes of the largest IP packet.
     pub(crate) mtu: u32,
+    /// How fast each end sends.
+    pub(crate) bandwidth: Bandwidth,
+}
+
+/// How many bits per second a pod may receive and send; without a limit unless there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Bandwidth {
+    /// Towards the pod.
+    pub(crate) ingress: Option<u64>,
+    /// From the pod.
+    pub(crate) egress: Option<u64>,
 }
 
 impl PodLink<'_> {
@@ -77,6 +90,13 @@ impl PodLink<'_> {
         }
         for gateway in self.gateways {
             net.add_route(&Route::to(everywhere(gateway.ip())).via(gateway.ip()))?;
+        }
+        // before the node's end is a port: that has to know whether its link has a limit
+        if let Some(rate) = self.bandwidth.ingress {
+            node.netlink()?.shape(self.port, rate)?;
+        }
+        if let Some(rate) = self.bandwidth.egress {
+            net.shape(self.interface, rate)?;
         }
         Ok(())
     }
