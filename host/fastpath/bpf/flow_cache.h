@@ -93,6 +93,7 @@ struct limit {
 	__u64 interval; // nanoseconds that one is worth; 0: there is no limit
 	__u64 credit;   // nanoseconds that may be spent ahead of time
 	__u64 spent;    // up to when; written by the program
+	__u64 refused;  // misses that were too many; written by the program
 };
 
 // Where packets for a port leave, when user space sends them.
@@ -134,6 +135,15 @@ struct prefix {
 struct filter {
 	__u32 handle;
 	__u16 priority, zero;
+};
+
+// User space's alone: what it has to know of a connection to go on with it in another process.
+struct name {
+	__u8 bytes[40];
+};
+
+struct record {
+	__u8 bytes[256];
 };
 
 // What user space and the program tell each other about an entry that waits.
@@ -213,7 +223,7 @@ _Static_assert(sizeof(struct entry6) == 152, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
-_Static_assert(sizeof(struct limit) == 24, "layout.rs: RawLimit");
+_Static_assert(sizeof(struct limit) == 32, "layout.rs: RawLimit");
 _Static_assert(sizeof(struct uplink) == 72, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own4) == 12, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own6) == 24, "layout.rs: RawUplink");

@@ -114,6 +114,14 @@ struct {
 	__type(value, struct filter);
 } filters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct name);
+	__type(value, struct record);
+} records SEC(".maps");
+
 // User space's alone: how many numbers for versions and generations were ever given out.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -19,8 +19,10 @@ static __always_inline int affords(__u32 port, __u64 now)
 		return 1;
 	__u64 spent = limit->spent > now ? limit->spent : now;
 
-	if (spent + limit->interval > now + limit->credit)
+	if (spent + limit->interval > now + limit->credit) {
+		__sync_fetch_and_add(&limit->refused, 1);
 		return 0;
+	}
 	limit->spent = spent + limit->interval;
 	return 1;
 }

@@ -9,11 +9,11 @@
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::Generation;
 use crate::kernel::SlotMemory;
 use crate::layout::RawSlot;
+use crate::{Generation, Usage};
 
 /// The slots of a cache; a copy gives out the same ones.
 #[derive(Clone)]
@@ -30,34 +30,54 @@ pub struct Slot {
 
 struct Shared {
     memory: SlotMemory,
-    free: Mutex<Vec<u32>>,
-    /// In use when the memory was mapped; free for the next one who maps it.
+    places: Mutex<Places>,
+}
+
+struct Places {
+    free: Vec<u32>,
+    /// In use when this was looked at last; free for the next one who looks.
     of_others: Vec<u32>,
 }
 
 impl Acks {
     pub(crate) fn new(memory: SlotMemory) -> Self {
-        // number 0 is for entries that do not wait
-        let last = u32::try_from(memory.slots().len()).expect("maps have less than 2^32 elements");
-        let waits = |number: &u32| {
-            let slot = &memory.slots()[*number as usize];
-            slot.generation.load(Acquire) != 0 && slot.over.load(Acquire) == 0
-        };
-        let (of_others, free): (_, Vec<_>) = (1..last).rev().partition(waits);
-        Self(Arc::new(Shared { memory, free: Mutex::new(free), of_others }))
+        let places = Mutex::new(Places::of(&memory));
+        Self(Arc::new(Shared { memory, places }))
     }
 
-    /// Forces all entries over that wait for what a predecessor was to send. For when it has
-    /// ended; it may say itself what leaves until then.
+    /// Looks again which slots are in use. For a successor that has taken none yet, when its
+    /// predecessor takes no more.
+    pub fn look_again(&self) {
+        *self.0.places() = Places::of(&self.0.memory);
+    }
+
+    /// The slot of a predecessor's with which an entry waits, if it does: who has it goes on
+    /// counting.
+    pub fn adopt(&self, entry: &Usage) -> Option<Slot> {
+        let number = entry.waits_with;
+        let raw = self.0.memory.slots().get(number as usize)?;
+        let waits = number != 0
+            && raw.generation.load(Acquire) == entry.generation.0
+            && raw.over.load(Acquire) == 0;
+        let mut places = self.0.places();
+        let at = places.of_others.iter().position(|&other| waits && other == number)?;
+        places.of_others.swap_remove(at);
+        drop(places);
+        let bound = AtomicU32::new(entry.generation.0);
+        Some(Slot { shared: Arc::clone(&self.0), number, bound })
+    }
+
+    /// Forces all entries over that wait for what a predecessor was to send, and that nobody has
+    /// adopted. For when it has ended; it may say itself what leaves until then.
     pub fn force_others(&self) {
-        for number in &self.0.of_others {
+        for number in &self.0.places().of_others {
             self.0.memory.slots()[*number as usize].force.store(1, Release);
         }
     }
 
     /// A slot of which nothing has left yet, if there is one.
     pub fn take(&self) -> Option<Slot> {
-        let number = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        let number = self.0.places().free.pop()?;
         let slot = Slot { shared: Arc::clone(&self.0), number, bound: AtomicU32::new(0) };
         slot.raw().generation.store(0, Release);
         for word in [&slot.raw().left, &slot.raw().force, &slot.raw().over] {
@@ -88,6 +108,11 @@ impl Slot {
         self.raw().over.load(Acquire) != 0
     }
 
+    /// Leaves it to a successor, which has adopted it or will: it is not given back.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
     /// Makes it the slot of this insertion.
     pub(crate) fn bind(&self, generation: Generation) -> u32 {
         self.bound.store(generation.0, Relaxed);
@@ -105,8 +130,26 @@ impl Drop for Slot {
         // a successor may have given it out again, once the entry carried packets
         let bound = self.bound.load(Relaxed);
         let _ = self.raw().generation.compare_exchange(bound, 0, Release, Relaxed);
-        let mut free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(self.number);
+        self.shared.places().free.push(self.number);
+    }
+}
+
+impl Shared {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn of(memory: &SlotMemory) -> Self {
+        // number 0 is for entries that do not wait
+        let last = u32::try_from(memory.slots().len()).expect("maps have less than 2^32 elements");
+        let waits = |number: &u32| {
+            let slot = &memory.slots()[*number as usize];
+            slot.generation.load(Acquire) != 0 && slot.over.load(Acquire) == 0
+        };
+        let (of_others, free) = (1..last).rev().partition(waits);
+        Self { free, of_others }
     }
 }
 

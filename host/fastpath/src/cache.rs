@@ -21,6 +21,7 @@ use crate::layout::{
 use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
+use crate::records::Records;
 use crate::{Acks, Closing, Counter, Features, Generation, Key};
 
 /// The flow cache of one set of ports.
@@ -43,6 +44,7 @@ pub struct FlowCache {
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
+    pub(crate) records: Records,
     pub(crate) numbers: Numbers,
     acks: Acks,
     counters: PerCpuArray<MapData, u64>,
@@ -115,6 +117,8 @@ impl FlowCache {
         for name in ["punted4", "punted6"] {
             loader.map_max_entries(name, (settings.capacity.0 / 4).max(LEAST_PUNTED));
         }
+        // one for each connection: most have two entries, and some have none
+        loader.map_max_entries("records", settings.capacity.0.saturating_mul(2));
         // one for each entry, and the one that stands for none
         loader.map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1));
         loader.override_global("set_packet_type", &set_packet_type, true);
@@ -158,6 +162,7 @@ impl FlowCache {
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,
+            records: open(HashMap::try_from(take("records")))?,
             numbers: Numbers::new(open(Array::try_from(take("numbers")))?),
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,

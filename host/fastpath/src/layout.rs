@@ -180,6 +180,7 @@ pub(crate) struct RawLimit {
     pub(crate) interval: u64,
     pub(crate) credit: u64,
     pub(crate) spent: u64,
+    pub(crate) refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -297,7 +298,7 @@ const _: () = {
     assert!(size_of::<RawSlot>() == 16);
     assert!(offset_of!(RawSlot, over) == 12);
     assert!(size_of::<RawPunt>() == 16);
-    assert!(size_of::<RawLimit>() == 24);
+    assert!(size_of::<RawLimit>() == 32);
     assert!(size_of::<RawFilter>() == 8);
     assert!(size_of::<RawUplink>() == 72);
     assert!(offset_of!(RawUplink, own4) == 12);

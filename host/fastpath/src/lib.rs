@@ -8,6 +8,7 @@
 //!   but for what is for pods
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
+//! - [`Record`]: what else a successor has to know of a connection
 //! - [`remove_pins`]: the end of what [outlives the process](FlowCache::load_pinned)
 //! - [`Counter`]: what became of packets
 //!
@@ -31,6 +32,7 @@ mod layout;
 mod numbers;
 mod pins;
 mod ports;
+mod records;
 mod translation;
 mod tunnels;
 mod uplinks;
@@ -45,6 +47,7 @@ pub use key::{Key, PortId, Protocol};
 pub use layout::Counter;
 pub use pins::{HoldError, remove_pins};
 pub use ports::{AttachError, MissLimit};
+pub use records::{Name, Record};
 pub use translation::Translation;
 pub use tunnels::{Prefix, Remote};
 pub use uplinks::Uplink;

@@ -20,6 +20,7 @@ use crate::layout::{
     RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot,
     RawUplink,
 };
+use crate::records::{Name, Record};
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -185,7 +186,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 17] = [
+pub(crate) const MAPS: [(&str, usize, usize); 18] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -200,6 +201,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 17] = [
     ("echoes", size_of::<RawEcho>(), 4),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
+    ("records", size_of::<Name>(), size_of::<Record>()),
     ("numbers", 4, 4),
     ("counters", 4, 8),
     ("events", 0, 0),

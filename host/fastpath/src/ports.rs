@@ -61,8 +61,10 @@ impl FlowCache {
     pub fn attach(&mut self, link: u32, port: PortId, egress: Egress) -> Result<(), AttachError> {
         self.links.admit(link, port, egress)?;
         let at = u32::from(port.number());
-        // a predecessor may have known it by another number
-        self.forget_left(link)?;
+        // a predecessor may have known it by another number; by this one, it goes on
+        if if_there(self.ports.get(&link, 0))? != Some(at) {
+            self.forget_left(link)?;
+        }
         self.ports.insert(link, at, 0).map_err(MapFault)?;
         self.egresses.set(at, RawEgress::from(egress), 0).map_err(MapFault)?;
         match self.hold(ON_PORTS, link) {
@@ -166,8 +168,27 @@ impl FlowCache {
     pub fn limit(&mut self, port: PortId, limit: MissLimit) -> Result<(), MapFault> {
         let interval = nanoseconds(limit.every).clamp(1, LONGEST);
         let credit = interval.saturating_mul(limit.burst.into()).min(LONGEST);
-        let raw = RawLimit { interval, credit, spent: 0 };
+        let raw = RawLimit { interval, credit, ..RawLimit::default() };
         self.limits.set(port.number().into(), raw, 0).map_err(MapFault)
+    }
+
+    /// How many misses of a port were too many, since it was limited.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn refused(&self, port: PortId) -> Result<u64, MapFault> {
+        Ok(self.limits.get(&port.number().into(), 0).map_err(MapFault)?.refused)
+    }
+
+    /// The links that are ports, or were those of a predecessor, with their numbers.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn numbers(&self) -> Result<HashMap<u32, PortId>, MapFault> {
+        let numbered =
+            |(link, number): (u32, u32)| Some((link, PortId::new(u16::try_from(number).ok()?)?));
+        let ports: Result<Vec<_>, _> = self.ports.iter().collect();
+        Ok(ports.map_err(MapFault)?.into_iter().filter_map(numbered).collect())
     }
 
     fn forget(&mut self, link: u32, port: PortId) -> Result<(), MapFault> {

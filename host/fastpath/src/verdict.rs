@@ -101,6 +101,8 @@ pub struct Usage {
     pub beyond_syn: bool,
     /// Of TCP: what its end was begun with, if it was.
     pub closing: Option<Closing>,
+    /// The number of the slot it waits with; 0 if it carries.
+    pub(crate) waits_with: u32,
 }
 
 /// How a TCP direction ends.
@@ -172,6 +174,7 @@ impl From<&RawHead> for Usage {
             last_seen: Duration::from_nanos(entry.last_seen),
             beyond_syn: entry.seen & SEEN_MORE != 0,
             closing: Closing::of(entry.seen),
+            waits_with: entry.slot,
         }
     }
 }

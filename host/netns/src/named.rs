@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use crate::mountpoint::{self, Mountpoint};
@@ -43,6 +44,24 @@ impl Namespace {
         };
         namespace.netlink().and_then(|netlink| netlink.set_up("lo")).map_err(|error| {
             NamespaceError::Loopback { name: name.to_owned(), source: error.into() }
+        })?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace without a name, its loopback up. Nobody else finds it, and the kernel takes
+    /// it away with this process, however that ends; `called` stands for it in messages.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn create_nameless(called: &str) -> Result<Self, NamespaceError> {
+        let file = ns::unshared().map_err(|error| {
+            NamespaceError::from_io(format!("creating namespace `{called}`"), error)
+        })?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        let name = called.to_owned();
+        let namespace = Self { mountpoint: None, file: Arc::new(file), name, path };
+        namespace.netlink().and_then(|netlink| netlink.set_up("lo")).map_err(|error| {
+            NamespaceError::Loopback { name: called.to_owned(), source: error.into() }
         })?;
         Ok(namespace)
     }

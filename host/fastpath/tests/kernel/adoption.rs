@@ -181,6 +181,65 @@ fn what_waits_for_a_predecessor_that_has_ended_can_be_forced_over() {
 }
 
 #[test]
+fn a_successor_goes_on_counting_what_a_predecessor_has_left_to_it() {
+    with_pins(|bed, folder| {
+        let flow = key(0, 4, Protocol::Udp, 1000, 2000);
+        let (client, server) = (bed.udp(0, 4, 1000), bed.udp(1, 4, 2000));
+        let to = server.local_addr().unwrap();
+        let mut punt_end = bed.punt_end();
+        let mut cache = adopt(bed, folder);
+        let mut successor = adopt(bed, folder);
+        let mut punted = |text: &[u8]| {
+            client.send_to(text, to).unwrap();
+            punt_end.await_frame(|frame| frame.transport() == Some(17));
+        };
+        let slot = cache.acks().take().unwrap();
+        punted(b"one");
+        cache.insert_waiting(&flow, way(0), &slot).unwrap();
+        punted(b"two");
+        slot.add(1);
+        // the second is the successor's to send
+        slot.leave();
+        drop(cache);
+
+        successor.acks().look_again();
+        let entry = successor.usage(&flow).unwrap().unwrap();
+        let slot = successor.acks().adopt(&entry).expect("it waits");
+        assert!(successor.acks().adopt(&entry).is_none(), "somebody has it");
+        punted(b"three");
+        slot.add(2);
+        client.send_to(b"four", to).unwrap();
+        assert_eq!(server.recv(&mut [0; 9]).unwrap(), 4);
+        assert!(slot.is_over());
+        assert_eq!(successor.count(Counter::Forced).unwrap(), 0);
+        let entry = successor.usage(&flow).unwrap().unwrap();
+        assert!(successor.acks().adopt(&entry).is_none(), "it waits no longer");
+        assert!(successor.remove(&[flow]).unwrap() == 1);
+    });
+}
+
+#[test]
+fn what_is_kept_of_connections_is_there_for_a_successor() {
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        for (name, record) in [([1; 40], [1; 256]), ([2; 40], [2; 256]), ([1; 40], [3; 256])] {
+            cache.keep(&name, &record).unwrap();
+        }
+        drop(cache);
+        let mut successor = adopt(bed, folder);
+        let mut kept = successor.kept().unwrap();
+        kept.sort_unstable();
+        assert_eq!(kept, [([1; 40], [3; 256]), ([2; 40], [2; 256])]);
+        successor.drop_kept(&[1; 40]).unwrap();
+        successor.drop_kept(&[1; 40]).unwrap();
+        assert_eq!(successor.kept().unwrap(), [([2; 40], [2; 256])]);
+        let numbers = successor.numbers().unwrap();
+        assert_eq!(numbers.len(), 2);
+        assert_eq!(numbers[&index(PODS[1])], port(1));
+    });
+}
+
+#[test]
 fn maps_of_another_version_are_refused() {
     with_pins(|bed, folder| {
         drop(adopt(bed, folder));

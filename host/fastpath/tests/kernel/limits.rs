@@ -29,6 +29,8 @@ fn a_port_has_no_more_misses_than_its_limit_and_others_lose_nothing() {
             let [limited, ..] = await_arrivals(&mut punt_end, [0, 20, 20]);
             await_count(&cache, Counter::DropLimit, 15);
             assert!(limited <= 5, "{limited} of 5");
+            let refused = [0, 1].map(|at| cache.refused(port(at)).unwrap());
+            assert_eq!(refused, [cache.count(Counter::DropLimit).unwrap(), 0]);
 
             // a port that takes its number later is not limited
             assert!(cache.detach(index(PODS[0])).unwrap());

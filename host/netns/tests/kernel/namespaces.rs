@@ -3,7 +3,7 @@ use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use millrace_netns::{LinkKind, Namespace, NamespaceError, Netlink, unique_name};
+use millrace_netns::{LinkKind, Namespace, NamespaceError, Netlink, VethSpec, unique_name};
 
 use crate::ground::namespace;
 
@@ -26,6 +26,23 @@ fn a_new_namespace_has_a_name_and_a_loopback_that_is_up() {
     let links = namespace.netlink().unwrap().links().unwrap();
     let [lo] = links.as_slice() else { panic!("{links:?}") };
     assert_eq!((lo.name.as_str(), &lo.kind, lo.up), ("lo", &LinkKind::Loopback, true));
+}
+
+#[test]
+fn a_nameless_namespace_is_found_by_nobody_and_works_as_others_do() {
+    let Some(namespace) = namespace("other") else { return };
+    let names = Namespace::list();
+    let nameless = Namespace::create_nameless("hidden").unwrap();
+    assert!(!Namespace::list().iter().any(|name| name.contains("hidden")));
+    assert!(names.contains(&namespace.name().to_owned()));
+    assert_ne!(inside(&nameless), whereabouts());
+    assert_eq!(inside(&Namespace::open_path(nameless.path()).unwrap()), inside(&nameless));
+    namespace
+        .netlink()
+        .unwrap()
+        .add_veth(&VethSpec::new("near", "far").peer_namespace(&nameless))
+        .unwrap();
+    assert_eq!(nameless.netlink().unwrap().link("far").unwrap().name, "far");
 }
 
 #[test]
