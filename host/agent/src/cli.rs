@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
-use crate::node::{self, NodeArgs};
+use crate::node::{self, NodeArgs, cleanup};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
@@ -38,6 +38,7 @@ pub(crate) struct Cli {
 enum Command {
     Run(Box<RunArgs>),
     Node(Box<NodeArgs>),
+    Cleanup(cleanup::CleanupArgs),
     #[command(subcommand)]
     Lab(LabCommand),
     Status(status::StatusArgs),
@@ -72,6 +73,7 @@ impl Cli {
         let done = match self.command {
             Command::Run(args) => run::run(*args),
             Command::Node(args) => node::run(*args),
+            Command::Cleanup(args) => cleanup::run(&args),
             Command::Lab(command) => return lab::run(command),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use millrace_sandbox::now_ns;
@@ -42,6 +42,12 @@ pub enum Delivery {
     Open,
     /// It is not.
     Closed,
+}
+
+/// A worker that does nothing until this is dropped.
+#[must_use]
+pub struct Held {
+    _release: Sender<()>,
 }
 
 /// The worker is gone, or does not answer.
@@ -105,6 +111,23 @@ impl<W: 'static> Postman<W> {
             let _ = answer.send(task(worker));
         }));
         answered.recv_timeout(PATIENCE).map_err(|_| NoAnswer)
+    }
+
+    /// Holds the worker up, from when this returns to when what is returned is dropped.
+    ///
+    /// # Errors
+    /// If the worker is gone, or does not answer within some seconds.
+    pub fn hold(&self) -> Result<Held, NoAnswer> {
+        let (begin, begun) = channel();
+        let (release, released) = channel();
+        self.post(Box::new(move |_| {
+            // whoever gave up waiting does not hold it
+            if begin.send(()).is_ok() {
+                let _ = released.recv();
+            }
+        }));
+        begun.recv_timeout(PATIENCE).map_err(|_| NoAnswer)?;
+        Ok(Held { _release: release })
     }
 
     /// Has the worker end.

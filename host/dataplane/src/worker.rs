@@ -119,6 +119,11 @@ impl<I: Io> Worker<I> {
         Arc::clone(&self.counters)
     }
 
+    /// How many bursts it had.
+    pub fn bursts(&self) -> u64 {
+        self.counters.bursts.load(Relaxed)
+    }
+
     /// The burst handled last, without its frames: they have left.
     pub fn handled(&self) -> &Burst<I::Frame> {
         &self.burst

@@ -145,6 +145,7 @@ impl FlowCache {
                 others += 1;
             }
         }
+        self.forget_remotes()?;
         Ok(others)
     }
 
@@ -178,17 +179,6 @@ impl FlowCache {
     /// If the kernel refuses.
     pub fn refused(&self, port: PortId) -> Result<u64, MapFault> {
         Ok(self.limits.get(&port.number().into(), 0).map_err(MapFault)?.refused)
-    }
-
-    /// The links that are ports, or were those of a predecessor, with their numbers.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn numbers(&self) -> Result<HashMap<u32, PortId>, MapFault> {
-        let numbered =
-            |(link, number): (u32, u32)| Some((link, PortId::new(u16::try_from(number).ok()?)?));
-        let ports: Result<Vec<_>, _> = self.ports.iter().collect();
-        Ok(ports.map_err(MapFault)?.into_iter().filter_map(numbered).collect())
     }
 
     fn forget(&mut self, link: u32, port: PortId) -> Result<(), MapFault> {

@@ -29,9 +29,13 @@ pub struct NodePlace {
     pub socket: PathBuf,
     /// A folder of the agent's own, which goes with the lab.
     pub folder: PathBuf,
+    /// Where the agent may pin what outlives it: a path in a BPF file system, if one is mounted at
+    /// the usual place. It goes with the lab.
+    pub pins: PathBuf,
 }
 
-/// How an agent is started.
+/// How an agent is started, the first time and again: the next one runs before the former one has
+/// ended, and has to take over from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentCommand {
     /// The program, and its arguments.
@@ -42,11 +46,7 @@ pub struct AgentCommand {
 
 /// Waits until an agent answers at its socket.
 pub(crate) fn await_answer(node: &str, agent: &Program, socket: &PathBuf) -> Result<(), LabError> {
-    let failed = |fault| LabError::Program {
-        what: format!("the agent of node `{node}`"),
-        fault,
-        last_words: agent.last_words(),
-    };
+    let failed = |fault| failed(node, agent, fault);
     let deadline = Instant::now() + PATIENCE;
     loop {
         if UnixStream::connect(socket).is_ok() {
@@ -59,6 +59,14 @@ pub(crate) fn await_answer(node: &str, agent: &Program, socket: &PathBuf) -> Res
             return Err(failed("does not answer"));
         }
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn failed(node: &str, agent: &Program, fault: &'static str) -> LabError {
+    LabError::Program {
+        what: format!("the agent of node `{node}`"),
+        fault,
+        last_words: agent.last_words(),
     }
 }
 

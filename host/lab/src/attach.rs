@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use ipnetwork::IpNetwork;
-use millrace_control::{Bandwidth, BitRate, Pod, PodName};
+use millrace_control::{Bandwidth, BitRate, Pod};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +28,12 @@ pub(crate) struct AgentClient {
 pub(crate) struct Attached {
     /// With the length of the node's prefix.
     pub(crate) addresses: Vec<IpNetwork>,
+}
+
+/// What of an agent's status matters here.
+#[derive(Deserialize)]
+struct Answering {
+    pid: i32,
 }
 
 #[derive(Serialize)]
@@ -74,23 +80,31 @@ impl AgentClient {
         let bandwidth = Limits { ingress: rate(ingress), egress: rate(egress) };
         let body = serde_json::to_vec(&Attach { netns, interface: INTERFACE, bandwidth });
         let body = body.expect("an attachment is made of texts and numbers");
-        let answer = self.runtime.block_on(self.ask(&pod.name, body.into()));
+        // names of pods are made of what a path may have in it
+        let path = format!("/v1/pods/{}/{}", pod.name.namespace, pod.name.name);
+        let answer = self.runtime.block_on(self.ask(Method::PUT, &path, body.into()));
         let answer = answer.map_err(|_| AttachError::Broken)?.map_err(AttachError::Refused)?;
         serde_json::from_slice(&answer).map_err(|_| AttachError::Broken)
+    }
+
+    /// The number of the process that answers, if one does.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let answer = self.runtime.block_on(self.ask(Method::GET, "/v1/status", Bytes::new()));
+        let answer = answer.ok()?.ok()?;
+        serde_json::from_slice(&answer).ok().map(|Answering { pid }| pid)
     }
 
     /// The answer, or what the agent has against it.
     async fn ask(
         &self,
-        pod: &PodName,
+        method: Method,
+        path: &str,
         body: Bytes,
     ) -> Result<Result<Bytes, String>, Box<dyn std::error::Error>> {
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        // names of pods are made of what a path may have in it
-        let path = format!("/v1/pods/{}/{}", pod.namespace, pod.name);
-        let request = Request::builder().method(Method::PUT).uri(path).header("host", "millrace");
+        let request = Request::builder().method(method).uri(path).header("host", "millrace");
         let request = request.header("content-type", "application/json").body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();

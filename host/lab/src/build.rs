@@ -22,8 +22,8 @@ use crate::manifests::{self, MANIFESTS};
 use crate::process::Gated;
 use crate::topology::{Layout, world_wide};
 use crate::{
-    AgentCommand, LabError, LabName, NodeAgent, NodePlace, NodeState, OutsideState, PodState,
-    Program, Role, Settings, State, container, server,
+    AgentCommand, AgentState, LabError, LabName, NodeAgent, NodePlace, NodeState, OutsideState,
+    PodState, Program, Role, Settings, State, container, server,
 };
 
 /// A lab in the making.
@@ -51,6 +51,7 @@ impl<'b> Builder<'b> {
             namespace: name.node(&node.name),
             addresses: node.addresses.clone(),
             socket: agent.is_some().then(|| node_folder(folder, number).join(SOCKET)),
+            agent: None,
         });
         let outside = OutsideState {
             namespace: name.outside(),
@@ -100,7 +101,9 @@ impl<'b> Builder<'b> {
                 manifests: self.folder.join(MANIFESTS),
                 socket: folder.join(SOCKET),
                 folder,
+                pins: self.name().pins().join(format!("node{number}")),
             });
+            self.state.nodes[number].agent = Some(AgentState::of(&command));
             let namespace = Namespace::open(&self.name().node(&node.name))?;
             let log = self.folder.join(LOGS).join(format!("agent.{}.log", node.name));
             self.start(Role::Agent { node: node.name.clone() }, &namespace, command, log)?;

@@ -4,6 +4,8 @@
 //! its name, ask it, and take it down.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::ErrorKind;
 use std::process::Command;
 
 use millrace_control::{Pod, PodName, World};
@@ -115,6 +117,10 @@ impl Lab {
         Ok(others)
     }
 
+    pub(crate) fn of(state: State) -> Self {
+        Self { state }
+    }
+
     /// What it is made of.
     pub fn state(&self) -> &State {
         &self.state
@@ -176,6 +182,15 @@ fn clear(name: &LabName, folder: Folder) -> Result<(), LabError> {
         process::end(processes).map_err(undying)?;
     }
     ground::clear(name)?;
+    let pins = name.pins();
+    match fs::remove_dir_all(&pins) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(LabError::file(pins)(error));
+        }
+        _ => {}
+    }
+    // other labs may have folders there
+    let _ = pins.parent().map(fs::remove_dir);
     folder.remove()
 }
 

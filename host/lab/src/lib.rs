@@ -7,6 +7,7 @@
 //!   is on which node; neither touches the kernel
 //! - `ground`: the namespaces, and the wires between them
 //! - [`NodeAgent`], `agent`: the program that is a node's network, started by whoever knows it
+//! - `restart`: another agent in its place
 //! - `attach`: what an agent is asked, as a CNI plugin asks it
 //! - `container`: what runs in a pod; [`server`]: the server that does where nothing else is said
 //! - [`State`], `state`: what was made, in a file; `process`: programs that outlive who started them
@@ -33,6 +34,7 @@ mod manifests;
 mod name;
 pub mod probe;
 mod process;
+mod restart;
 mod schedule;
 pub mod server;
 mod state;
@@ -43,5 +45,6 @@ pub use error::LabError;
 pub use lab::{Lab, Settings};
 pub use name::{LabName, LabNameError};
 pub use process::Process;
-pub use state::{NodeState, OutsideState, PodState, Program, Role, State};
+pub use restart::Former;
+pub use state::{AgentState, NodeState, OutsideState, PodState, Program, Role, State};
 pub use topology::Topology;

@@ -21,6 +21,11 @@ impl LabName {
         Path::new(FOLDER).join(&self.0)
     }
 
+    /// Where its agents pin what outlives them, in a BPF file system.
+    pub fn pins(&self) -> PathBuf {
+        Path::new(PINS).join(&self.0)
+    }
+
     /// What the names of all its network namespaces begin with.
     pub fn prefix(&self) -> String {
         format!("lab.{}.", self.0)
@@ -91,6 +96,8 @@ pub struct LabNameError {
     name: String,
 }
 
+/// Where labs have the folders that outlive agents.
+const PINS: &str = "/sys/fs/bpf/millrace-lab";
 /// The folders of all labs are in this one.
 pub(crate) const FOLDER: &str = "/run/millrace/lab";
 const LONGEST: usize = 32;

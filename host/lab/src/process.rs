@@ -97,6 +97,20 @@ pub(crate) fn end(processes: impl IntoIterator<Item = Process>) -> Result<(), Pr
     running.pop_front().map_or(Ok(()), |(process, _)| Err(process))
 }
 
+/// Kills processes with what they have started, and waits until they are gone.
+///
+/// # Errors
+/// The first that does not end.
+pub(crate) fn kill(processes: impl IntoIterator<Item = Process>) -> Result<(), Process> {
+    let running: Vec<_> = processes.into_iter().filter_map(Process::open).collect();
+    for (process, descriptor) in &running {
+        signal_all(*process, descriptor, Signal::KILL);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let undying = running.iter().find(|(_, descriptor)| !has_ended(descriptor, deadline));
+    undying.map_or(Ok(()), |(process, _)| Err(*process))
+}
+
 /// Signals the group of a process that runs, and the process.
 fn signal_all(process: Process, descriptor: &OwnedFd, signal: Signal) {
     // one that has just ended is what is wanted; the group goes first, while its leader is there

@@ -3,6 +3,7 @@
 //! A reader must not break this: what has to be ended is in the file before it runs. A file is
 //! replaced as a whole, so that nobody ever reads half of one.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use millrace_control::PodName;
 use serde::{Deserialize, Serialize};
 
-use crate::{LabError, LabName, Process, Topology};
+use crate::{AgentCommand, LabError, LabName, Process, Topology};
 
 /// What a lab is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,18 @@ pub struct NodeState {
     pub addresses: Vec<IpAddr>,
     /// The admin socket of its agent, if it has one.
     pub socket: Option<PathBuf>,
+    /// How that is started, once it was.
+    pub agent: Option<AgentState>,
+}
+
+/// How the agent of a node is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentState {
+    /// The program, and its arguments.
+    pub command: Vec<String>,
+    /// What is added to its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A pod.
@@ -98,6 +111,20 @@ pub enum Role {
         /// Its name in the pod.
         container: String,
     },
+}
+
+impl AgentState {
+    pub(crate) fn of(command: &AgentCommand) -> Self {
+        let text = |word: &OsString| word.to_string_lossy().into_owned();
+        Self {
+            command: command.command.iter().map(text).collect(),
+            environment: command
+                .environment
+                .iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+        }
+    }
 }
 
 impl State {

@@ -21,12 +21,13 @@
 //! POST   /v1/filters/{name}/canary/promote         puts it into force
 //! GET    /v1/filters/{name}/logs?after=N&follow=B  the log; followed, a stream of lines
 //! GET    /v1/filters/{name}/maps?limit=N           its host maps, read as its manifest says
+//! POST   /v1/succession/leave, …/drain, …/stay     of the host that takes over
 //! GET    /v1/fates, /v1/workers, /v1/pauses        what became of packets, and so on
 //! ```
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
 //! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`filters`],
-//!   [`logs`], [`maps`], [`redecide`], [`services`]
+//!   [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -44,4 +45,5 @@ pub(crate) mod redecide;
 pub(crate) mod server;
 mod services;
 pub(crate) mod socket;
+mod succession;
 pub(crate) mod types;

@@ -9,13 +9,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use crate::api::error::ApiError;
-use crate::api::server::{Answer, Body, Host, Shared};
-use crate::node::{AttachPod, AttachedPod, PodName, Pods};
+use crate::api::server::{Answer, Body, Shared};
+use crate::node::{AttachPod, AttachedPod, PodName};
 
 /// The pods that are attached, by `namespace/name`.
 pub(super) async fn list(State(host): Shared) -> Answer<BTreeMap<String, AttachedPod>> {
     let attached = host.ask(|host| {
-        let pods = pods(host)?.lock();
+        let pods = host.pods()?.lock();
         let named = pods.attached().iter().map(|(name, pod)| (name.to_string(), pod.clone()));
         Ok::<_, ApiError>(named.collect())
     });
@@ -30,7 +30,7 @@ pub(super) async fn attach(
 ) -> Answer<AttachedPod> {
     let pod = PodName { namespace, name };
     let attached = host.ask(move |host| {
-        Ok::<_, ApiError>(pods(host)?.lock().attach(&host.plane, pod, request)?)
+        Ok::<_, ApiError>(host.own_pods()?.lock().attach(&host.plane, pod, request)?)
     });
     Ok(Json(attached.await?))
 }
@@ -41,11 +41,7 @@ pub(super) async fn detach(
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let pod = PodName { namespace, name };
-    host.ask(move |host| Ok::<_, ApiError>(pods(host)?.lock().detach(&host.plane, &pod)?)).await?;
+    host.ask(move |host| Ok::<_, ApiError>(host.own_pods()?.lock().detach(&host.plane, &pod)?))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn pods(host: &Host) -> Result<&parking_lot::Mutex<Pods>, ApiError> {
-    let none = || ApiError::not_found("this host has no pods: it is no `millrace node`");
-    host.pods.as_ref().ok_or_else(none)
 }

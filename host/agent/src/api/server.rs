@@ -1,6 +1,7 @@
 //! Answers requests: the routes, what handlers share, and requests that are no JSON.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Json;
@@ -14,11 +15,11 @@ use millrace_abi::ABI_VERSION;
 use millrace_dataplane::control::{Dataplane, PortError};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, flows, logs, maps, pods, ports, redecide, services};
+use crate::api::{filters, flows, logs, maps, pods, ports, redecide, services, succession};
 use crate::node::{Pods, Statuses};
 
 /// What requests are about.
@@ -29,6 +30,10 @@ pub(crate) struct Host {
     pub(crate) pods: Option<Mutex<Pods>>,
     /// What has become of Services, if this is a node of a cluster.
     pub(crate) services: Option<Statuses>,
+    /// Whether another host is taking over.
+    pub(crate) leaving: AtomicBool,
+    /// Told when another host has taken over.
+    pub(crate) relieved: Notify,
     /// Since when it runs.
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.
@@ -59,6 +64,9 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/pods", get(pods::list))
         .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
         .route("/v1/services", get(services::list))
+        .route("/v1/succession/leave", post(succession::leave))
+        .route("/v1/succession/drain", post(succession::drain))
+        .route("/v1/succession/stay", post(succession::stay))
         .route("/v1/flows", get(flows::list))
         .route("/v1/redecide", post(redecide::redecide))
         .route("/v1/filters", get(filters::list).post(filters::load))
@@ -98,6 +106,21 @@ impl Host {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("broken off: {error}"))
         };
         Ok(asked.map_err(broken)??)
+    }
+
+    /// The pods, if there can be any.
+    pub(super) fn pods(&self) -> Result<&Mutex<Pods>, ApiError> {
+        let none = || ApiError::not_found("this host has no pods: it is no `millrace node`");
+        self.pods.as_ref().ok_or_else(none)
+    }
+
+    /// The pods, if they may be changed.
+    pub(super) fn own_pods(&self) -> Result<&Mutex<Pods>, ApiError> {
+        if self.leaving.load(Ordering::Acquire) {
+            let error = "another host is taking over: ask again in a moment";
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error));
+        }
+        self.pods()
     }
 
     /// Everything that is counted, now.

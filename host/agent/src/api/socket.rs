@@ -23,17 +23,33 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
+    /// Makes the socket beside that of a host that answers, to [replace](Self::replace) it.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub(crate) fn listen_beside(path: &Path) -> anyhow::Result<(Self, UnixListener)> {
+        Self::listen(&path.with_extension("next"))
+    }
+
+    /// Has the socket be at another path, in place of the one that is there: whoever connects finds
+    /// one of both.
+    ///
+    /// # Errors
+    /// If the place cannot be written.
+    pub(crate) fn replace(&mut self, path: &Path) -> anyhow::Result<()> {
+        let moved = fs::rename(&self.path, path);
+        moved.with_context(|| format!("the admin socket {}", path.display()))?;
+        self.path = path.to_owned();
+        Ok(())
+    }
+
     /// Makes the socket, and its folder if there is none.
     ///
     /// # Errors
     /// If a host answers there already, something else is there, or the place cannot be written.
     pub(crate) fn listen(path: &Path) -> anyhow::Result<(Self, UnixListener)> {
         let listen = || {
-            let folder = match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            };
-            let _turn = lock(folder)?;
+            let _turn = lock(folder_of(path))?;
             clear(path)?;
             let listener = bind(path)?;
             let inode = fs::symlink_metadata(path)?.ino();
@@ -49,6 +65,13 @@ impl Drop for AdminSocket {
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the admin socket stays behind");
         }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -171,6 +194,21 @@ mod tests {
         let _other = UnixListener::bind(&path).unwrap();
         drop(socket);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_takes_the_place_of_another_whose_host_leaves_it_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.sock");
+        let (former, _listener) = AdminSocket::listen(&path).unwrap();
+        let (mut socket, listener) = AdminSocket::listen_beside(&path).unwrap();
+        socket.replace(&path).unwrap();
+        drop(former);
+        UnixStream::connect(&path).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener.accept().unwrap();
+        drop(socket);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use millrace_control::source::Manifests;
 use millrace_control::{PodName, World};
 use millrace_lab::{
-    AgentCommand, Lab, LabName, NodePlace, Role, Settings, State, Topology, server,
+    AgentCommand, Former, Lab, LabName, NodePlace, Role, Settings, State, Topology, server,
 };
 use serde_json::json;
 
@@ -36,6 +36,7 @@ pub(crate) enum LabCommand {
     Exec(ExecArgs),
     Shell(ShellArgs),
     Probe(ProbeArgs),
+    Restart(RestartArgs),
     #[command(hide = true)]
     Serve(ServeArgs),
 }
@@ -147,6 +148,24 @@ pub(crate) struct ShellArgs {
     place: String,
 }
 
+/// Start the agent of a node again; its pods go on meanwhile.
+///
+/// The next agent takes over from the one that runs, so that nothing is lost. With `--kill`, that
+/// is killed first: known flows go on without an agent, new ones wait for the next.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace lab restart worker-1
+  millrace lab restart worker-1 --kill")]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    which: Which,
+    /// The node.
+    node: String,
+    /// Kill the agent that runs.
+    #[arg(long)]
+    kill: bool,
+}
+
 /// Be the server of a pod.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
@@ -172,6 +191,10 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
             return exec(&args.which, &args.place, vec![shell]);
         }
         LabCommand::Probe(args) => return probe::run(&args),
+        LabCommand::Restart(args) => {
+            let former = if args.kill { Former::Killed } else { Former::TakenOver };
+            Lab::restart(&args.which.name, &args.node, former).map(drop).map_err(Into::into)
+        }
         LabCommand::Serve(args) => server::run(args.words).map_err(anyhow::Error::msg),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -199,6 +222,10 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
             place.manifests.clone().into(),
             "--socket".into(),
             place.socket.clone().into(),
+            // there may be one that is to be replaced
+            "--take-over".into(),
+            "--pins".into(),
+            place.pins.clone().into(),
             // a filter that is swapped for itself is not compiled again
             "--module-cache".into(),
             place.folder.join("modules").into(),

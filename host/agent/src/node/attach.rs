@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
@@ -21,6 +22,7 @@ use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
 use crate::node::link::{Bandwidth, GATEWAY_MAC, LinkError, PodLink};
 use crate::node::peers::Peer;
+use crate::node::state::{NodeState, StateError};
 use crate::node::uplink::Surroundings;
 
 /// A pod's name, and that of its namespace.
@@ -86,6 +88,9 @@ pub(crate) enum AttachError {
     /// There is no address for it.
     #[error(transparent)]
     Ipam(#[from] IpamError),
+    /// What is remembered of it makes no sense.
+    #[error("`{0}` is no link-layer address")]
+    Mac(String),
     /// Its link is not made.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -95,6 +100,9 @@ pub(crate) enum AttachError {
     /// Its link is no port.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// It would be forgotten.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The chain does not know it.
     #[error(transparent)]
     Chain(#[from] StageError),
@@ -116,13 +124,52 @@ pub(crate) struct Pods {
     ipam: Ipam,
     beyond: Beyond,
     mtu: u32,
+    state: NodeState,
     attached: BTreeMap<PodName, AttachedPod>,
 }
 
 impl Pods {
-    /// None yet, on the node whose namespace this is.
-    pub(crate) fn new(node: Namespace, ipam: Ipam, beyond: Beyond, mtu: u32) -> Self {
-        Self { node, ipam, beyond, mtu, attached: BTreeMap::new() }
+    /// Those that are remembered, and whose links are still there, on the node whose namespace this
+    /// is. They are no ports yet.
+    pub(crate) fn new(
+        node: Namespace,
+        mut ipam: Ipam,
+        beyond: Beyond,
+        mtu: u32,
+        state: NodeState,
+    ) -> Result<Self, AttachError> {
+        let net = node.netlink()?;
+        let mut attached = BTreeMap::new();
+        for (name, pod) in &state.kept().pods {
+            match (name.parse::<PodName>(), net.link(&pod.port)) {
+                (Ok(name), Ok(_)) => {
+                    ipam.retake(&pod.addresses);
+                    attached.insert(name, pod.clone());
+                }
+                _ => tracing::info!(pod = name, "it is gone since it was attached"),
+            }
+        }
+        let mut pods = Self { node, ipam, beyond, mtu, state, attached };
+        pods.remember()?;
+        Ok(pods)
+    }
+
+    /// Makes ports of all pods that there are. One that cannot be a port is detached.
+    pub(crate) fn open(&mut self, plane: &Dataplane) -> Result<(), AttachError> {
+        let mut gone = Vec::new();
+        for (name, pod) in &self.attached {
+            if let Err(error) = plane.add_port(port_of(pod)?) {
+                tracing::warn!(pod = %name, %error, "a pod from before is no port any more");
+                gone.push(name.clone());
+            }
+        }
+        for name in gone {
+            if let Some(pod) = self.attached.remove(&name) {
+                self.ipam.put(&pod.addresses);
+            }
+        }
+        chain::publish(plane, self)?;
+        Ok(self.remember()?)
     }
 
     /// The pods that are attached.
@@ -161,11 +208,26 @@ impl Pods {
         let sandbox = Namespace::open_path(&request.netns)?;
         let addresses = self.ipam.take()?;
         let outcome = self.join(plane, &pod, request, &sandbox, &addresses);
+        let outcome = outcome.and_then(|attached| {
+            self.remember().inspect_err(|_| {
+                // the first failure is the one to tell of
+                let _ = plane.remove_port(&attached.port);
+                let _ = self.node.netlink().and_then(|net| net.delete_link(&attached.port));
+            })?;
+            Ok(attached)
+        });
         if outcome.is_err() {
             self.attached.remove(&pod);
             self.ipam.put(&addresses);
         }
         outcome
+    }
+
+    /// Remembers the pods as they are.
+    fn remember(&mut self) -> Result<(), StateError> {
+        let named = self.attached.iter().map(|(name, pod)| (name.to_string(), pod.clone()));
+        let pods = named.collect();
+        self.state.change(|kept| kept.pods = pods)
     }
 
     /// Makes the link, then the port, then the chain know of it.
@@ -199,14 +261,7 @@ impl Pods {
             mtu: self.mtu,
         };
         self.attached.insert(pod.clone(), attached.clone());
-        let station = Station { mac, gateway: gateway(&attached.gateways) };
-        let added = plane.add_port(AddPort {
-            interface: port.clone(),
-            kind: PortKind::Pod,
-            vlans: Vlans::access(0),
-            hold: Hold::Cached(station),
-            beyond: None,
-        });
+        let added = plane.add_port(port_of(&attached)?);
         let known = added.map_err(AttachError::from).and_then(|()| {
             chain::publish(plane, self).inspect_err(|_| {
                 // the first failure is the one to tell of
@@ -227,7 +282,7 @@ impl Pods {
         match self.leave(plane, &gone) {
             Ok(()) => {
                 self.ipam.put(&gone.addresses);
-                Ok(())
+                Ok(self.remember()?)
             }
             Err(error) => {
                 // whoever asks again finds it, and its addresses are nobody else's until then
@@ -252,6 +307,18 @@ impl Pods {
     }
 }
 
+/// The port that a pod is.
+fn port_of(pod: &AttachedPod) -> Result<AddPort, AttachError> {
+    let mac = chain::mac(&pod.mac).ok_or_else(|| AttachError::Mac(pod.mac.clone()))?;
+    Ok(AddPort {
+        interface: pod.port.clone(),
+        kind: PortKind::Pod,
+        vlans: Vlans::access(0),
+        hold: Hold::Cached(Station { mac, gateway: gateway(&pod.gateways) }),
+        beyond: None,
+    })
+}
+
 impl PodName {
     /// The name of its port: a link's name has 15 letters, a pod's has more.
     fn port(&self) -> String {
@@ -267,6 +334,15 @@ impl PodName {
 
     fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.to_string()).into()
+    }
+}
+
+impl FromStr for PodName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (namespace, name) = text.split_once('/').ok_or(())?;
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 }
 

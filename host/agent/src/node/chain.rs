@@ -128,3 +128,13 @@ fn ips(addresses: &[IpNetwork]) -> Vec<String> {
 pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
+
+/// The address that is written so.
+pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
+    let octets: Vec<u8> = text
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    octets.try_into().ok()
+}

@@ -73,6 +73,18 @@ impl Ipam {
         Ok(self.pools.iter_mut().zip(free).map(take).collect())
     }
 
+    /// Takes addresses that were given out before; those of other prefixes are left alone.
+    pub(crate) fn retake(&mut self, addresses: &[IpNetwork]) {
+        for address in addresses {
+            for pool in &mut self.pools {
+                if let Some(offset) = pool.offset(address.ip()) {
+                    pool.taken.insert(offset);
+                    pool.last = pool.last.max(offset);
+                }
+            }
+        }
+    }
+
     /// Gives addresses back.
     pub(crate) fn put(&mut self, addresses: &[IpNetwork]) {
         for address in addresses {
@@ -177,6 +189,17 @@ mod tests {
         assert_eq!(ipam.take(), Err(IpamError::Exhausted { prefix, taken: 1 }));
         ipam.put(&["10.1.0.2/30".parse().unwrap()]);
         assert_eq!(texts(ipam.take().unwrap()), ["fd01::3/64", "10.1.0.2/30"]);
+    }
+
+    #[test]
+    fn addresses_that_were_given_out_before_are_not_given_out_again() {
+        let mut ipam = ipam(&["10.1.0.0/29", "fd01::/64"]);
+        let addresses = ["10.1.0.3/29", "fd01::3/64", "192.0.2.3/24"];
+        ipam.retake(&addresses.map(|address| address.parse().unwrap()));
+        let first: Vec<_> = (0..4).map(|_| texts(ipam.take().unwrap()).remove(0)).collect();
+        assert_eq!(first, ["10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29", "10.1.0.2/29"]);
+        ipam.put(&[addresses[0].parse().unwrap()]);
+        assert_eq!(texts(ipam.take().unwrap())[0], "10.1.0.3/29");
     }
 
     #[test]

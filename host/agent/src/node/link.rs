@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use millrace_netns::{EthtoolError, Namespace, NamespaceError, NetlinkError, Route, VethSpec};
+use millrace_netns::{
+    EthtoolError, Link, Namespace, NamespaceError, NetlinkError, Route, VethSpec,
+};
 use serde::{Deserialize, Serialize};
 
 /// The address that pods and the host know the dataplane by. It is the same on every node.
@@ -66,9 +68,14 @@ pub(crate) struct Bandwidth {
 }
 
 impl PodLink<'_> {
-    /// Makes the pair, both ends up. Nothing of it stays if that fails.
+    /// Makes the pair, both ends up, in place of one that is left from before. Nothing of it stays
+    /// if that fails.
     pub(crate) fn make(&self, node: &Namespace, pod: &Namespace) -> Result<(), LinkError> {
         let net = node.netlink()?;
+        match net.delete_link(self.port) {
+            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         let spec = VethSpec::new(self.port, self.interface).peer_namespace(pod);
         net.add_veth(&spec.peer_mac(self.mac).mtu(self.mtu))?;
         let made = self.furnish(node, pod);
@@ -102,25 +109,39 @@ impl PodLink<'_> {
     }
 }
 
-/// Makes the host's pair, in place of one that is left from before.
+/// Makes the host's pair. One that is left from before stays if it is as it should be: flows of the
+/// host lead through it.
 pub(crate) fn make_host_link(
     node: &Namespace,
     gateways: &[IpNetwork],
     mtu: u32,
 ) -> Result<(), LinkError> {
     let net = node.netlink()?;
-    match net.delete_link(HOST_LINK) {
-        Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
-        Err(error) => return Err(error.into()),
+    let fits = |link: &Link| link.mac == Some(HOST_MAC) && link.mtu == mtu;
+    if !net.link(HOST_LINK).is_ok_and(|link| fits(&link)) || net.link(HOST_PORT).is_err() {
+        match net.delete_link(HOST_LINK) {
+            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        net.add_veth(&VethSpec::new(HOST_LINK, HOST_PORT).mac(HOST_MAC).mtu(mtu))?;
+        keep_quiet(node, HOST_PORT)?;
     }
-    net.add_veth(&VethSpec::new(HOST_LINK, HOST_PORT).mac(HOST_MAC).mtu(mtu))?;
-    keep_quiet(node, HOST_PORT)?;
     net.set_up(HOST_PORT)?;
     net.set_up(HOST_LINK)?;
-    for gateway in gateways {
+    let present = net.addresses_of(HOST_LINK)?;
+    let stale = |address: &&IpNetwork| !gateways.contains(address) && !is_link_local(address.ip());
+    for address in present.iter().filter(stale) {
+        net.remove_address(HOST_LINK, *address)?;
+    }
+    for gateway in gateways.iter().filter(|gateway| !present.contains(gateway)) {
         net.add_address(HOST_LINK, *gateway)?;
     }
     Ok(())
+}
+
+/// Whether an address is one that the kernel gives a link by itself (RFC 4291 section 2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// A dataplane's end of a pair sends nothing of its own.

@@ -1,16 +1,21 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
+//! - `state`: what is remembered for the next agent, `pins`: where flows are kept for it
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
+//! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them
 //! - `follow`: what filters are told of Services, whenever the manifests change
 
 mod attach;
 pub(crate) mod chain;
+pub(crate) mod cleanup;
 mod follow;
 mod ipam;
 mod link;
 mod peers;
+pub(crate) mod pins;
+pub(crate) mod state;
 mod tunnel;
 mod uplink;
 
@@ -22,23 +27,26 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use millrace_abi::PortKind;
-use millrace_dataplane::control::CacheSettings;
 use millrace_dataplane::control::request::AddPort;
+use millrace_dataplane::control::{CacheSettings, MissLimit, RESERVED_PORTS};
 use millrace_dataplane::port::{Hold, Station, Vlans};
 use millrace_netns::Namespace;
 use serde_json::json;
 
 use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
-use crate::run;
+use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use attach::Beyond;
 use ipam::Ipam;
 use link::{HOST_MAC, HOST_PORT};
+use pins::DEFAULT_PINS;
+use state::NodeState;
 use uplink::OutsideArgs;
 
 /// Be the network of a node: its pods, and the node itself.
@@ -68,6 +76,21 @@ pub(crate) struct NodeArgs {
 
     #[command(flatten)]
     outside: OutsideArgs,
+
+    /// Take over from the agent of this node that runs, if one does: nothing is lost, and it ends.
+    /// Without this, an agent that runs is left alone.
+    #[arg(long)]
+    take_over: bool,
+
+    /// The folder of a BPF file system where flows are kept: they go on without an agent, and the
+    /// next one has them. What else it has to know is in node.json, beside the admin socket.
+    #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
+    pins: PathBuf,
+
+    /// Packets per second, of each pod, that no known flow has: a new connection is one of them.
+    /// More are dropped, and counted at the pod's port; 0 for no limit.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    miss_limit: u32,
 
     /// Workers; one for each core by default, which serves what misses on that core.
     #[arg(long, value_name = "N")]
@@ -111,20 +134,6 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
             names.join(", ")
         )
     })?;
-    let net = node.netlink().context("the node's links")?;
-    let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
-    let peers = peers::of(this, &world, args.tunnel.mode, &around.subnets);
-    let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
-    let mtu = args.tunnel.mtu(between, &peers);
-    let ipam = Ipam::new(this.pod_cidrs.iter().copied());
-    let gateways: Vec<_> = ipam.gateways().collect();
-    link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
-    args.tunnel.make_link(&node, &peers, mtu).context("the link of tunnels")?;
-    peers::route(&node, &gateways, &peers).context("routes to other nodes")?;
-    let mut beyond = args.tunnel.ports(&peers, &gateways);
-    beyond.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
-    let pods = Pods::new(node, ipam, Beyond { peers, around }, mtu);
-
     let workers = match args.workers {
         Some(workers) => workers,
         None => thread::available_parallelism().context("the number of cores")?.get(),
@@ -139,7 +148,38 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         ..Config::default()
     };
     let mut plan = StartPlan::read(&config)?;
-    plan.settings.flow_cache = Some(CacheSettings::default());
+    let succession = if args.take_over { Succession::TakeOver } else { Succession::None };
+    let doors = Doors::open(&config, succession)?;
+
+    let mut state = NodeState::beside(&config.socket())?;
+    let net = node.netlink().context("the node's links")?;
+    let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
+    let peers = peers::of(this, &world, args.tunnel.mode, &around.subnets);
+    let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
+    let mtu = args.tunnel.mtu(between, &peers);
+    let ipam = Ipam::new(this.pod_cidrs.iter().copied());
+    let gateways: Vec<_> = ipam.gateways().collect();
+    link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
+    args.tunnel.make_link(&node, &peers, mtu, &mut state).context("the link of tunnels")?;
+    peers::route(&node, &gateways, &peers, &mut state).context("routes to other nodes")?;
+    let reserved = node.sysctl(RESERVED_PORTS).context("the ports that are reserved")?;
+    state.change(|kept| {
+        kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);
+    })?;
+    let mut ports = args.tunnel.ports(&peers, &gateways);
+    ports.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
+    let pods = Pods::new(node, ipam, Beyond { peers, around }, mtu, state)
+        .context("the pods of before")?;
+    pins::prepare(&args.pins)?;
+
+    plan.settings.flow_cache = Some(CacheSettings {
+        pins: Some(args.pins),
+        miss_limit: (args.miss_limit > 0).then(|| MissLimit {
+            every: Duration::from_secs(1) / args.miss_limit,
+            burst: args.miss_limit,
+        }),
+        ..CacheSettings::default()
+    });
     let none_yet = BTreeMap::new();
     let configs = BTreeMap::from(chain::configs(&pods, &none_yet));
     let with_config = |name| (name, configs.get(name).cloned().unwrap_or_else(|| json!({})));
@@ -151,8 +191,8 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
         beyond: None,
     });
-    plan.ports.extend(beyond);
-    run::host(&config, plan, Some((pods, follower)))
+    plan.ports.extend(ports);
+    run::node(plan, pods, follower, doors)
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

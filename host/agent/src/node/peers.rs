@@ -9,7 +9,8 @@ use ipnetwork::IpNetwork;
 use millrace_control::{Node, World};
 use millrace_netns::{Namespace, Neighbour, Netlink, NetlinkError, Route, SysctlError};
 
-use crate::node::link::{GATEWAY_MAC, HOST_LINK};
+use crate::node::link::{GATEWAY_MAC, HOST_LINK, LinkError};
+use crate::node::state::{NodeState, StateError};
 
 /// How the pods of other nodes are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -45,6 +46,12 @@ pub(crate) enum PeerError {
     /// A setting stays as it is.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// A link of tunnels is not made.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// What is changed would be forgotten.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// The other nodes of a world.
@@ -79,15 +86,21 @@ pub(crate) fn of(this: &Node, world: &World, mode: Mode, here: &[IpNetwork]) -> 
 }
 
 /// Has this node's own stack forward, and know the way to all pods: into the dataplane where there
-/// is a tunnel, from the address that `gateways` has of the family.
+/// is a tunnel, from the address that `gateways` has of the family. What is changed for that, and
+/// does not go with a link of ours, is remembered first.
 pub(crate) fn route(
     here: &Namespace,
     gateways: &[IpNetwork],
     peers: &[Peer],
+    state: &mut NodeState,
 ) -> Result<(), PeerError> {
     for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
-        if here.sysctl(key)? != "1" {
+        let was = here.sysctl(key)?;
+        if was != "1" {
             tracing::info!(key, "set to 1: pods are reached through this node");
+            state.change(|kept| {
+                kept.sysctls.entry(key.to_owned()).or_insert(was);
+            })?;
             here.set_sysctl(key, "1")?;
         }
     }
@@ -98,7 +111,7 @@ pub(crate) fn route(
     }
     for peer in peers {
         for prefix in &peer.pod_cidrs {
-            route_to(&net, gateways, peer, *prefix)?;
+            route_to(&net, gateways, peer, *prefix, state)?;
         }
     }
     Ok(())
@@ -109,17 +122,23 @@ fn route_to(
     gateways: &[IpNetwork],
     peer: &Peer,
     prefix: IpNetwork,
-) -> Result<(), NetlinkError> {
+    state: &mut NodeState,
+) -> Result<(), PeerError> {
     let of_family = |address: &IpAddr| address.is_ipv4() == prefix.is_ipv4();
     if peer.tunnel.is_some() {
         let Some(next_hop) = NEXT_HOPS.into_iter().find(of_family) else { return Ok(()) };
         let source = gateways.iter().map(|gateway| gateway.ip()).find(of_family);
         let route = Route::to(prefix).via(next_hop).link(HOST_LINK).onlink();
         // answers to another address would come back another way
-        return net.replace_route(&source.into_iter().fold(route, Route::source));
+        return Ok(net.replace_route(&source.into_iter().fold(route, Route::source))?);
     }
     match peer.addresses.iter().copied().find(of_family) {
-        Some(next_hop) => net.replace_route(&Route::to(prefix).via(next_hop)),
+        Some(next_hop) => {
+            state.change(|kept| {
+                kept.routes.insert(prefix, next_hop);
+            })?;
+            Ok(net.replace_route(&Route::to(prefix).via(next_hop))?)
+        }
         None => {
             let node = &peer.name;
             tracing::warn!(

@@ -10,11 +10,12 @@ use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
 use millrace_dataplane::control::request::{AddPort, Beyond, Prefix, Tunnel};
 use millrace_dataplane::port::{Hold, Station, Vlans};
-use millrace_netns::{Namespace, NetlinkError, VxlanMode, VxlanSpec};
+use millrace_netns::{LinkKind, Namespace, NetlinkError, VxlanMode, VxlanSpec};
 
 use crate::node::attach::gateway;
-use crate::node::link::{GATEWAY_MAC, LinkError, keep_quiet};
-use crate::node::peers::{Mode, Peer};
+use crate::node::link::{GATEWAY_MAC, keep_quiet};
+use crate::node::peers::{Mode, Peer, PeerError};
+use crate::node::state::NodeState;
 
 /// How nodes are joined. It is the same for all nodes of a cluster.
 #[derive(Args, Clone, Copy, Debug)]
@@ -55,24 +56,33 @@ impl TunnelArgs {
         underlay.saturating_sub(overhead.max().unwrap_or(0))
     }
 
-    /// Makes the link, in place of one that is left from before. There is none if no node is
-    /// behind a tunnel.
+    /// Makes the link. One that is left from before stays if it is as it should be: flows lead
+    /// through it. There is none if no node is behind a tunnel.
     pub(crate) fn make_link(
         &self,
         node: &Namespace,
         peers: &[Peer],
         mtu: u32,
-    ) -> Result<(), LinkError> {
+        state: &mut NodeState,
+    ) -> Result<(), PeerError> {
         let net = node.netlink()?;
-        match net.delete_link(LINK) {
-            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
-            Err(error) => return Err(error.into()),
+        let wanted = peers.iter().any(|peer| peer.tunnel.is_some()).then_some(self.tunnel_port);
+        let fits = net.link(LINK).is_ok_and(|link| link.kind == LinkKind::Vxlan)
+            && state.kept().tunnel_port == wanted;
+        if !fits || wanted.is_none() {
+            match net.delete_link(LINK) {
+                Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        if peers.iter().all(|peer| peer.tunnel.is_none()) {
+        state.change(|kept| kept.tunnel_port = wanted)?;
+        if wanted.is_none() {
             return Ok(());
         }
-        net.add_vxlan(&VxlanSpec::new(LINK, VxlanMode::External).port(self.tunnel_port))?;
-        keep_quiet(node, LINK)?;
+        if !fits {
+            net.add_vxlan(&VxlanSpec::new(LINK, VxlanMode::External).port(self.tunnel_port))?;
+            keep_quiet(node, LINK)?;
+        }
         net.set_mtu(LINK, mtu)?;
         Ok(net.set_up(LINK)?)
     }
@@ -123,7 +133,7 @@ pub(crate) fn prefix(network: IpNetwork) -> Prefix {
 }
 
 /// The link of all tunnels.
-const LINK: &str = "millrace-vxlan";
+pub(crate) const LINK: &str = "millrace-vxlan";
 /// Bytes that a tunnel takes: the headers of IPv4, UDP and VXLAN, and the inner Ethernet header.
 const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
 /// The same with IPv6.

@@ -7,13 +7,15 @@
 //! along.
 
 pub(crate) mod log;
+mod predecessor;
 pub(crate) mod privileges;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,14 +26,15 @@ use millrace_dataplane::control::request::Load;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::api::server::{self, Host};
 use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
-use crate::node::{Follower, Pods, chain};
+use crate::node::{Follower, Pods};
+use predecessor::Predecessor;
 
 /// Forward packets between interfaces, through a chain of filters.
 ///
@@ -73,41 +76,114 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     log::start(config.log.as_deref(), config.log_format.unwrap_or_default())?;
     privileges::check()?;
     let plan = StartPlan::read(&config)?;
-    host(&config, plan, None)
+    host(&config, plan)
 }
 
 /// Starts what is planned, and answers requests until it is told to end.
-pub(crate) fn host(
-    config: &Config,
-    plan: StartPlan,
-    mut node: Option<(Pods, Follower)>,
-) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build().context("an I/O runtime")?;
-    let signals = runtime.block_on(async { Signals::listen() }).context("signals")?;
-    let path = config.socket();
-    let (socket, admin) = AdminSocket::listen(&path)?;
-    let metrics = config.metrics.map(|address| {
-        let listener = TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-        listener.with_context(|| format!("metrics at {address}"))
-    });
-    let metrics = metrics.transpose()?;
-
-    let words = Words::of(&plan, &path);
+fn host(config: &Config, plan: StartPlan) -> anyhow::Result<()> {
+    let doors = Doors::open(config, Succession::None)?;
+    let words = Words::of(&plan, &doors.path);
     let plane = start(plan)?;
-    if let Some((pods, follower)) = &mut node {
-        chain::publish(&plane, pods).context("telling the chain of the host's port")?;
-        follower.tell(&plane);
-    }
     words.say()?;
-    serve(runtime, plane, node, Doors { socket, admin, metrics }, signals)
+    serve(plane, None, doors)
 }
 
-/// Where requests come in.
-struct Doors {
+/// Starts a node, as [`host`] does; the pods of before go on, with their connections.
+pub(crate) fn node(
+    plan: StartPlan,
+    mut pods: Pods,
+    mut follower: Follower,
+    mut doors: Doors,
+) -> anyhow::Result<()> {
+    let words = Words::of(&plan, &doors.path);
+    let plane = start(plan)?;
+    pods.open(&plane).context("the pods of before")?;
+    follower.tell(&plane);
+    let mut predecessor = doors.predecessor.take();
+    let drained = || {
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.drain();
+        }
+    };
+    let resumed = plane.take_over(drained).context("connections of before")?;
+    tracing::info!(
+        pods = pods.attached().len(),
+        connections = resumed.connections,
+        ended = resumed.ended,
+        "going on with what there is"
+    );
+    doors.enter()?;
+    words.say()?;
+    serve(plane, Some((pods, follower)), doors)
+}
+
+/// Whether a host takes over from one that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Succession {
+    /// One that answers is left alone.
+    None,
+    /// It does, if there is one.
+    TakeOver,
+}
+
+/// Where requests come in. Until these are open, nothing is touched.
+pub(crate) struct Doors {
+    runtime: Runtime,
+    signals: Signals,
+    path: PathBuf,
     socket: AdminSocket,
     admin: UnixListener,
-    metrics: Option<TcpListener>,
+    metrics: Option<SocketAddr>,
+    scrapes: Option<TcpListener>,
+    predecessor: Option<Predecessor>,
+}
+
+impl Doors {
+    /// Opens them, unless another host has.
+    pub(crate) fn open(config: &Config, succession: Succession) -> anyhow::Result<Self> {
+        let runtime =
+            Builder::new_current_thread().enable_all().build().context("an I/O runtime")?;
+        let signals = runtime.block_on(async { Signals::listen() }).context("signals")?;
+        let path = config.socket();
+        let predecessor = match succession {
+            Succession::None => None,
+            Succession::TakeOver => Predecessor::ask(&path).context("taking over")?,
+        };
+        let (socket, admin) = match &predecessor {
+            None => AdminSocket::listen(&path)?,
+            Some(_) => AdminSocket::listen_beside(&path)?,
+        };
+        let metrics = config.metrics;
+        let scrapes = None;
+        let mut this =
+            Self { runtime, signals, path, socket, admin, metrics, scrapes, predecessor };
+        if this.predecessor.is_none() {
+            this.scrapes = this.metrics.map(listen).transpose()?;
+        }
+        Ok(this)
+    }
+
+    /// Takes the place of the host before, which has nothing to say any more.
+    fn enter(&mut self) -> anyhow::Result<()> {
+        self.socket.replace(&self.path)?;
+        let Some(address) = self.metrics.filter(|_| self.scrapes.is_none()) else { return Ok(()) };
+        let give_up = Instant::now() + GRACE * 3;
+        self.scrapes = loop {
+            match listen(address) {
+                Ok(listener) => break Some(listener),
+                Err(error) if Instant::now() > give_up => return Err(error),
+                // the one before is about to close it
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.with_context(|| format!("metrics at {address}"))
 }
 
 /// Starts the dataplane: filters first, then ports.
@@ -138,22 +214,20 @@ fn load(plane: &Dataplane, filter: LoadFilter) -> anyhow::Result<()> {
     Ok(plane.load(Load::try_from(filter).map_err(Error::msg)?)?)
 }
 
-/// Answers requests until a signal comes, then ends everything in order.
-fn serve(
-    runtime: Runtime,
-    plane: Dataplane,
-    node: Option<(Pods, Follower)>,
-    doors: Doors,
-    mut signals: Signals,
-) -> anyhow::Result<()> {
+/// Answers requests until a signal comes, or another host has taken over; then ends everything in
+/// order.
+fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyhow::Result<()> {
+    let Doors { runtime, mut signals, socket, admin, scrapes, .. } = doors;
     let (end, ended) = watch::channel(false);
-    let address = doors.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+    let address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
     let (pods, follower) = node.unzip();
     let services = follower.as_ref().map(Follower::statuses);
     let host = Arc::new(Host {
         plane,
         pods: pods.map(Mutex::new),
         services,
+        leaving: AtomicBool::new(false),
+        relieved: Notify::new(),
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
         ended: ended.clone(),
@@ -170,20 +244,22 @@ fn serve(
             // the sender is not dropped before it has sent
             let _ = ended.wait_for(|ended| *ended).await;
         };
-        let admin = tokio::net::UnixListener::from_std(doors.admin)?;
+        let admin = tokio::net::UnixListener::from_std(admin)?;
         let admin = axum::serve(admin, server::routes(Arc::clone(&host)))
             .with_graceful_shutdown(until_the_end(ended.clone()));
         let admin = tokio::spawn(async { admin.await });
-        if let Some(listener) = doors.metrics {
+        if let Some(listener) = scrapes {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let scrapes = axum::serve(listener, metrics::routes(Arc::clone(&host)))
                 .with_graceful_shutdown(until_the_end(ended));
             tokio::spawn(async { scrapes.await });
         }
 
-        let name = signals.next().await;
-        tracing::info!(signal = name, "ending");
-        drop(doors.socket);
+        tokio::select! {
+            name = signals.next() => tracing::info!(signal = name, "ending"),
+            () = host.relieved.notified() => tracing::info!("relieved"),
+        }
+        drop(socket);
         let _ = end.send(true);
         // what takes longer is broken off
         let _ = tokio::time::timeout(GRACE, admin).await;

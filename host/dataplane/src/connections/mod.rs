@@ -9,6 +9,7 @@
 //! - `share`: who has to make room for others; [`Masquerade`]: ports
 //! - `index` finds by key, `list` by label, `wheel` by time; `slab` has the memory
 //! - [`Limits`]: each owner its share
+//! - [`Record`]: what has to be kept to `resume` a connection in another process
 //!
 //! Nothing here waits, asks the kernel or reads a clock. A connection leaves in two steps, since
 //! the kernel may know better how alive it is: what is due is named, and let go when the kernel's
@@ -25,6 +26,8 @@ mod open;
 mod opener;
 mod owners;
 mod ports;
+mod record;
+mod resume;
 mod shard;
 mod share;
 mod slab;
@@ -46,6 +49,7 @@ pub use leave::{Due, Retirement};
 pub use open::{OpenError, Opened, Opening, may_open};
 pub use owners::{Limits, OwnerCounts};
 pub use ports::{Exhaustion, Masquerade};
+pub use record::{Name, Record};
 pub use state::{State, Timeouts};
 pub use table::{Closing, ConnectionId, Connections, Found, Packet, Settings, Standing, Usage};
 pub use tcp::{Step, TcpState};

@@ -25,6 +25,7 @@ use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
     CacheStatus, FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus,
 };
+use crate::control::succession::live;
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
 use crate::stage::{FaultDesk, FaultReport, Mode};
@@ -96,17 +97,17 @@ pub enum StartError {
 
 /// A running dataplane. It ends when this is dropped.
 pub struct Dataplane {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     sandbox: Arc<Sandbox>,
     workers: Vec<WorkerHandle>,
     stages: Mutex<Stages<XskIo>>,
-    ports: Mutex<Ports>,
+    pub(super) ports: Mutex<Ports>,
     /// Where connections are asked for to be decided anew.
-    redecisions: Arc<Desk>,
+    pub(super) redecisions: Arc<Desk>,
     /// Whether there can be any.
     redecides: bool,
     ended: AtomicBool,
@@ -158,7 +159,7 @@ impl Dataplane {
 
         let postmen = workers.iter().map(|worker| Arc::clone(&worker.postman)).collect();
         let sockets = XskSettings { zero_copy: settings.zero_copy, ..settings.sockets };
-        let ports = Ports::new(hands, sockets, settings.attach, settings.flow_cache)?;
+        let ports = Ports::new(hands, sockets, settings.attach, settings.flow_cache.clone())?;
         let stages = Stages::new(Arc::clone(&sandbox), postmen);
         let redecisions = stages.desk();
         let redecider = ports.redecider(Arc::clone(&redecisions));
@@ -184,6 +185,12 @@ impl Dataplane {
             let shared = Arc::clone(&this.shared);
             let run = move || redecider.run(|| shared.stages.lock().refusals());
             this.threads.push(spawn("millrace-anew".to_owned(), run)?);
+        }
+        let succession = this.shared.ports.lock().succession();
+        if let Some(succession) = succession {
+            let shared = Arc::clone(&this.shared);
+            let live = move || live(&succession, &shared.ended);
+            this.threads.push(spawn("millrace-alive".to_owned(), live)?);
         }
         let shared = Arc::clone(&this.shared);
         this.threads.push(spawn("millrace-links".to_owned(), move || shared.follow(links))?);
@@ -350,8 +357,8 @@ impl Dataplane {
     /// The ports.
     ///
     /// # Errors
-    /// If a worker is gone.
-    pub fn ports(&self) -> Result<Vec<PortStatus>, NoAnswer> {
+    /// If a worker is gone, or the kernel does not say.
+    pub fn ports(&self) -> Result<Vec<PortStatus>, PortError> {
         self.shared.ports.lock().status()
     }
 

@@ -5,7 +5,8 @@
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
 //! - `redecide`: live connections, when the chain or what it knows has changed
-//! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some
+//! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some,
+//!   `succession`: in one process after another
 //! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
 
 mod dataplane;
@@ -20,11 +21,14 @@ pub mod request;
 mod reserve;
 mod stages;
 pub mod status;
+mod succession;
 
 pub use dataplane::{Dataplane, Settings, StartError};
 pub use memory::MemoryPlane;
+pub use millrace_fastpath::MissLimit;
 pub use names::near_miss;
 pub use ports::{PortError, Ports};
 pub use punt::{CacheSettings, PortRange, PuntError};
 pub use redecide::{Redecided, Which};
+pub use reserve::RESERVED as RESERVED_PORTS;
 pub use stages::{StageError, Stages};

@@ -4,12 +4,13 @@
 //! A port keeps its number while its interface is away, and what leads to it is dropped
 //! meanwhile with the reason `port-down`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::limits;
+use millrace_fastpath::Left;
 use millrace_netns::{Link, LinkEvent, LinkKind, Namespace, Netlink, NetlinkError};
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Umem, Xsk, XskSettings};
 
@@ -28,16 +29,18 @@ use crate::xsk_io::XskIo;
 
 /// The ports of all workers.
 pub struct Ports {
-    namespace: Namespace,
+    pub(super) namespace: Namespace,
     net: Netlink,
-    workers: Vec<Hand>,
+    pub(super) workers: Vec<Hand>,
     sockets: XskSettings,
     attach: Option<AttachMode>,
     /// The way of cached ports.
-    punt: Option<Punt>,
-    records: BTreeMap<String, PortRecord>,
+    pub(super) punt: Option<Punt>,
+    pub(super) records: BTreeMap<String, PortRecord>,
     /// Numbers that were given out, and are not given out again while others are left.
     last_number: u16,
+    /// The numbers that ports had with a predecessor, and have again.
+    pub(super) left: HashMap<Left, PortId>,
 }
 
 /// One worker, as ports need it.
@@ -112,16 +115,16 @@ pub enum PortError {
     NoAnswer(#[from] NoAnswer),
 }
 
-struct PortRecord {
-    id: PortId,
-    request: AddPort,
+pub(super) struct PortRecord {
+    pub(super) id: PortId,
+    pub(super) request: AddPort,
     /// By worker.
     counters: Vec<Arc<PortCounters>>,
     state: PortState,
     /// What is there while the interface is.
-    opened: Option<Opened>,
+    pub(super) opened: Option<Opened>,
     /// Why there is nothing, if the interface has returned and cannot be a port as it is.
-    refusal: Option<String>,
+    pub(super) refusal: Option<String>,
 }
 
 impl Ports {
@@ -136,8 +139,10 @@ impl Ports {
         let punt = cache
             .map(|settings| Punt::open(settings, &namespace, &workers, sockets))
             .transpose()?;
+        let left = punt.as_ref().map(Punt::left).transpose()?.unwrap_or_default();
+        let last_number = left.values().map(|id| id.number()).max().unwrap_or(0);
         let records = BTreeMap::new();
-        Ok(Self { namespace, net, workers, sockets, attach, punt, records, last_number: 0 })
+        Ok(Self { namespace, net, workers, sockets, attach, punt, records, last_number, left })
     }
 
     /// Adds a port.
@@ -149,8 +154,12 @@ impl Ports {
         if self.records.contains_key(&request.interface) {
             return Err(PortError::Taken(request.interface));
         }
-        let id = self.free_number()?;
         let name = request.interface.clone();
+        let known = match self.left.is_empty() {
+            true => None,
+            false => self.left.remove(&self.as_left(&request)?),
+        };
+        let id = known.map_or_else(|| self.free_number(), Ok)?;
         let mut record = PortRecord {
             id,
             request,
@@ -164,9 +173,23 @@ impl Ports {
             let _ = self.leave_workers(id);
             return Err(error);
         }
-        self.last_number = id.number();
+        if known.is_none() {
+            self.last_number = id.number();
+        }
         self.records.insert(name, record);
         Ok(id)
+    }
+
+    /// What a predecessor would have left of a port.
+    fn as_left(&self, request: &AddPort) -> Result<Left, PortError> {
+        Ok(match &request.beyond {
+            Some(Beyond::Tunnel(tunnel)) => Left::Remote {
+                link: self.net.link(&tunnel.interface)?.index,
+                vni: tunnel.vni,
+                address: tunnel.remote,
+            },
+            _ => Left::Link(self.net.link(&request.interface)?.index),
+        })
     }
 
     /// Takes a port away, and says which number it had. What leads there is still
@@ -265,8 +288,8 @@ impl Ports {
     /// What is there to see.
     ///
     /// # Errors
-    /// If a worker is gone.
-    pub fn status(&self) -> Result<Vec<PortStatus>, NoAnswer> {
+    /// If a worker is gone, or the kernel does not say.
+    pub fn status(&self) -> Result<Vec<PortStatus>, PortError> {
         let mut statuses = Vec::new();
         for (name, record) in &self.records {
             let mut counters = PortTotals::default();
@@ -288,6 +311,9 @@ impl Ports {
                     counters.rx_no_frame += kernel.rx_fill_ring_empty;
                     counters.invalid += kernel.rx_invalid + kernel.tx_invalid;
                 }
+            }
+            if let Some(punt) = &self.punt {
+                counters.misses_refused = punt.refused(id)?;
             }
             let opened = record.opened.as_ref();
             statuses.push(PortStatus {
@@ -515,7 +541,10 @@ impl Ports {
     }
 
     fn free_number(&self) -> Result<PortId, PortError> {
-        let taken = |id: &PortId| self.records.values().any(|record| record.id == *id);
+        let taken = |id: &PortId| {
+            let mut numbers = self.records.values().map(|record| &record.id);
+            numbers.any(|taken| taken == id) || self.left.values().any(|taken| taken == id)
+        };
         let from = self.last_number;
         let numbers = (0..limits::MAX_PORT).map(|n| (from + n) % limits::MAX_PORT + 1);
         numbers.filter_map(PortId::new).find(|id| !taken(id)).ok_or(PortError::Full)
@@ -529,7 +558,7 @@ impl Ports {
 
 impl PortRecord {
     /// The interface its packets come and go by.
-    fn interface(&self) -> &str {
+    pub(super) fn interface(&self) -> &str {
         match &self.request.beyond {
             Some(Beyond::Tunnel(tunnel)) => &tunnel.interface,
             _ => &self.request.interface,

@@ -3,14 +3,18 @@
 //! The near end of the pair is where the ports are, the far end in a namespace of its own, with a
 //! queue and a socket for each worker: a packet that misses on a CPU is served on it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use millrace_abi::PortKind;
 use millrace_fastpath::{
-    self as fastpath, Capacity, Counter, Features, FlowCache, LoadError, MapFault, Remote,
+    self as fastpath, Capacity, Counter, Features, FlowCache, Left, LoadError, MapFault, MissLimit,
+    Remote, remove_pins,
 };
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
@@ -29,12 +33,12 @@ use crate::control::reserve::ReservedPorts;
 use crate::control::status::CacheStatus;
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{Port, PortId};
-use crate::tracking::{HandOver, Tracking, TrackingCounters, Upkeep, kernel};
+use crate::tracking::{HandOver, Succession, Tracking, TrackingCounters, Upkeep, kernel};
 use crate::worker::Worker;
 use crate::xsk_io::XskIo;
 
 /// How the kernel's flow cache, and the table of connections behind it, are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CacheSettings {
     /// Room for entries.
     pub capacity: Capacity,
@@ -45,6 +49,11 @@ pub struct CacheSettings {
     /// The ports that sources are masqueraded to, but for those that the host uses; they are
     /// reserved, so that the host gives them to no socket by itself.
     pub masquerade: PortRange,
+    /// A folder in a BPF file system: what is there goes on when this process ends, and another
+    /// one with the same folder takes it over. If there is none, all goes with the process.
+    pub pins: Option<PathBuf>,
+    /// How many misses of each pod workers take; all, if nothing is said.
+    pub miss_limit: Option<MissLimit>,
 }
 
 /// Ports from the first to the last.
@@ -63,13 +72,15 @@ impl PortRange {
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        let usual = millrace_fastpath::Settings::default();
+        let usual = fastpath::Settings::default();
         let connections = connections::Settings::default();
         Self {
             capacity: usual.capacity,
             connections,
             features: usual.features,
             masquerade: PortRange::DYNAMIC,
+            pins: None,
+            miss_limit: None,
         }
     }
 }
@@ -86,6 +97,14 @@ pub enum PuntError {
     /// There is no namespace for the far end.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// What a predecessor has left cannot be removed.
+    #[error("`{folder}`, which a predecessor has left, cannot be removed: {cause}")]
+    Left {
+        /// Where it is pinned.
+        folder: PathBuf,
+        /// What the kernel said.
+        cause: std::io::Error,
+    },
     /// There is no pair.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -114,8 +133,12 @@ pub(super) struct Punt {
     cache: Arc<Mutex<FlowCache>>,
     connections: Arc<Connections>,
     upkeep: Arc<Upkeep>,
+    succession: Option<Arc<Succession>>,
+    miss_limit: Option<MissLimit>,
     /// By worker.
     counters: Vec<Arc<TrackingCounters>>,
+    /// The near end, and its queues.
+    near: (u32, u32),
     _program: Program,
     _reserved: ReservedPorts,
     // the far end goes with its namespace, and takes the near one along
@@ -123,34 +146,34 @@ pub(super) struct Punt {
 }
 
 impl Punt {
-    /// Makes the pair between `namespace` and a new one, and opens a socket for each worker.
+    /// Makes the pair between `namespace` and a new one, and opens a socket for each worker. Misses
+    /// come there at once, or, if maps may be a predecessor's, when it [takes
+    /// over](Self::take_over).
     pub(super) fn open(
         settings: CacheSettings,
         namespace: &Namespace,
         workers: &[Hand],
         sockets: XskSettings,
     ) -> Result<Self, PuntError> {
-        let mut cache = FlowCache::load(millrace_fastpath::Settings {
-            capacity: settings.capacity,
-            features: settings.features,
-        })?;
-        let reserved = ReservedPorts::take(settings.masquerade)?;
+        let mut cache = namespace.run(|| load(&settings))??;
+        let reserved = ReservedPorts::take(settings.masquerade, settings.pins.is_some())?;
         cache.reserve(reserved.ports().iter().copied())?;
         let hand_over = Arc::new(HandOver::new(cache.acks().clone()));
         let cache = Arc::new(Mutex::new(cache));
         let connections = Arc::new(Connections::new(settings.connections));
         let masquerade = Arc::new(Masquerade::new(reserved.ports().iter().copied()));
+        let shared = || (Arc::clone(&connections), Arc::clone(&cache), Arc::clone(&hand_over));
+        let succession = settings.pins.is_some().then(|| {
+            let (connections, cache, hand_over) = shared();
+            Arc::new(Succession::new(connections, cache, hand_over))
+        });
         let track = |queue| {
-            let (connections, cache) = (Arc::clone(&connections), Arc::clone(&cache));
-            Tracking::new(
-                queue,
-                connections,
-                cache,
-                Arc::clone(&hand_over),
-                Arc::clone(&masquerade),
-            )
+            let (connections, cache, hand_over) = shared();
+            let masquerade = Arc::clone(&masquerade);
+            Tracking::new(queue, connections, cache, hand_over, masquerade, succession.clone())
         };
-        let far = Namespace::create_unique("punt")?;
+        // whatever becomes of this process, the kernel takes the pair away with it
+        let far = Namespace::create_nameless("punt")?;
         let queues = workers.len() as u32;
         let name = unique_name("pt");
         let spec = VethSpec::new(&name, FAR).peer_namespace(&far).mtu(MTU).queues(queues);
@@ -159,18 +182,59 @@ impl Punt {
         prepare(&far, FAR)?;
 
         let (program, counters) = far.run(|| connect(workers, sockets, &track))??;
-        namespace.run(|| cache.lock().punt_to(near.index, queues))??;
-        let upkeep =
-            Arc::new(Upkeep::new(Arc::clone(&connections), Arc::clone(&cache), hand_over.clone()));
-        Ok(Self {
+        let upkeep = {
+            let (connections, cache, hand_over) = shared();
+            Upkeep::new(connections, cache, hand_over, succession.clone())
+        };
+        let this = Self {
+            upkeep: Arc::new(upkeep),
+            succession,
+            miss_limit: settings.miss_limit,
+            counters,
+            near: (near.index, queues),
             cache,
             connections,
-            upkeep,
-            counters,
             _program: program,
             _reserved: reserved,
             _far: far,
-        })
+        };
+        if this.succession.is_none() {
+            this.take_misses(namespace)?;
+        }
+        Ok(this)
+    }
+
+    /// Has misses come here from now on.
+    pub(super) fn take_misses(&self, namespace: &Namespace) -> Result<(), PuntError> {
+        let (near, queues) = self.near;
+        Ok(namespace.run(|| self.cache.lock().punt_to(near, queues))??)
+    }
+
+    /// What goes on in another process, if anything does.
+    pub(super) fn succession(&self) -> Option<&Arc<Succession>> {
+        self.succession.as_ref()
+    }
+
+    /// What a predecessor has left of ports, with the numbers that entries know them by.
+    pub(super) fn left(&self) -> Result<HashMap<Left, PortId>, PuntError> {
+        let numbers = self.cache.lock().numbers()?;
+        let known =
+            |(number, left): (fastpath::PortId, Left)| Some((left, PortId::new(number.number())?));
+        Ok(numbers.into_iter().filter_map(known).collect())
+    }
+
+    /// Lets go the links of a predecessor that are no ports any more, and what waits for packets
+    /// that it was to send.
+    pub(super) fn let_go_others(&self, namespace: &Namespace) -> Result<usize, PuntError> {
+        let others = namespace.run(|| self.cache.lock().let_go_others())??;
+        self.cache.lock().acks().force_others();
+        Ok(others)
+    }
+
+    /// How many misses of a port were too many.
+    pub(super) fn refused(&self, port: PortId) -> Result<u64, PuntError> {
+        let number = fastpath::PortId::new(port.number());
+        Ok(number.map_or(Ok(0), |number| self.cache.lock().refused(number))?)
     }
 
     /// What has to be done about connections from time to time.
@@ -207,6 +271,7 @@ impl Punt {
             full: sum(|counters| &counters.full),
             refused: sum(|counters| &counters.refused),
             redecided: Redecided::default(),
+            not_kept: self.succession.as_ref().map_or(0, |it| it.not_kept()),
             packets: Counter::ALL.into_iter().map(count).collect::<Result<_, MapFault>>()?,
         })
     }
@@ -240,7 +305,13 @@ impl Punt {
                 self.cache.lock().add_uplink(number, &uplink)
             }
         };
-        Ok(namespace.run(attach)??)
+        namespace.run(attach)??;
+        match self.miss_limit {
+            Some(limit) if port.kind == PortKind::Pod => {
+                Ok(self.cache.lock().limit(number, limit)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes it away again.
@@ -262,6 +333,25 @@ impl Punt {
     /// Lets go all connections of a port.
     pub(super) fn forget(&self, port: PortId) -> Result<(), PuntError> {
         Ok(self.upkeep.forget_port(port.number(), now_ns())?)
+    }
+}
+
+/// Loads the programs, on the maps of a predecessor if there are any that can be used.
+fn load(settings: &CacheSettings) -> Result<FlowCache, PuntError> {
+    let cache = fastpath::Settings { capacity: settings.capacity, features: settings.features };
+    let Some(folder) = &settings.pins else { return Ok(FlowCache::load(cache)?) };
+    match FlowCache::load_pinned(cache, folder) {
+        Err(LoadError::OtherLayout(map)) => {
+            tracing::warn!(
+                map,
+                folder = %folder.display(),
+                "what is pinned is of another version: connections end, and begin anew"
+            );
+            remove_pins(folder)
+                .map_err(|cause| PuntError::Left { folder: folder.clone(), cause })?;
+            Ok(FlowCache::load_pinned(cache, folder)?)
+        }
+        outcome => Ok(outcome?),
     }
 }
 

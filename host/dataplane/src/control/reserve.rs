@@ -15,13 +15,14 @@ use crate::control::punt::{PortRange, PuntError};
 pub(super) struct ReservedPorts {
     namespace: Namespace,
     ports: BTreeSet<u16>,
-    /// What was reserved before.
-    former: String,
+    /// What was reserved before; nothing if they stay reserved.
+    former: Option<String>,
 }
 
 impl ReservedPorts {
-    /// Reserves the ports of a range that nobody uses, in the network namespace of this thread.
-    pub(super) fn take(range: PortRange) -> Result<Self, PuntError> {
+    /// Reserves the ports of a range that nobody uses, in the network namespace of this thread. If
+    /// connections outlive this process, so does that.
+    pub(super) fn take(range: PortRange, stays: bool) -> Result<Self, PuntError> {
         let namespace = Namespace::current()?;
         let former = namespace.sysctl(RESERVED)?;
         let tables = ["tcp", "tcp6", "udp", "udp6"].map(|table| {
@@ -37,7 +38,7 @@ impl ReservedPorts {
         let all = text(&all);
         namespace.set_sysctl(RESERVED, &all)?;
         tracing::info!(left_out, "{RESERVED} is {all} now: pods are masqueraded to these ports");
-        Ok(Self { namespace, ports, former })
+        Ok(Self { namespace, ports, former: (!stays).then_some(former) })
     }
 
     /// Which they are.
@@ -48,8 +49,9 @@ impl ReservedPorts {
 
 impl Drop for ReservedPorts {
     fn drop(&mut self) {
+        let Some(former) = &self.former else { return };
         // the kernel takes an empty line for none
-        let former = format!("{}\n", self.former);
+        let former = format!("{former}\n");
         if let Err(error) = self.namespace.set_sysctl(RESERVED, &former) {
             tracing::warn!(%error, "ports stay reserved");
         }
@@ -91,7 +93,8 @@ fn text(ports: &BTreeSet<u16>) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+/// Where the host is told which ports are reserved.
+pub const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 
 #[cfg(test)]
 mod tests {

@@ -75,6 +75,9 @@ pub struct CacheStatus {
     pub refused: u64,
     /// What became of connections that were decided anew.
     pub redecided: Redecided,
+    /// Connections that would end with this process, as there was no room to keep them.
+    #[serde(default)]
+    pub not_kept: u64,
     /// Packets by what became of them in the kernel.
     pub packets: BTreeMap<String, u64>,
 }
@@ -101,6 +104,10 @@ pub struct PortTotals {
     pub rx_ring_full: u64,
     /// Descriptors that the kernel did not take.
     pub invalid: u64,
+    /// Packets that the kernel dropped because workers would have had to see them, and too many of
+    /// the port's were that already.
+    #[serde(default)]
+    pub misses_refused: u64,
 }
 
 /// A stage of the chain.

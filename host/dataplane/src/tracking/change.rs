@@ -43,17 +43,22 @@ impl Upkeep {
         on_refused: OnRefused,
         now_ns: u64,
     ) -> Result<Fate, ChangeError> {
-        match outcome {
-            Outcome::Same => Ok(Fate::Same),
-            Outcome::Unanswered => Ok(Fate::Unanswered),
-            Outcome::Over => self.end(view, now_ns),
+        let fate = match outcome {
+            Outcome::Same => return Ok(Fate::Same),
+            Outcome::Unanswered => return Ok(Fate::Unanswered),
+            Outcome::Over => self.end(view, now_ns)?,
             Outcome::Restated(anew) => match self.connections.replace(view.id, anew) {
-                Ok(_) => Ok(Fate::Same),
-                Err(_) => Ok(Fate::Over),
+                Ok(_) => Fate::Same,
+                Err(_) => Fate::Over,
             },
-            Outcome::Changed(change) => self.change(view, change, now_ns),
-            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused),
+            Outcome::Changed(change) => self.change(view, change, now_ns)?,
+            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused)?,
+        };
+        // one that is over is not there to be kept
+        if let Some(succession) = &self.succession {
+            succession.keep(view.id);
         }
+        Ok(fate)
     }
 
     fn change(&self, view: &View, change: &Change, now_ns: u64) -> Result<Fate, ChangeError> {

@@ -111,6 +111,22 @@ impl HandOver {
         cache.change(key, generation, &Verdict::Forward(forward))
     }
 
+    /// Goes on with an entry of a predecessor's that waits: packets of it may be on their way here.
+    pub(crate) fn adopt(&self, key: &Key, slot: Slot) {
+        self.flows.lock().busy.insert(*key, Waiting::new(Arc::new(slot)));
+    }
+
+    /// Leaves all entries that wait to a successor.
+    pub(crate) fn leave(&self) {
+        let Flows { busy, silent, .. } = std::mem::take(&mut *self.flows.lock());
+        for waiting in busy.into_values().chain(silent.into_values()) {
+            // a packet that has not left would hold it; there is none when this is called
+            if let Some(slot) = Arc::into_inner(waiting.slot) {
+                slot.leave();
+            }
+        }
+    }
+
     /// What a packet of this key, which came just now, has to be noted at when it has left.
     pub(crate) fn slot(&self, key: &Key) -> Option<Arc<Slot>> {
         let mut flows = self.flows.lock();

@@ -11,6 +11,7 @@
 //! - `inspected`: connections that stages look into
 //! - `related`: ICMP errors about packets of connections; `reset`: TCP's ends are told it is over
 //! - `upkeep`: what is done about connections when no packet comes
+//! - `succession`: connections that go on in another process
 
 pub(crate) mod anew;
 pub(crate) mod change;
@@ -21,6 +22,7 @@ mod inspected;
 pub(crate) mod kernel;
 mod related;
 pub(crate) mod reset;
+mod succession;
 mod upkeep;
 
 use std::num::NonZeroU32;
@@ -46,6 +48,8 @@ use ends::Ends;
 use kernel::KernelFlow;
 
 pub(crate) use hand_over::{HandOver, Leaving};
+pub use succession::Resumed;
+pub(crate) use succession::{Charge, Succession};
 pub(crate) use upkeep::Upkeep;
 
 /// A worker's hand on the node's connections, and on the kernel's cache of them.
@@ -54,6 +58,7 @@ pub struct Tracking {
     cache: Arc<Mutex<FlowCache>>,
     hand_over: Arc<HandOver>,
     masquerade: Arc<Masquerade>,
+    succession: Option<Arc<Succession>>,
     counters: Arc<TrackingCounters>,
     /// The worker's queue of the punt pair.
     queue: u32,
@@ -101,8 +106,10 @@ impl Tracking {
         cache: Arc<Mutex<FlowCache>>,
         hand_over: Arc<HandOver>,
         masquerade: Arc<Masquerade>,
+        succession: Option<Arc<Succession>>,
     ) -> Self {
-        Self { connections, cache, hand_over, masquerade, counters: Arc::default(), queue }
+        let counters = Arc::default();
+        Self { connections, cache, hand_over, masquerade, succession, counters, queue }
     }
 
     /// What it counts.
@@ -254,6 +261,9 @@ impl Tracking {
 
     /// Gives both directions of a connection that was just opened to the kernel.
     fn introduce(&self, id: ConnectionId, flows: [Option<KernelFlow>; 2]) {
+        if let Some(succession) = &self.succession {
+            succession.keep(id);
+        }
         for (direction, flow) in Direction::BOTH.into_iter().zip(flows) {
             let Some(flow) = flow else { continue };
             // nothing of these is on its way here: the SYN alone was, or no packet at all
@@ -296,7 +306,7 @@ impl Tracking {
         }) {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
-        self.connections.retire(due.id, now_ns);
+        upkeep::retire(&self.connections, self.succession.as_deref(), due, now_ns);
     }
 
     /// Gives a direction to the kernel, which carries it once what is here has left.

@@ -7,14 +7,15 @@ use std::time::Duration;
 use millrace_fastpath::{FlowCache, MapFault};
 use parking_lot::Mutex;
 
-use super::{HandOver, echo, kernel};
-use crate::connections::{Connections, Due};
+use super::{Charge, HandOver, Succession, echo, kernel};
+use crate::connections::{Connections, Direction, Due, Retirement};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
     pub(super) connections: Arc<Connections>,
     pub(super) cache: Arc<Mutex<FlowCache>>,
     pub(super) hand_over: Arc<HandOver>,
+    pub(super) succession: Option<Arc<Succession>>,
 }
 
 impl Upkeep {
@@ -22,14 +23,23 @@ impl Upkeep {
         connections: Arc<Connections>,
         cache: Arc<Mutex<FlowCache>>,
         hand_over: Arc<HandOver>,
+        succession: Option<Arc<Succession>>,
     ) -> Self {
-        Self { connections, cache, hand_over }
+        Self { connections, cache, hand_over, succession }
     }
 
     /// Does what is to be done now, and says how soon there is more.
     pub(crate) fn round(&self, now_ns: u64) -> Result<Duration, MapFault> {
-        self.hear(now_ns);
+        let charge = self.succession.as_ref().map_or(Charge::Own, |it| it.charge());
+        match charge {
+            Charge::Waiting | Charge::Gone => return Ok(LATER),
+            Charge::Own => self.hear(now_ns),
+            Charge::Leaving => {}
+        }
         let waits = self.hand_over.tend(now_ns);
+        if charge == Charge::Leaving {
+            return Ok(SOON);
+        }
         loop {
             let due = self.connections.due(now_ns, AT_ONCE);
             for due in &due {
@@ -90,8 +100,26 @@ impl Upkeep {
                 self.connections.absorb(key, generation, &kernel::connections_usage(&usage));
             }
         }
-        self.connections.retire(due.id, now_ns);
+        retire(&self.connections, self.succession.as_deref(), due, now_ns);
         Ok(())
+    }
+}
+
+/// Lets a connection go that has nothing in the kernel any more, unless it lives.
+pub(super) fn retire(
+    connections: &Connections,
+    succession: Option<&Succession>,
+    due: &Due,
+    now_ns: u64,
+) {
+    // before its key may be that of another one
+    if let Some(succession) = succession {
+        succession.drop_kept(&due.keys[Direction::Original as usize]);
+    }
+    if let Retirement::StillAlive = connections.retire(due.id, now_ns)
+        && let Some(succession) = succession
+    {
+        succession.keep(due.id);
     }
 }
 

@@ -6,6 +6,7 @@ mod inspected;
 mod model;
 mod opening;
 mod ports;
+mod resume;
 mod share;
 mod tcp;
 mod threads;

@@ -1,0 +1,184 @@
+//! `millrace cleanup`: takes away all that a node's agent has made and left.
+//!
+//! Owns the order: links go before the programs on them, so that no packet of a pod finds its way
+//! without. To do it again is to find nothing.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use millrace_fastpath::remove_pins;
+use millrace_netns::{Namespace, Route, RouteTable};
+use serde::Serialize;
+
+use crate::config::DEFAULT_SOCKET;
+use crate::node::link::HOST_LINK;
+use crate::node::pins::DEFAULT_PINS;
+use crate::node::state::NodeState;
+use crate::node::tunnel;
+use crate::output::{Output, print};
+use crate::run::privileges;
+
+/// Remove all that the agent of this node has left: pods' links, flows, routes, settings, files.
+///
+/// Stop the agent first. Pods that are still there lose their network. It says what it removed, and
+/// finds nothing the second time.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace cleanup
+  millrace cleanup -o json")]
+pub(crate) struct CleanupArgs {
+    /// The admin socket that the agent had; what it remembered is beside it.
+    #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// The folder of a BPF file system where the agent kept its flows.
+    #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
+    pins: PathBuf,
+    /// Print lines for people, or JSON for programs.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+}
+
+/// Something that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Removed {
+    /// `link`, `route`, `sysctl`, `pins` or `file`.
+    kind: &'static str,
+    /// Which.
+    name: String,
+    /// What it was for, or is now.
+    note: Option<String>,
+}
+
+/// Removes everything, and says what there was.
+pub(crate) fn run(args: &CleanupArgs) -> anyhow::Result<()> {
+    privileges::check()?;
+    if UnixStream::connect(&args.socket).is_ok() {
+        bail!("an agent answers at {}: stop it first", args.socket.display());
+    }
+    let removed = clean(&args.socket, &args.pins)?;
+    match args.output {
+        Output::Json => print(&serde_json::to_string_pretty(&removed)?),
+        Output::Table if removed.is_empty() => print("there was nothing to remove"),
+        Output::Table => {
+            let lines: Vec<_> = removed.iter().map(Removed::line).collect();
+            print(&lines.join("\n"))
+        }
+    }
+}
+
+fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
+    let node = Namespace::current().context("the node's network namespace")?;
+    let state = NodeState::beside(socket)?;
+    let mut removed = Vec::new();
+    links(&node, &state, &mut removed)?;
+    routes(&node, &state, &mut removed)?;
+    sysctls(&node, &state, &mut removed)?;
+    if pins.exists() {
+        remove_pins(pins).with_context(|| format!("{}", pins.display()))?;
+        removed.push(Removed::new("pins", pins.display()));
+    }
+    let file = state.remove()?;
+    removed.extend(file.map(|file| Removed::new("file", file.display())));
+    for left in [socket.to_owned(), socket.with_extension("next")] {
+        match std::fs::remove_file(&left) {
+            Ok(()) => removed.push(Removed::new("file", left.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("{}", left.display())),
+        }
+    }
+    Ok(removed)
+}
+
+/// The links of pods, also of those that are not remembered, and the host's own.
+fn links(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    let net = node.netlink()?;
+    let pods = &state.kept().pods;
+    for link in net.links()? {
+        let pod = pods.iter().find(|(_, pod)| pod.port == link.name).map(|(name, _)| name);
+        let note = match pod {
+            Some(pod) => Some(format!("pod {pod}")),
+            None if link.name == HOST_LINK => Some("the host's own".to_owned()),
+            None if link.name == tunnel::LINK => Some("tunnels to other nodes".to_owned()),
+            None if is_pods(&link.name) => None,
+            None => continue,
+        };
+        net.delete_link(&link.name)?;
+        removed.push(Removed { note, ..Removed::new("link", &link.name) });
+    }
+    Ok(())
+}
+
+/// The routes to other nodes' pods, if they are as they were made.
+fn routes(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    let net = node.netlink()?;
+    let present = net.routes(RouteTable::MAIN)?;
+    for (prefix, via) in &state.kept().routes {
+        let is = |route: &&Route| route.destination == *prefix && route.gateway == Some(*via);
+        if let Some(route) = present.iter().find(is) {
+            net.remove_route(route)?;
+            let note = Some(format!("via {via}"));
+            removed.push(Removed { note, ..Removed::new("route", prefix) });
+        }
+    }
+    Ok(())
+}
+
+/// Settings of the kernel's get their former values.
+fn sysctls(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    for (key, before) in &state.kept().sysctls {
+        if node.sysctl(key)? != *before {
+            // the kernel takes an empty line for an empty list
+            node.set_sysctl(key, &format!("{before}\n"))?;
+            let note = Some(format!("{before} again"));
+            removed.push(Removed { note, ..Removed::new("sysctl", key) });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link has the name of a pod's port.
+fn is_pods(link: &str) -> bool {
+    link.strip_prefix("mp").is_some_and(|rest| {
+        rest.len() == 10 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+impl Removed {
+    fn new(kind: &'static str, name: impl ToString) -> Self {
+        Self { kind, name: name.to_string(), note: None }
+    }
+
+    fn line(&self) -> String {
+        let note = self.note.as_ref().map(|note| format!(" ({note})"));
+        format!("{} {}{}", self.kind, self.name, note.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_link_is_known_by_its_name() {
+        for (name, is) in [
+            ("mp589dfa7a43", true),
+            ("mp589dfa7a4", false),
+            ("mp589dfa7a4g", false),
+            ("mp589DFA7A43", false),
+            ("millrace", false),
+        ] {
+            assert_eq!(is_pods(name), is, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_said_in_a_line() {
+        let route = Removed { note: Some("via 192.0.2.1".into()), ..Removed::new("route", "r") };
+        assert_eq!(route.line(), "route r (via 192.0.2.1)");
+        assert_eq!(Removed::new("pins", "p").line(), "pins p");
+    }
+}

@@ -1,0 +1,69 @@
+//! Connections that another process had: put back as they were opened, and brought up to date by
+//! what the kernel's entries have seen since.
+
+use std::num::NonZeroU32;
+
+use super::connection::Connection;
+use super::{Closing, ConnectionId, Connections, Direction, Key, Opening, State, TcpState, Usage};
+
+impl Connections {
+    /// Puts a connection back; nothing if one of its keys is taken, or there are too many.
+    pub fn resume(&self, opening: &Opening) -> Option<ConnectionId> {
+        let id = self.open(opening).ok()?.id;
+        let mut shard = self.lock(id.place.shard());
+        let connection = shard.known(id)?;
+        // its opener was counted in its time
+        connection.traffic = Default::default();
+        connection.marks.cached = true;
+        Some(id)
+    }
+
+    /// Notes that the direction with this key has an entry in the kernel's cache, and what that
+    /// has seen so far; false if it is nobody's, and has to go.
+    pub fn resume_entry(
+        &self,
+        key: &Key,
+        generation: NonZeroU32,
+        usage: &Usage,
+        closing: Option<Closing>,
+    ) -> bool {
+        self.with_key(key, |shard, at, direction| {
+            shard.change(at, (&self.timeouts, &self.owners), |connection| {
+                connection.resume(direction, generation, usage, closing);
+            });
+        })
+        .is_some()
+    }
+
+    /// Takes a TCP connection for an established one if the kernel does not have both directions
+    /// of it, since nobody else knows: it has to show so by and by.
+    pub fn presume(&self, id: ConnectionId, now_ns: u64) {
+        let mut shard = self.lock(id.place.shard());
+        let unknown = |connection: &mut Connection| {
+            connection.generations.contains(&None) && matches!(connection.state, State::Tcp(_))
+        };
+        if shard.known(id).is_some_and(unknown) {
+            shard.change(id.place.at(), (&self.timeouts, &self.owners), |connection| {
+                connection.state = State::Tcp(TcpState::Established);
+                connection.last_seen_ns = [now_ns; 2];
+            });
+        }
+    }
+}
+
+impl Connection {
+    fn resume(
+        &mut self,
+        direction: Direction,
+        generation: NonZeroU32,
+        usage: &Usage,
+        closing: Option<Closing>,
+    ) {
+        self.generations[direction as usize] = Some(generation);
+        // the entry goes on counting: its packets are told when it is retired
+        self.observe(direction, usage);
+        if let Some(how) = closing {
+            self.closing(direction, how, usage.last_seen_ns);
+        }
+    }
+}
