@@ -28,6 +28,8 @@ fn the_demo_shows_what_holds_and_leaves_nothing_behind() {
         "every pod reaches every pod",
         "the kernel carries what is known",
         "swaps on a node lose nothing",
+        "a killed agent's flows lose nothing",
+        "an agent's upgrade loses nothing",
         "nothing is left behind",
     ] {
         assert!(short.contains(&format!("✓ {claim}")), "{claim}: {short}");

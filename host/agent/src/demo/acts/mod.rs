@@ -4,11 +4,13 @@
 //! - [`swaps`]: another module under load, again and again
 //! - [`deny`]: a rule that comes, changes and goes
 //! - [`dns`]: a filter that looks into packets
-//! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided
+//! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided;
+//!   [`restart`]: agents that are killed and replaced meanwhile
 
 mod deny;
 mod dns;
 mod nodes;
+mod restart;
 mod swaps;
 mod traffic;
 

@@ -10,7 +10,7 @@ use millrace_traffic::sequence::{Sequence, SequenceSettings};
 use millrace_traffic::stream::{StreamSettings, stream};
 
 use crate::api::types::{Flows, Module, StageStatus, SwapFilter};
-use crate::demo::acts::Extent;
+use crate::demo::acts::{Extent, restart};
 use crate::demo::cluster::{Cluster, ClusterPod, Family, MANIFESTS};
 use crate::demo::lab::Lab;
 use crate::demo::narrator::Narrator;
@@ -40,6 +40,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     let (shop, cart) = (cluster.pod("shop")?, cluster.pod("cart")?);
     speed(lab, &shop, &cart, extent, narrator)?;
     swaps(cluster, &shop, extent, narrator)?;
+    restart::play(cluster, &shop, &cart, narrator)?;
 
     narrator.gap();
     cluster.command(narrator, &["down"])?;
