@@ -32,6 +32,7 @@ test: setup ## all tests
 
 bench: setup ## measure; QUICK=1 for a first impression
 	$(if $(unprivileged),$(error $(unprivileged)))
+	cargo build $(locked) --release --package millrace
 	cargo run $(locked) $(as_root) --release --package millrace-bench -- $(if $(QUICK),--quick)
 
 SECONDS ?= 60

@@ -9,6 +9,7 @@
 //! - [`memory`]: what filters cost, without a network; [`native`] is what they are compared with
 //! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
+//! - [`restart`]: agents that come and go
 //! - [`swap`], [`load`], [`footprint`]: what changes cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
@@ -31,6 +32,7 @@ pub mod pods;
 pub mod promise;
 pub mod registry;
 pub mod report;
+pub mod restart;
 pub mod statistics;
 pub mod swap;
 pub mod unit;

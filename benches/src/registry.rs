@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::{handover, redecide};
 use crate::promise::Promise;
-use crate::{footprint, load, pods, swap, veth};
+use crate::{footprint, load, pods, restart, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -81,6 +81,13 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[swap::LOST, swap::REORDERED, swap::DUPLICATED, swap::PAUSE],
         run: swap::run,
+    },
+    Bench {
+        name: "restart",
+        what: "agents of a node killed, and taken over from, under load",
+        usual: true,
+        promises: &[restart::KILLED, restart::TAKEN_OVER, restart::UNANSWERED],
+        run: restart::run,
     },
     Bench {
         name: "load",
