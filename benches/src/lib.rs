@@ -9,6 +9,7 @@
 //! - [`memory`]: what filters cost, without a network; [`native`] is what they are compared with
 //! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
+//! - [`nodes`]: the same between nodes
 //! - [`restart`]: agents that come and go
 //! - [`swap`], [`load`], [`footprint`]: what changes cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
@@ -26,6 +27,7 @@ pub mod footprint;
 pub mod load;
 pub mod memory;
 pub mod native;
+pub mod nodes;
 pub mod outcome;
 pub mod plan;
 pub mod pods;

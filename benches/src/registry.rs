@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::{handover, redecide};
 use crate::promise::Promise;
-use crate::{footprint, load, pods, restart, swap, veth};
+use crate::{footprint, load, nodes, pods, restart, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -60,6 +60,13 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[pods::SMALL, pods::STREAM, pods::ROUND_TRIP, pods::CONNECTIONS, pods::PUNTS],
         run: pods::run,
+    },
+    Bench {
+        name: "nodes",
+        what: "packets between nodes, in tunnels and without: the flow cache, and the kernel's own way",
+        usual: true,
+        promises: &[nodes::PACKET, nodes::STREAM],
+        run: nodes::run,
     },
     Bench {
         name: "handover",

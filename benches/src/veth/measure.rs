@@ -4,12 +4,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use millrace_traffic::Core;
 use millrace_traffic::blast::{Blast, BlastSettings, Handing};
 use millrace_traffic::cpu::CpuMeter;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
 use millrace_traffic::sink::{Sink, discard_at};
 use millrace_traffic::stream::{StreamSettings, stream};
+use millrace_traffic::{Core, End};
 
 use super::ground::Ground;
 use crate::unit::Unit;
@@ -112,7 +112,8 @@ impl Measure {
     ) -> Result<Vec<(Quantity, f64)>> {
         match self {
             Self::SmallFrames => {
-                let blasted = blast(ground, sink, cores, time, 64, Handing::Singly)?;
+                let blasted =
+                    blast([ground.near(), ground.far()], sink, cores, time, 64, Handing::Singly)?;
                 Ok(vec![
                     (Quantity::SmallRate, blasted.rate),
                     (Quantity::SmallShare, blasted.share),
@@ -120,7 +121,14 @@ impl Measure {
                 ])
             }
             Self::SplitFrames => {
-                let blasted = blast(ground, sink, cores, time, 64, Handing::Segmented)?;
+                let blasted = blast(
+                    [ground.near(), ground.far()],
+                    sink,
+                    cores,
+                    time,
+                    64,
+                    Handing::Segmented,
+                )?;
                 Ok(vec![
                     (Quantity::SplitRate, blasted.rate),
                     (Quantity::SplitShare, blasted.share),
@@ -128,7 +136,8 @@ impl Measure {
                 ])
             }
             Self::LargeFrames => {
-                let blasted = blast(ground, sink, cores, time, 1500, Handing::Singly)?;
+                let blasted =
+                    blast([ground.near(), ground.far()], sink, cores, time, 1500, Handing::Singly)?;
                 Ok(vec![(Quantity::LargeRate, blasted.rate)])
             }
             Self::Stream => {
@@ -165,17 +174,21 @@ impl Measure {
 }
 
 /// What came of a blast.
-struct Blasted {
+pub(crate) struct Blasted {
     /// Frames that arrive in a second.
-    rate: f64,
+    pub(crate) rate: f64,
     /// How much of what was sent arrives.
     share: f64,
     /// Nanoseconds of all cores for each frame that arrives.
-    cpu: f64,
+    pub(crate) cpu: f64,
 }
 
-fn blast(
-    ground: &Ground,
+/// Sends as many frames of so many bytes from one end to the other as it can.
+///
+/// # Errors
+/// If none arrives, or others than were sent.
+pub(crate) fn blast(
+    [near, far]: [End<'_>; 2],
     sink: &Sink,
     cores: Placement,
     time: Duration,
@@ -185,7 +198,7 @@ fn blast(
     let limit = time + 20 * WARM_UP;
     let (core, split) = (Some(cores.sender), handing == Handing::Segmented);
     let settings = BlastSettings { handing, core, limit, ..BlastSettings::frames_of(bytes) };
-    let blast = Blast::start(ground.near(), discard_at(ground.far()), settings)?;
+    let blast = Blast::start(near, discard_at(far), settings)?;
     thread::sleep(WARM_UP);
     let meter = CpuMeter::start()?;
     let (sent_before, before) = (blast.sent(), sink.count());

@@ -183,9 +183,18 @@ pub fn dataplane(
 /// # Errors
 /// If it is not built in.
 pub fn bridge() -> Result<Load> {
-    let module = millrace_builtin::find("bridge").context("no bridge is built in")?;
+    built_in("bridge")
+}
+
+/// A built-in filter, without a configuration.
+///
+/// # Errors
+/// If it is not built in.
+pub fn built_in(name: &str) -> Result<Load> {
+    let module = millrace_builtin::find(name);
+    let module = module.with_context(|| format!("no `{name}` is built in"))?;
     Ok(Load {
-        name: "bridge".to_owned(),
+        name: name.to_owned(),
         module: module.bytes.to_vec(),
         config: "{}".to_owned(),
         position: Position::Last,
