@@ -193,7 +193,7 @@ impl Ports {
     }
 
     /// Takes a port away, and says which number it had. What leads there is still
-    /// [to be forgotten](Self::forget_connections).
+    /// to be forgotten.
     ///
     /// # Errors
     /// If there is no such port.
