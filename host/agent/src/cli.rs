@@ -13,6 +13,7 @@ use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
 use crate::show::{drops, flows, ports, services, stats, status, top};
+use crate::trace::{self, TraceArgs};
 use crate::workbench::playground::{self, PlaygroundArgs};
 
 /// A programmable dataplane: packets between interfaces, through filters in WebAssembly.
@@ -45,6 +46,7 @@ enum Command {
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
     Services(services::ServicesArgs),
+    Trace(Box<TraceArgs>),
     #[command(subcommand)]
     Port(PortCommand),
     #[command(subcommand)]
@@ -79,6 +81,7 @@ impl Cli {
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),
             Command::Services(args) => services::run(&args),
+            Command::Trace(args) => trace::run(&args),
             Command::Port(command) => port::run(&command),
             Command::Filter(command) => filter::run(command),
             Command::Redecide(args) => redecide::run(&args),

@@ -6,7 +6,7 @@
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
-//! - [`show`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
+//! - [`show`], [`trace`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
 #![forbid(unsafe_code)]
 
 mod api;
@@ -24,6 +24,7 @@ mod redecide;
 mod run;
 mod show;
 mod text;
+mod trace;
 mod workbench;
 
 use std::process::ExitCode;

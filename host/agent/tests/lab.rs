@@ -355,6 +355,44 @@ fn f13_the_link_of_a_pod_is_limited_as_its_annotations_say() {
 }
 
 #[test]
+fn a_trace_follows_a_packet_that_nobody_sends_and_one_of_a_live_connection() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("cart");
+    for address in addresses {
+        let server = SocketAddr::new(address, ECHO);
+        let to = server.to_string();
+        let ask = |more: &[&str]| {
+            bed.asked("east", &[&["trace", "--from", "shop", "--to", &to], more].concat())
+        };
+        let traced = ask(&[]);
+        assert_eq!(traced["connection"], Value::Null);
+        let stages = traced["stages"].as_array().expect("the chain is asked");
+        assert!(stages.iter().all(|step| step["outcome"] == "answered"), "{traced:#}");
+        let ending = &traced["ending"];
+        assert_eq!(ending["fate"], "forwarded", "{traced:#}");
+        let port = ending["delivery"]["ports"][0].as_str().expect("it leaves");
+        assert_eq!(traced["pods"][port], "default/cart");
+        let carried = &ending["delivery"]["offload"];
+        assert_eq!((&carried["there"], &carried["back"]), (&true.into(), &true.into()));
+        let flows = bed.asked("east", &["flows", "--pod", "shop"]);
+        let opened = flows["flows"].as_array().expect("a list").iter();
+        assert!(!opened.clone().any(|flow| flow["original"]["destination"] == *to), "{flows:#}");
+
+        let stream = shop.run(|| TcpStream::connect(server)).expect("it can be entered");
+        let stream = stream.expect("the server listens");
+        let client = stream.local_addr().expect("it is connected").port().to_string();
+        let traced = ask(&["--source-port", &client]);
+        assert_eq!(traced["connection"]["direction"], "original", "{traced:#}");
+        assert_eq!(traced["connection"]["flow"]["original"]["destination"], to);
+    }
+    let nowhere = bed.asked("east", &["trace", "--from", "shop", "--to", "10.1.0.99:80"]);
+    assert_eq!(nowhere["ending"]["reason"], "no-route", "{nowhere:#}");
+    let output = bed.lab(&["exec", "node:east", "--", MILLRACE, "trace", "--from=shap", "--to=::1"]);
+    assert!(text(&output.stderr).contains("`default/shop`"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_command_runs_in_a_pod_and_its_exit_code_is_handed_on() {
     let Some(bed) = Bed::up() else { return };
     let (_, addresses) = bed.pod("shop");

@@ -346,7 +346,7 @@ impl<I: Io> Dispatch<'_, I> {
 }
 
 /// Whether the port carries a packet of this length.
-fn fits(frame: &[u8], layers: Layers, port: &Port) -> bool {
+pub(crate) fn fits(frame: &[u8], layers: Layers, port: &Port) -> bool {
     let header = match layers.network {
         0 => link_header(frame),
         network => usize::from(network),

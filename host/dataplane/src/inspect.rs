@@ -323,7 +323,7 @@ impl<I: Io> Inspection<'_, I> {
 }
 
 /// A packet answer that has been checked.
-struct Act<'a> {
+pub(crate) struct Act<'a> {
     deed: Deed<'a>,
     rule: u32,
     wish: Wish,
@@ -350,7 +350,7 @@ enum Deed<'a> {
 
 /// Checks what a guest left in `record` for a packet of `frame_len` bytes. `room` is what the
 /// guest had for it; nothing else of the record says where bytes are.
-fn check<'a>(
+pub(crate) fn check<'a>(
     record: &PacketRecord,
     rights: Rights,
     frame_len: usize,

@@ -340,6 +340,15 @@ impl PortTable {
         self.held.get_mut(id.index()).and_then(Option::as_mut)
     }
 
+    /// The same ports, whose counters are the same too.
+    pub(crate) fn snapshot(&self) -> Self {
+        let mut copy = Self::default();
+        for HeldPort { port, counters } in self.iter() {
+            copy.insert(HeldPort { port: port.clone(), counters: Arc::clone(counters) });
+        }
+        copy
+    }
+
     /// Adds a port, in place of the one that had its number.
     pub fn insert(&mut self, held: HeldPort) {
         let index = held.port.id.index();

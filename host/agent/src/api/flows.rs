@@ -34,12 +34,7 @@ pub(super) async fn list(
 }
 
 fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
-    // names of pods by those of their ports
-    let pods: BTreeMap<String, String> = host.pods.as_ref().map_or_else(BTreeMap::new, |pods| {
-        let pods = pods.lock();
-        let attached = pods.attached().iter();
-        attached.map(|(name, pod)| (pod.port.clone(), name.to_string())).collect()
-    });
+    let pods = host.pods_by_port();
     let port = match &wanted.pod {
         None => None,
         Some(pod) => Some(port_of(host, &pods, pod)?),

@@ -10,6 +10,7 @@
 //! GET    /v1/services                              what has become of Services
 //! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
 //! POST   /v1/redecide                              decides live connections anew
+//! POST   /v1/trace                                 what would become of a packet
 //! GET    /v1/filters                               the chain          POST: loads a filter
 //! GET    /v1/filters/{name}                        one stage          DELETE: removes it
 //! PUT    /v1/filters/{name}/module                 swaps the module
@@ -26,8 +27,8 @@
 //! ```
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
-//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`filters`],
-//!   [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
+//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`trace`],
+//!   [`filters`], [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
@@ -46,4 +47,5 @@ pub(crate) mod server;
 mod services;
 pub(crate) mod socket;
 mod succession;
+mod trace;
 pub(crate) mod types;

@@ -1,5 +1,6 @@
 //! Answers requests: the routes, what handlers share, and requests that are no JSON.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -19,7 +20,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
-use crate::api::{filters, flows, logs, maps, pods, ports, redecide, services, succession};
+use crate::api::{
+    filters, flows, logs, maps, pods, ports, redecide, services, succession, trace,
+};
 use crate::node::{Pods, Statuses};
 
 /// What requests are about.
@@ -69,6 +72,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/succession/stay", post(succession::stay))
         .route("/v1/flows", get(flows::list))
         .route("/v1/redecide", post(redecide::redecide))
+        .route("/v1/trace", post(trace::trace))
         .route("/v1/filters", get(filters::list).post(filters::load))
         .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
         .route("/v1/filters/{name}/module", put(filters::swap))
@@ -132,6 +136,15 @@ impl Host {
             workers: self.plane.workers()?,
             filters: self.plane.stages()?,
             fates: self.plane.fates(),
+        })
+    }
+
+    /// The pods behind ports, as `namespace/name` by the port's name.
+    pub(super) fn pods_by_port(&self) -> BTreeMap<String, String> {
+        self.pods.as_ref().map_or_else(BTreeMap::new, |pods| {
+            let pods = pods.lock();
+            let attached = pods.attached().iter();
+            attached.map(|(name, pod)| (pod.port.clone(), name.to_string())).collect()
         })
     }
 

@@ -3,11 +3,13 @@
 //!
 //! What can be seen of a dataplane is `millrace_dataplane`'s own plain data, repeated here.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use millrace_abi::{Capability, PortKind, limits};
 use millrace_builtin::{BUILT_IN, EXAMPLES};
 pub(crate) use millrace_dataplane::control::Redecided;
@@ -18,6 +20,9 @@ use millrace_dataplane::control::request::{AddPort, Load, StageTerms};
 pub(crate) use millrace_dataplane::control::status::{
     CacheStatus, FateStatus, FilterStatus, LogLine, MetricStatus, PortState, PortStatus,
     StageState, StageStatus, WorkerStatus,
+};
+pub(crate) use millrace_dataplane::control::trace::{
+    Connected, DeliveryStatus, HookStatus, OffloadStatus, RuleStatus, StageTrace, TraceReport,
 };
 use millrace_dataplane::port::{Hold, Vlans};
 pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
@@ -203,6 +208,65 @@ pub(crate) struct Flow {
     pub(crate) client_pod: Option<String>,
     /// The pod that it leads to.
     pub(crate) server_pod: Option<String>,
+}
+
+/// A packet that nobody sent: its frame, or what there is to know of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct TracePacket {
+    /// Where it comes in: a pod, a port, or `host`.
+    pub(crate) from: String,
+    /// Its bytes from the Ethernet header on, in Base64; nothing else is to be said then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frame: Option<String>,
+    /// Where it goes: an address with a port, or without one for `icmp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// Its protocol; `tcp` unless said.
+    pub(crate) protocol: TraceProtocol,
+    /// The address it comes from; the pod's own unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<IpAddr>,
+    /// The port it comes from; 50000 unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_port: Option<u16>,
+    /// The link-layer address it comes from; the pod's own unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_mac: Option<String>,
+    /// The one it is sent to; a neighbour's or the gateway's unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) destination_mac: Option<String>,
+    /// Its time to live, or hop limit; 64 unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl: Option<u8>,
+    /// Bytes of the IP packet; those of its headers unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) length: Option<u32>,
+}
+
+/// The protocol of a packet that nobody sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TraceProtocol {
+    /// A SYN.
+    #[default]
+    Tcp,
+    /// A datagram.
+    Udp,
+    /// A packet without chunks.
+    Sctp,
+    /// An echo request, of ICMP or ICMPv6.
+    Icmp,
+}
+
+/// What would become of a packet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Trace {
+    /// As the dataplane has it.
+    #[serde(flatten)]
+    pub(crate) report: TraceReport,
+    /// The pods behind ports, as `namespace/name` by the port's name.
+    pub(crate) pods: BTreeMap<String, String>,
 }
 
 /// How often workers were held up by changes, for about how long.

@@ -44,7 +44,7 @@ use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use attach::Beyond;
 use ipam::Ipam;
-use link::{HOST_MAC, HOST_PORT};
+pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use pins::DEFAULT_PINS;
 use state::NodeState;
 use uplink::OutsideArgs;

@@ -103,8 +103,8 @@ pub struct Dataplane {
 
 pub(super) struct Shared {
     sandbox: Arc<Sandbox>,
-    workers: Vec<WorkerHandle>,
-    stages: Mutex<Stages<XskIo>>,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) stages: Mutex<Stages<XskIo>>,
     pub(super) ports: Mutex<Ports>,
     /// Where connections are asked for to be decided anew.
     pub(super) redecisions: Arc<Desk>,
@@ -113,8 +113,8 @@ pub(super) struct Shared {
     ended: AtomicBool,
 }
 
-struct WorkerHandle {
-    postman: Arc<Postman<Worker<XskIo>>>,
+pub(super) struct WorkerHandle {
+    pub(super) postman: Arc<Postman<Worker<XskIo>>>,
     counters: Arc<WorkerCounters>,
     core: Option<usize>,
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connections::{Connections, Cursor, Direction, Key, State, TcpState, View, Zone};
 use crate::control::status::Label;
+use crate::control::trace::Connected;
 use crate::tracking::kernel;
 use crate::verdict::Decider;
 
@@ -111,6 +112,19 @@ impl FlowReader {
             }
         }
         Ok(flows)
+    }
+
+    /// The connection that packets with the key belong to, and which way they go.
+    pub(super) fn connected(
+        &self,
+        key: &Key,
+        names: &Names<'_>,
+        now_ns: u64,
+    ) -> Result<Option<Connected>, MapFault> {
+        let Some(view) = self.connections.view_by_key(key) else { return Ok(None) };
+        let direction = if view.keys[0] == *key { "original" } else { "reply" };
+        let flow = self.status(&view, names, now_ns)?;
+        Ok(Some(Connected { direction: direction.into(), flow }))
     }
 
     fn status(&self, view: &View, names: &Names<'_>, now_ns: u64) -> Result<FlowStatus, MapFault> {

@@ -12,6 +12,7 @@ use millrace_abi::PortKind;
 use millrace_sandbox::Sandbox;
 
 use crate::control::stages::Stages;
+use crate::control::trace::{self, TraceReport, TraceRequest};
 use crate::counters::{Fate, Key};
 use crate::io::Io;
 use crate::mailbox::{Postman, mailbox};
@@ -136,6 +137,15 @@ impl MemoryPlane {
     /// What the worker counts.
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
+    }
+
+    /// What would become of a packet. Nobody has connections in memory.
+    ///
+    /// # Panics
+    /// If the worker is gone.
+    pub fn trace(&mut self, request: &TraceRequest) -> TraceReport {
+        let (ports, now_ns) = self.run(|worker| (worker.ports.snapshot(), worker.io.now_ns()));
+        trace::trace(&mut self.stages, request, &ports, now_ns, |_, _| None)
     }
 
     /// Runs something on the worker.

@@ -8,6 +8,7 @@
 //! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some,
 //!   `succession`: in one process after another
 //! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
+//! - [`trace`]: what would become of a packet
 
 mod dataplane;
 pub mod flows;
@@ -22,6 +23,7 @@ mod reserve;
 mod stages;
 pub mod status;
 mod succession;
+pub mod trace;
 
 pub use dataplane::{Dataplane, Settings, StartError};
 pub use memory::MemoryPlane;

@@ -8,7 +8,7 @@
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
 //! - `anew`, `change`: connections that are decided anew, and go another way
-//! - `inspected`: connections that stages look into
+//! - `inspected`: connections that stages look into; `preview`: what one would be like
 //! - `related`: ICMP errors about packets of connections; `reset`: TCP's ends are told it is over
 //! - `upkeep`: what is done about connections when no packet comes
 //! - `succession`: connections that go on in another process
@@ -20,6 +20,7 @@ mod ends;
 mod hand_over;
 mod inspected;
 pub(crate) mod kernel;
+mod preview;
 mod related;
 pub(crate) mod reset;
 mod succession;
@@ -48,6 +49,7 @@ use ends::Ends;
 use kernel::KernelFlow;
 
 pub(crate) use hand_over::{HandOver, Leaving};
+pub(crate) use preview::{Preview, preview};
 pub use succession::Resumed;
 pub(crate) use succession::{Charge, Succession};
 pub(crate) use upkeep::Upkeep;
@@ -378,7 +380,7 @@ fn is_narrower_there(reply: &Key, ways: &[Way; 2], ports: &PortTable) -> bool {
 }
 
 /// Where a packet's connection begins, if it can have one.
-fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
+pub(crate) fn zone(slot: &millrace_abi::Slot, ports: &PortTable) -> Option<Zone> {
     let port = &ports.get(PortId::new(slot.ingress)?)?.port;
     let has = |flag| slot.flags & flag != 0;
     let can = match slot.class() {

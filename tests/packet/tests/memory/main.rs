@@ -10,4 +10,5 @@ mod live;
 mod malformed;
 mod pods;
 mod tables;
+mod tracing;
 mod vlans;

@@ -15,10 +15,10 @@ use millrace_packet_tests::{Plane, built_in, load, plane};
 const PORTS: [&str; 3] = ["host", "pod1", "pod2"];
 const MACS: [MacAddr; 3] = [HOST, POD1, POD2];
 
-const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+pub(crate) const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
-const POD1: MacAddr = MacAddr([2, 0, 10, 1, 0, 11]);
-const POD2: MacAddr = MacAddr([2, 0, 10, 1, 0, 12]);
+pub(crate) const POD1: MacAddr = MacAddr([2, 0, 10, 1, 0, 11]);
+pub(crate) const POD2: MacAddr = MacAddr([2, 0, 10, 1, 0, 12]);
 
 const BRIDGE: &str = r#"{
     "gateway": {"mac": "02:00:00:00:00:fe", "addresses": ["10.1.0.1", "fd00:1::1"]},
@@ -42,7 +42,7 @@ const ROUTER: &str = r#"{
 }"#;
 
 /// The ports as cached ones, behind the bridge and the router.
-fn node() -> Plane {
+pub(crate) fn node() -> Plane {
     let mut plane = plane(&PORTS);
     plane.run(|worker| {
         // the punt has no queue in memory unless somebody makes one
@@ -82,7 +82,7 @@ fn pass(plane: &mut Plane, port: &str, frame: Vec<u8>) -> BTreeMap<String, Vec<u
 }
 
 /// A datagram from pod 1, sent to `to`.
-fn from_pod1(to: MacAddr, destination: &str) -> Vec<u8> {
+pub(crate) fn from_pod1(to: MacAddr, destination: &str) -> Vec<u8> {
     let source = if destination.contains('[') { "[fd00:1::11]:1000" } else { "10.1.0.11:1000" };
     frames::between(frames::udp(source, destination, b"x"), POD1, to)
 }

@@ -9,6 +9,7 @@ mod maps;
 mod mend;
 mod record;
 mod tables;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -383,6 +384,11 @@ impl<I: Io + 'static> Stages<I> {
     /// The stage that a number stands for; `None` for the host.
     pub fn name_of(&self, by: Decider) -> Option<&str> {
         self.names.get(&by).map(|name| &**name)
+    }
+
+    /// The stages that numbers stand for.
+    pub(super) fn names(&self) -> BTreeMap<Decider, Arc<str>> {
+        self.names.clone()
     }
 
     /// What the guests of each stage count and use, by asking every worker.

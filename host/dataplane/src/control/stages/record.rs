@@ -139,7 +139,7 @@ impl StageRecord {
         whole.iter().try_for_each(|update| guest.update(update))
     }
 
-    fn abilities(&self, module: &Module) -> Abilities {
+    pub(super) fn abilities(&self, module: &Module) -> Abilities {
         let (manifest, capabilities) = (module.manifest(), self.granted_to(module));
         Abilities {
             decides: manifest.has(Hook::Flow),
