@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::api::client::segment;
-use crate::api::types::{PortSpec, PortStatus};
+use crate::api::types::{Port, PortSpec};
 use crate::output::Asking;
 use crate::show::ports;
 
@@ -45,7 +45,7 @@ pub(crate) struct RemoveArgs {
 pub(crate) fn run(command: &PortCommand) -> anyhow::Result<()> {
     match command {
         PortCommand::Add(AddArgs { port, asking }) => {
-            let added: PortStatus = asking.client()?.send(Method::POST, "/v1/ports", port)?;
+            let added: Port = asking.client()?.send(Method::POST, "/v1/ports", port)?;
             asking.print(&added, |port| ports::text(std::slice::from_ref(port)))
         }
         PortCommand::Remove(RemoveArgs { name, asking }) => {

@@ -388,8 +388,52 @@ fn a_trace_follows_a_packet_that_nobody_sends_and_one_of_a_live_connection() {
     }
     let nowhere = bed.asked("east", &["trace", "--from", "shop", "--to", "10.1.0.99:80"]);
     assert_eq!(nowhere["ending"]["reason"], "no-route", "{nowhere:#}");
-    let output = bed.lab(&["exec", "node:east", "--", MILLRACE, "trace", "--from=shap", "--to=::1"]);
+    let output =
+        bed.lab(&["exec", "node:east", "--", MILLRACE, "trace", "--from=shap", "--to=::1"]);
     assert!(text(&output.stderr).contains("`default/shop`"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_ports_counters_include_what_the_kernel_carried() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("cart");
+    exchange(&shop, SocketAddr::new(addresses[0], ECHO), "default/cart");
+
+    let named = |ports: &Value, pod: &str| {
+        let ports = ports.as_array().expect("a list").iter();
+        ports.clone().find(|port| port["pod"] == format!("default/{pod}")).cloned()
+    };
+    let ports = until(|| {
+        let ports = bed.asked("east", &["ports"]);
+        let shop = named(&ports, "shop")?;
+        (shop["counters"]["rxKernelPackets"].as_u64() >= Some(EXCHANGES)).then_some(ports)
+    });
+    for (pod, came, left) in [("shop", "rx", "tx"), ("cart", "rx", "tx")] {
+        let port = named(&ports, pod).expect("it has a port");
+        let counters = &port["counters"];
+        let count = |key: String| counters[key].as_u64().expect("it is counted");
+        for way in [came, left] {
+            let kernel = count(format!("{way}KernelPackets"));
+            assert!(kernel >= EXCHANGES, "{pod} {way}: {counters:#}");
+            assert!(count(format!("{way}Packets")) >= kernel, "{pod} {way}: {counters:#}");
+            assert!(count(format!("{way}KernelBytes")) > kernel * 60, "{counters:#}");
+        }
+        assert_eq!((&port["attached"], &port["kind"]), (&"cache".into(), &"pod".into()));
+        assert!(port["mac"].is_string());
+        assert_eq!(port["addresses"].as_array().map(Vec::len), Some(2), "{port:#}");
+    }
+    let stats = bed.asked("east", &["stats"]);
+    let port = named(&ports, "shop").expect("it has a port")["name"].clone();
+    assert_eq!(stats["pods"][port.as_str().expect("a name")], "default/shop");
+
+    // by what they are, and the most first
+    let flows =
+        bed.asked("east", &["flows", "--proto", "tcp", "--sort", "packets", "--limit", "1"]);
+    let flow = &flows["flows"][0];
+    assert!(flow["original"]["packets"].as_u64() >= Some(EXCHANGES), "{flows:#}");
+    let none = bed.asked("east", &["flows", "--proto", "sctp"]);
+    assert!(none["flows"].as_array().expect("a list").is_empty(), "{none:#}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
 use crate::records::Records;
-use crate::{Acks, Closing, Counter, Features, Generation, Key};
+use crate::{Acks, Carried, Closing, Counter, Features, Generation, Key};
 
 /// The flow cache of one set of ports.
 pub struct FlowCache {
@@ -46,6 +46,8 @@ pub struct FlowCache {
     pub(crate) punt: Array<MapData, RawPunt>,
     pub(crate) records: Records,
     pub(crate) numbers: Numbers,
+    /// What entries have carried that are gone.
+    pub(crate) gone: Carried,
     acks: Acks,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
@@ -164,6 +166,7 @@ impl FlowCache {
             punt,
             records: open(HashMap::try_from(take("records")))?,
             numbers: Numbers::new(open(Array::try_from(take("numbers")))?),
+            gone: Carried::default(),
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,
             acks: Acks::new(memory),

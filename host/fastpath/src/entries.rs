@@ -124,6 +124,9 @@ impl FlowCache {
             Raw::V4(key) => take_entry(&self.flows4, &key).map_err(refused)?.map(|it| it.head),
             Raw::V6(key) => take_entry(&self.flows6, &key).map_err(refused)?.map(|it| it.head),
         };
+        if let Some(head) = &head {
+            self.gone.add(key.from(), &Usage::from(head));
+        }
         if head.is_some_and(|head| head.slot != 0 || head.kind == PUNT) {
             match key.0 {
                 Raw::V4(key) => if_there(self.punted4.remove(&key))?,
@@ -140,6 +143,9 @@ impl FlowCache {
     pub fn remove(&mut self, keys: &[Key]) -> Result<usize, MapFault> {
         let (mut four, mut six) = (Vec::new(), Vec::new());
         for key in keys {
+            if let Some(usage) = self.usage(key)? {
+                self.gone.add(key.from(), &usage);
+            }
             // before the entry, or a packet in between would be forgotten
             match key.0 {
                 Raw::V4(key) => {
@@ -173,21 +179,7 @@ impl FlowCache {
     /// # Errors
     /// If the kernel refuses.
     pub fn slice(&self, from: Cursor) -> Result<Slice, MapFault> {
-        match from.family {
-            Family::V4 => {
-                let (entries, next) = lookup(&self.flows4, from.bucket)?;
-                let next = Some(match next {
-                    Some(bucket) => Cursor { bucket: Some(bucket), ..from },
-                    None => Cursor { family: Family::V6, bucket: None },
-                });
-                Ok(Slice { entries: read(entries, Raw::V4), next })
-            }
-            Family::V6 => {
-                let (entries, next) = lookup(&self.flows6, from.bucket)?;
-                let next = next.map(|bucket| Cursor { bucket: Some(bucket), ..from });
-                Ok(Slice { entries: read(entries, Raw::V6), next })
-            }
-        }
+        slice(&self.flows4, &self.flows6, from)
     }
 }
 
@@ -228,6 +220,28 @@ fn errno(error: &MapError) -> Option<i32> {
     match error {
         MapError::SyscallError(call) => call.io_error.raw_os_error(),
         _ => None,
+    }
+}
+
+pub(crate) fn slice(
+    flows4: &Entries<4>,
+    flows6: &Entries<16>,
+    from: Cursor,
+) -> Result<Slice, MapFault> {
+    match from.family {
+        Family::V4 => {
+            let (entries, next) = lookup(flows4, from.bucket)?;
+            let next = Some(match next {
+                Some(bucket) => Cursor { bucket: Some(bucket), ..from },
+                None => Cursor { family: Family::V6, bucket: None },
+            });
+            Ok(Slice { entries: read(entries, Raw::V4), next })
+        }
+        Family::V6 => {
+            let (entries, next) = lookup(flows6, from.bucket)?;
+            let next = next.map(|bucket| Cursor { bucket: Some(bucket), ..from });
+            Ok(Slice { entries: read(entries, Raw::V6), next })
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod acks;
 mod cache;
+mod carried;
 mod changes;
 mod entries;
 mod features;
@@ -41,6 +42,7 @@ mod verdict;
 
 pub use acks::{Acks, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
+pub use carried::{Carried, Reader, Traffic};
 pub use changes::ChangeError;
 pub use entries::{Cursor, InsertError, Slice};
 pub use features::Features;

@@ -101,6 +101,8 @@ pub struct Usage {
     pub beyond_syn: bool,
     /// Of TCP: what its end was begun with, if it was.
     pub closing: Option<Closing>,
+    /// The index of the link they leave by, if they do.
+    pub link: Option<u32>,
     /// The number of the slot it waits with; 0 if it carries.
     pub(crate) waits_with: u32,
 }
@@ -174,6 +176,7 @@ impl From<&RawHead> for Usage {
             last_seen: Duration::from_nanos(entry.last_seen),
             beyond_syn: entry.seen & SEEN_MORE != 0,
             closing: Closing::of(entry.seen),
+            link: (entry.kind == FORWARD).then_some(entry.egress),
             waits_with: entry.slot,
         }
     }

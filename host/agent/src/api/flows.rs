@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use millrace_dataplane::control::flows::FlowQuery;
+use millrace_dataplane::control::flows::{FlowOrder, FlowQuery};
 use serde::Deserialize;
 
 use crate::api::error::ApiError;
@@ -19,6 +19,14 @@ use crate::output::quoted_names;
 pub(super) struct Wanted {
     /// Those of this pod, as `namespace/name`.
     pod: Option<String>,
+    /// Those that go by way of this port.
+    port: Option<String>,
+    /// Those of this protocol.
+    protocol: Option<String>,
+    /// Those in this state.
+    state: Option<String>,
+    /// What those have most of that are wanted.
+    sort: Option<FlowOrder>,
     /// So many at most.
     #[serde(default = "usual_limit")]
     limit: usize,
@@ -35,11 +43,18 @@ pub(super) async fn list(
 
 fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
     let pods = host.pods_by_port();
-    let port = match &wanted.pod {
-        None => None,
-        Some(pod) => Some(port_of(host, &pods, pod)?),
+    let port = match (&wanted.pod, &wanted.port) {
+        (None, None) => None,
+        (Some(pod), _) => Some(port_of(host, &pods, pod)?),
+        (None, Some(port)) => Some(numbered(host, port)?),
     };
-    let query = FlowQuery { port, limit: wanted.limit };
+    let query = FlowQuery {
+        port,
+        protocol: wanted.protocol.clone(),
+        state: wanted.state.clone(),
+        sort: wanted.sort,
+        limit: wanted.limit,
+    };
     let named = |port: Option<&String>| port.and_then(|port| pods.get(port)).cloned();
     let flows = host.plane.flows(query)?.into_iter().map(|status| Flow {
         client_pod: named(Some(&status.original.ingress)),
@@ -59,6 +74,16 @@ fn port_of(host: &Host, pods: &BTreeMap<String, String>, pod: &str) -> Result<u1
         ApiError::not_found(format!("pod `{pod}` is not attached here; there are: {there}"))
     };
     port.and_then(|port| host.plane.numbers().get(port).copied()).ok_or_else(unknown)
+}
+
+/// The number of a port.
+fn numbered(host: &Host, port: &str) -> Result<u16, ApiError> {
+    let numbers = host.plane.numbers();
+    let unknown = || {
+        let there = quoted_names(numbers.keys());
+        ApiError::not_found(format!("there is no port `{port}`; there are: {there}"))
+    };
+    numbers.get(port).copied().ok_or_else(unknown)
 }
 
 /// More than anybody reads, and no burden for the host.

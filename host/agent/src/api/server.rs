@@ -133,10 +133,18 @@ impl Host {
             uptime_ms: self.uptime_ms(),
             cache: self.plane.cache()?,
             ports: self.plane.ports()?,
+            pods: self.pods_by_port(),
             workers: self.plane.workers()?,
             filters: self.plane.stages()?,
-            fates: self.plane.fates(),
+            fates: self.fates()?,
         })
+    }
+
+    /// What became of packets, those in the kernel included.
+    fn fates(&self) -> Result<Vec<FateStatus>, PortError> {
+        let mut fates = self.plane.fates();
+        fates.extend(self.plane.kernel_drops()?);
+        Ok(fates)
     }
 
     /// The pods behind ports, as `namespace/name` by the port's name.
@@ -162,7 +170,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             uptime_ms: host.uptime_ms(),
             metrics: host.metrics.clone(),
             cache: host.plane.cache()?,
-            ports: host.plane.ports()?,
+            ports: ports::ports(host)?,
             filters: host.plane.stages()?,
             workers: host.plane.workers()?,
         })
@@ -175,7 +183,7 @@ async fn stats(State(host): Shared) -> Answer<Stats> {
 }
 
 async fn fates(State(host): Shared) -> Answer<Vec<FateStatus>> {
-    Ok(Json(host.ask(|host| Ok::<_, ApiError>(host.plane.fates())).await?))
+    Ok(Json(host.ask(Host::fates).await?))
 }
 
 async fn workers(State(host): Shared) -> Answer<Vec<WorkerStatus>> {

@@ -10,9 +10,9 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, ValueEnum};
+use ipnetwork::IpNetwork;
 use millrace_abi::{Capability, PortKind, limits};
 use millrace_builtin::{BUILT_IN, EXAMPLES};
-pub(crate) use millrace_dataplane::control::Redecided;
 pub(crate) use millrace_dataplane::control::flows::{FlowDirection, FlowStatus};
 use millrace_dataplane::control::near_miss;
 pub(crate) use millrace_dataplane::control::request::Position;
@@ -24,6 +24,7 @@ pub(crate) use millrace_dataplane::control::status::{
 pub(crate) use millrace_dataplane::control::trace::{
     Connected, DeliveryStatus, HookStatus, OffloadStatus, RuleStatus, StageTrace, TraceReport,
 };
+pub(crate) use millrace_dataplane::control::{ANY_PORT, Redecided};
 use millrace_dataplane::port::{Hold, Vlans};
 pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -162,11 +163,24 @@ pub(crate) struct HostStatus {
     /// The kernel's flow cache, if this is a node.
     pub(crate) cache: Option<CacheStatus>,
     /// Its ports.
-    pub(crate) ports: Vec<PortStatus>,
+    pub(crate) ports: Vec<Port>,
     /// Its chain.
     pub(crate) filters: Vec<StageStatus>,
     /// Its workers.
     pub(crate) workers: Vec<WorkerStatus>,
+}
+
+/// A port, and who is behind it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Port {
+    /// As the dataplane has it.
+    #[serde(flatten)]
+    pub(crate) status: PortStatus,
+    /// The pod behind it, as `namespace/name`.
+    pub(crate) pod: Option<String>,
+    /// Its addresses, with the length of their prefix.
+    pub(crate) addresses: Vec<IpNetwork>,
 }
 
 /// Everything that is counted, at one moment.
@@ -179,6 +193,8 @@ pub(crate) struct Stats {
     pub(crate) cache: Option<CacheStatus>,
     /// By port.
     pub(crate) ports: Vec<PortStatus>,
+    /// The pods behind ports, as `namespace/name` by the port's name.
+    pub(crate) pods: BTreeMap<String, String>,
     /// By worker.
     pub(crate) workers: Vec<WorkerStatus>,
     /// By stage.

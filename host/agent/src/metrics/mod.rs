@@ -85,6 +85,13 @@ fn render(stats: &Stats, process: &Process) -> String {
     page.add(f::PROCESS_CPU, &[], process.cpu);
     stats.cache.iter().for_each(|cache| add_cache(&mut page, cache));
     stats.ports.iter().for_each(|port| add_port(&mut page, port));
+    let is_cached = |port: &&PortStatus| port.attached == "cache";
+    stats.ports.iter().filter(is_cached).for_each(|port| add_cached_port(&mut page, port));
+    for port in &stats.ports {
+        if let Some(pod) = stats.pods.get(&port.name) {
+            add_pod(&mut page, pod, port);
+        }
+    }
     stats.workers.iter().for_each(|worker| add_worker(&mut page, worker));
     stats.fates.iter().for_each(|fate| add_fate(&mut page, fate));
     stats.filters.iter().for_each(|stage| add_stage(&mut page, stage));
@@ -141,6 +148,35 @@ fn add_port(page: &mut Page, port: &PortStatus) {
         (f::XDP_INVALID, counted.invalid),
     ] {
         page.add(family, labels, count as f64);
+    }
+}
+
+/// What the flow cache has carried by way of a port that it is in front of.
+fn add_cached_port(page: &mut Page, port: &PortStatus) {
+    let counted = &port.counters;
+    for (family, count) in [
+        (f::PORT_KERNEL_RECEIVED_PACKETS, counted.rx_kernel_packets),
+        (f::PORT_KERNEL_RECEIVED_BYTES, counted.rx_kernel_bytes),
+        (f::PORT_KERNEL_SENT_PACKETS, counted.tx_kernel_packets),
+        (f::PORT_KERNEL_SENT_BYTES, counted.tx_kernel_bytes),
+    ] {
+        page.add(family, &[("port", &port.name)], count as f64);
+    }
+}
+
+/// What comes in by a pod's port was sent by the pod.
+fn add_pod(page: &mut Page, pod: &str, port: &PortStatus) {
+    let n = &port.counters;
+    for (family, direction, all, kernel) in [
+        (f::POD_PACKETS, "sent", n.rx_packets, n.rx_kernel_packets),
+        (f::POD_PACKETS, "received", n.tx_packets, n.tx_kernel_packets),
+        (f::POD_BYTES, "sent", n.rx_bytes, n.rx_kernel_bytes),
+        (f::POD_BYTES, "received", n.tx_bytes, n.tx_kernel_bytes),
+    ] {
+        for (carrier, value) in [("kernel", kernel), ("worker", all - kernel)] {
+            let labels = [("pod", pod), ("direction", direction), ("carrier", carrier)];
+            page.add(family, &labels, value as f64);
+        }
     }
 }
 

@@ -42,6 +42,7 @@ fn stats() -> Stats {
         uptime_ms: 1500,
         cache: Some(CacheStatus { packets: [("hit".into(), 1)].into(), ..CacheStatus::default() }),
         ports: vec![port("a")],
+        pods: [("a".into(), "default/shop".into())].into(),
         workers: vec![WorkerStatus { hits: 7, ..WorkerStatus::default() }],
         filters: plane.stages.status().unwrap(),
         fates: fates.collect(),
@@ -54,9 +55,10 @@ fn port(name: &str) -> PortStatus {
         name: name.into(),
         kind: "wire".into(),
         state: PortState::Up,
-        attached: "native".into(),
+        attached: "cache".into(),
         bound: "copy".into(),
         mtu: 1500,
+        mac: None,
         vlans: "transparent".into(),
         queues: 1,
         notes: Vec::new(),
@@ -183,7 +185,38 @@ fn numbered() -> Stats {
     let stats = Stats { fates: stats().fates.into_iter().take(1).collect(), ..stats() };
     let mut numbered = serde_json::to_value(stats).unwrap();
     number(&mut numbered, &mut 1000);
-    serde_json::from_value(numbered).unwrap()
+    let mut stats: Stats = serde_json::from_value(numbered).unwrap();
+    // what the kernel carried is part of all
+    for port in &mut stats.ports {
+        let n = &mut port.counters;
+        n.rx_packets += n.rx_kernel_packets;
+        n.rx_bytes += n.rx_kernel_bytes;
+        n.tx_packets += n.tx_kernel_packets;
+        n.tx_bytes += n.tx_kernel_bytes;
+    }
+    stats
+}
+
+#[test]
+fn a_pod_sends_what_comes_in_by_its_port_and_each_packet_has_one_carrier() {
+    let stats = numbered();
+    let read = Read::page(&render(&stats, &Process::default())).samples;
+    let n = &stats.ports[0].counters;
+    for (name, direction, all, kernel) in [
+        ("packets", "sent", n.rx_packets, n.rx_kernel_packets),
+        ("packets", "received", n.tx_packets, n.tx_kernel_packets),
+        ("bytes", "sent", n.rx_bytes, n.rx_kernel_bytes),
+        ("bytes", "received", n.tx_bytes, n.tx_kernel_bytes),
+    ] {
+        let series = |carrier: &str| {
+            let pod = "pod=\"default/shop\"";
+            format!(
+                "millrace_pod_{name}_total{{{pod},direction=\"{direction}\",carrier=\"{carrier}\"}}"
+            )
+        };
+        assert_eq!(read[&series("kernel")], kernel as f64, "{direction}");
+        assert_eq!(read[&series("worker")], (all - kernel) as f64, "{direction}");
+    }
 }
 
 #[test]
@@ -199,6 +232,10 @@ fn every_family_has_the_number_it_is_about() {
         ("received_bytes_total", p.rx_bytes),
         ("sent_packets_total", p.tx_packets),
         ("sent_bytes_total", p.tx_bytes),
+        ("kernel_received_packets_total", p.rx_kernel_packets),
+        ("kernel_received_bytes_total", p.rx_kernel_bytes),
+        ("kernel_sent_packets_total", p.tx_kernel_packets),
+        ("kernel_sent_bytes_total", p.tx_kernel_bytes),
         ("send_refused_total", p.tx_refused),
     ];
     let xdp = [

@@ -8,10 +8,13 @@ use clap::Args;
 use millrace_abi::Reason;
 use serde::Serialize;
 
-use crate::api::types::FateStatus;
+use crate::api::types::{ANY_PORT, FateStatus, Port};
 use crate::output::{Asking, Heading, Output, Table, count, print};
 
 /// Show which packets went no further, why, and who decided so.
+///
+/// Those that the kernel's flow cache dropped before a worker saw them are counted by reason alone:
+/// they came in by any port.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace drops
@@ -32,7 +35,18 @@ struct Drops {
     reason: String,
     help: &'static str,
     packets: u64,
-    places: Vec<FateStatus>,
+    places: Vec<Drop>,
+}
+
+/// Packets that went no further at one place.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Drop {
+    #[serde(flatten)]
+    fate: FateStatus,
+    /// The pod behind the port they came in by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
 }
 
 /// Asks and prints, once or until interrupted.
@@ -41,8 +55,11 @@ pub(crate) fn run(args: &DropsArgs) -> anyhow::Result<()> {
     let mut before: Option<BTreeMap<Place, u64>> = None;
     loop {
         let fates: Vec<FateStatus> = client.get("/v1/fates")?;
+        let ports: Vec<Port> = client.get("/v1/ports")?;
+        let pods = ports.into_iter().filter_map(|port| Some((port.status.name, port.pod?)));
+        let pods: BTreeMap<String, String> = pods.collect();
         let now = fates.iter().map(|fate| (place(fate), fate.packets)).collect();
-        let drops = by_reason(fates);
+        let drops = by_reason(fates, &pods);
         if !args.watch {
             return args.asking.print(&drops, |drops| text(drops, None));
         }
@@ -64,20 +81,21 @@ fn place(fate: &FateStatus) -> Place {
 }
 
 /// The most frequent reasons first.
-fn by_reason(fates: Vec<FateStatus>) -> Vec<Drops> {
-    let mut reasons: BTreeMap<String, Vec<FateStatus>> = BTreeMap::new();
+fn by_reason(fates: Vec<FateStatus>, pods: &BTreeMap<String, String>) -> Vec<Drops> {
+    let mut reasons: BTreeMap<String, Vec<Drop>> = BTreeMap::new();
     for fate in fates {
         if let Some(reason) = &fate.reason {
-            reasons.entry(reason.to_string()).or_default().push(fate);
+            let pod = pods.get(&fate.port).cloned();
+            reasons.entry(reason.to_string()).or_default().push(Drop { fate, pod });
         }
     }
     let mut drops: Vec<_> = reasons
         .into_iter()
         .map(|(reason, mut places)| {
-            places.sort_by_key(|place| std::cmp::Reverse(place.packets));
+            places.sort_by_key(|place| std::cmp::Reverse(place.fate.packets));
             Drops {
                 help: Reason::from_label(&reason).map_or("", Reason::help),
-                packets: places.iter().map(|place| place.packets).sum(),
+                packets: places.iter().map(|place| place.fate.packets).sum(),
                 reason,
                 places,
             }
@@ -103,15 +121,23 @@ fn text(drops: &[Drops], before: Option<&BTreeMap<Place, u64>>) -> String {
             Heading::text("decided by"),
             Heading::text("fate"),
         ]);
-        for fate in places {
+        for Drop { fate, pod } in places {
             let earlier = before.map(|before| before.get(&place(fate)).copied().unwrap_or(0));
             table.row([
                 count(fate.packets),
                 earlier.map_or_else(String::new, |earlier| {
                     format!("+{}", fate.packets.saturating_sub(earlier))
                 }),
-                fate.port.clone(),
-                fate.stage.clone().unwrap_or_else(|| "the host".to_owned()),
+                match pod {
+                    Some(pod) => format!("{} ({pod})", fate.port),
+                    None if fate.port == ANY_PORT => "any port".to_owned(),
+                    None => fate.port.clone(),
+                },
+                match &fate.stage {
+                    Some(stage) => stage.clone(),
+                    None if fate.port == ANY_PORT => "the kernel".to_owned(),
+                    None => "the host".to_owned(),
+                },
                 fate.fate.to_string(),
             ]);
         }
@@ -157,25 +183,31 @@ mod tests {
 
     #[test]
     fn drops_are_grouped_by_reason_with_its_help() {
-        let drops = by_reason(vec![
-            fate("a", None, None, 1000),
-            fate("a", None, Some("no-decision"), 3),
-            fate("a", Some("deny"), Some("denied"), 5),
-            fate("b", Some("deny"), Some("denied"), 7),
-        ]);
+        let drops = by_reason(
+            vec![
+                fate("a", None, None, 1000),
+                fate("a", None, Some("no-decision"), 3),
+                fate("a", Some("deny"), Some("denied"), 5),
+                fate("b", Some("deny"), Some("denied"), 7),
+                fate("*", None, Some("agent-down"), 1),
+            ],
+            &[("b".to_owned(), "default/shop".to_owned())].into(),
+        );
         let said: Vec<_> = drops.iter().map(|d| (&*d.reason, d.packets, d.places.len())).collect();
-        assert_eq!(said, [("denied", 12, 2), ("no-decision", 3, 1)]);
+        assert_eq!(said, [("denied", 12, 2), ("no-decision", 3, 1), ("agent-down", 1, 1)]);
 
         let text = text(&drops, None);
         assert!(text.contains("denied: 12 packets. A rule says so."), "{text}");
-        assert!(text.contains("the host"), "{text}");
+        for said in ["the host", "b (default/shop)", "any port", "the kernel"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
         assert!(!text.contains("1,000"), "{text}");
     }
 
     #[test]
     fn watched_drops_show_what_was_added() {
-        let now = by_reason(vec![fate("a", Some("deny"), Some("denied"), 12)]);
-        let before = BTreeMap::from([(place(&now[0].places[0]), 5)]);
+        let now = by_reason(vec![fate("a", Some("deny"), Some("denied"), 12)], &BTreeMap::new());
+        let before = BTreeMap::from([(place(&now[0].places[0].fate), 5)]);
         assert!(text(&now, Some(&before)).contains("+7"));
     }
 }

@@ -2,8 +2,10 @@
 
 use anyhow::bail;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use millrace_control::PodName;
 
+use crate::api::client::segment;
 use crate::api::types::{Flow, FlowDirection, Flows};
 use crate::output::{Asking, Heading, Table, age, count, short};
 
@@ -15,12 +17,26 @@ use crate::output::{Asking, Heading, Table, age, count, short};
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace flows
-  millrace flows --pod shop/web --limit 20
+  millrace flows --pod shop/web --proto tcp --state established
+  millrace flows --sort bytes --limit 20
   millrace flows -o json | jq '.flows[] | select(.original.generation == null)'")]
 pub(crate) struct FlowsArgs {
     /// Only the connections of this pod, as NAMESPACE/NAME, or NAME in `default`.
     #[arg(long, value_name = "POD")]
     pod: Option<String>,
+    /// Only the connections that go by way of this port.
+    #[arg(long, value_name = "PORT", conflicts_with = "pod")]
+    port: Option<String>,
+    /// Only connections of this protocol.
+    #[arg(long = "proto", visible_alias = "protocol", value_name = "PROTOCOL",
+          value_parser = PossibleValuesParser::new(PROTOCOLS))]
+    protocol: Option<String>,
+    /// Only connections in this state.
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
+    state: Option<String>,
+    /// Those with the most first.
+    #[arg(long, value_name = "ORDER", value_parser = PossibleValuesParser::new(ORDERS))]
+    sort: Option<String>,
     /// So many at most.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
@@ -35,6 +51,17 @@ pub(crate) fn run(args: &FlowsArgs) -> anyhow::Result<()> {
         match pod.parse::<PodName>() {
             Ok(pod) => path.push_str(&format!("&pod={pod}")),
             Err(error) => bail!("`{pod}`: {error}"),
+        }
+    }
+    let rest = [
+        ("port", &args.port),
+        ("protocol", &args.protocol),
+        ("state", &args.state),
+        ("sort", &args.sort),
+    ];
+    for (key, value) in rest {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", segment(value)));
         }
     }
     let flows: Flows = args.asking.client()?.get(&path)?;
@@ -111,6 +138,25 @@ fn decider(way: &FlowDirection) -> String {
     let stage = way.by.as_deref().unwrap_or("the host");
     if way.rule == 0 { stage.to_owned() } else { format!("{stage}, rule {}", way.rule) }
 }
+
+/// Protocols that have a word; of others there is a number.
+const PROTOCOLS: [&str; 5] = ["tcp", "udp", "icmp", "icmpv6", "sctp"];
+/// How far connections can have come.
+const STATES: [&str; 11] = [
+    "unreplied",
+    "replied",
+    "syn-sent",
+    "syn-received",
+    "established",
+    "fin-wait",
+    "close-wait",
+    "last-ack",
+    "time-wait",
+    "reset",
+    "closed",
+];
+/// What they can be sorted by.
+const ORDERS: [&str; 3] = ["packets", "bytes", "idle"];
 
 #[cfg(test)]
 mod tests {

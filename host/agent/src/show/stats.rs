@@ -7,8 +7,10 @@ use crate::output::{Asking, Heading, Table, count, percent};
 
 /// Show what was counted of ports, workers and filters since the host started.
 ///
-/// Of a node also what its flow cache does in the kernel. HITS are packets whose decision was remembered; the chain was ASKED about the others. A
-/// filter's time per packet is counted over those that it was asked about or shown.
+/// Of a node also what its flow cache does in the kernel. Packets of its ports include those that
+/// the kernel carried, as they were some seconds ago; BY KERNEL are these. HITS are packets whose
+/// decision was remembered; the chain was ASKED about the others. A filter's time per packet is
+/// counted over those that it was asked about or shown.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace stats
@@ -35,6 +37,8 @@ fn ports(ports: &[PortStatus]) -> String {
         Heading::number("bytes in"),
         Heading::number("packets out"),
         Heading::number("bytes out"),
+        Heading::number("by kernel in"),
+        Heading::number("by kernel out"),
         Heading::number("lost in kernel"),
     ]);
     for port in ports {
@@ -45,6 +49,8 @@ fn ports(ports: &[PortStatus]) -> String {
             count(counted.rx_bytes),
             count(counted.tx_packets),
             count(counted.tx_bytes),
+            count(counted.rx_kernel_packets),
+            count(counted.tx_kernel_packets),
             // packets without a frame are among those dropped
             count(counted.rx_dropped + counted.rx_ring_full),
         ]);

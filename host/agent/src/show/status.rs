@@ -36,10 +36,11 @@ fn text(host: &HostStatus) -> String {
     )];
     let mut line = |head: &str, text: String| lines.push(format!("{head:<9}{text}"));
     line("workers", format!("{} on cores {}", host.workers.len(), cores.join(", ")));
-    let ports = host.ports.iter().map(|port| format!("{} ({})", port.name, word(port.state)));
-    line("ports", or_none(&ports.collect::<Vec<_>>().join(", ")));
+    let ports = || host.ports.iter().map(|port| &port.status);
+    let names = ports().map(|port| format!("{} ({})", port.name, word(port.state)));
+    line("ports", or_none(&names.collect::<Vec<_>>().join(", ")));
     line("chain", or_none(&chain(&host.filters)));
-    let sum = |of: fn(&crate::api::types::PortStatus) -> u64| host.ports.iter().map(of).sum();
+    let sum = |of: fn(&crate::api::types::PortStatus) -> u64| ports().map(of).sum();
     let received = count(sum(|port| port.counters.rx_packets));
     let sent = count(sum(|port| port.counters.tx_packets));
     line(
@@ -92,7 +93,7 @@ fn oddities(host: &HostStatus) -> Vec<String> {
             count(cache.refused)
         ));
     }
-    for port in &host.ports {
+    for port in host.ports.iter().map(|port| &port.status) {
         if port.state == PortState::Gone {
             notes.push(format!("port {}: its interface is gone, and is waited for", port.name));
         }

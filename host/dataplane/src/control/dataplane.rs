@@ -16,6 +16,7 @@ use millrace_tables::Delta;
 use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
 use parking_lot::Mutex;
 
+use crate::control::carried::Sampler;
 use crate::control::flows::{FlowQuery, FlowStatus, Names};
 use crate::control::ports::{Hand, PortError, Ports};
 use crate::control::punt::{CacheSettings, PuntError};
@@ -178,8 +179,10 @@ impl Dataplane {
         this.threads.push(spawn("millrace-mend".to_owned(), move || shared.mend(&desk))?);
         let upkeep = this.shared.ports.lock().upkeep();
         if let Some(upkeep) = upkeep {
+            let sampler = this.shared.ports.lock().sampler().expect("it comes with the upkeep");
             let shared = Arc::clone(&this.shared);
-            this.threads.push(spawn("millrace-flows".to_owned(), move || shared.keep_up(&upkeep))?);
+            let keep_up = move || shared.keep_up(&upkeep, &sampler);
+            this.threads.push(spawn("millrace-flows".to_owned(), keep_up)?);
         }
         if let Some(redecider) = redecider {
             let shared = Arc::clone(&this.shared);
@@ -389,7 +392,7 @@ impl Dataplane {
             port: &|number| ports.get(&number).cloned(),
             stage: &|by| self.shared.stages.lock().name_of(by).map(str::to_owned),
         };
-        Ok(reader.read(query, &names, now_ns()).map_err(PuntError::from)?)
+        Ok(reader.read(&query, &names, now_ns()).map_err(PuntError::from)?)
     }
 
     /// What became of packets.
@@ -494,12 +497,15 @@ impl Shared {
     }
 
     /// Looks after connections that no packet comes of.
-    fn keep_up(&self, upkeep: &Upkeep) {
+    fn keep_up(&self, upkeep: &Upkeep, sampler: &Sampler) {
         while !self.ended.load(Ordering::Acquire) {
             let pause = upkeep.round(now_ns()).unwrap_or_else(|error| {
                 tracing::error!(%error, "connections that are over stay");
                 HEARTBEAT
             });
+            if let Err(error) = sampler.step(now_ns()) {
+                tracing::error!(%error, "what the kernel carries is not added up");
+            }
             thread::sleep(pause);
         }
     }

@@ -67,12 +67,30 @@ pub struct FlowDirection {
 }
 
 /// Which connections are asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FlowQuery {
     /// Those that come in or leave by this port; all, if there is none.
     pub port: Option<u16>,
+    /// Those of this protocol, by its word.
+    pub protocol: Option<String>,
+    /// Those in this state, by its word.
+    pub state: Option<String>,
+    /// What those have most of that are wanted; whichever are found first, if there is nothing.
+    pub sort: Option<FlowOrder>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// What connections are sorted by, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowOrder {
+    /// Packets of both ways.
+    Packets,
+    /// Bytes of both ways.
+    Bytes,
+    /// Time without a packet.
+    Idle,
 }
 
 /// What numbers are called.
@@ -92,10 +110,10 @@ impl FlowReader {
         Self { connections, cache }
     }
 
-    /// The connections that are asked for, in no order.
+    /// The connections that are asked for; in no order, unless one is.
     pub(super) fn read(
         &self,
-        query: FlowQuery,
+        query: &FlowQuery,
         names: &Names<'_>,
         now_ns: u64,
     ) -> Result<Vec<FlowStatus>, MapFault> {
@@ -105,12 +123,20 @@ impl FlowReader {
             let (views, rest) = self.connections.all(from, AT_ONCE);
             next = rest;
             for view in views.iter().filter(|view| goes_by(view, query.port)) {
-                if flows.len() == query.limit {
+                if query.sort.is_none() && flows.len() == query.limit {
                     return Ok(flows);
                 }
-                flows.push(self.status(view, names, now_ns)?);
+                let status = self.status(view, names, now_ns)?;
+                if query.wants(&status) {
+                    flows.push(status);
+                }
+            }
+            // of a million only the first ones are kept
+            if flows.len() > AT_ONCE + query.limit {
+                query.cut(&mut flows);
             }
         }
+        query.cut(&mut flows);
         Ok(flows)
     }
 
@@ -184,6 +210,34 @@ impl FlowReader {
     }
 }
 
+impl FlowQuery {
+    fn wants(&self, flow: &FlowStatus) -> bool {
+        let is = |wanted: &Option<String>, word: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == word)
+        };
+        is(&self.protocol, &flow.protocol) && is(&self.state, &flow.state)
+    }
+
+    /// Sorts, and keeps the first ones.
+    fn cut(&self, flows: &mut Vec<FlowStatus>) {
+        if let Some(order) = self.sort {
+            flows.sort_by_key(|flow| std::cmp::Reverse(order.of(flow)));
+        }
+        flows.truncate(self.limit);
+    }
+}
+
+impl FlowOrder {
+    fn of(self, flow: &FlowStatus) -> u64 {
+        let both = |of: fn(&FlowDirection) -> u64| of(&flow.original) + of(&flow.reply);
+        match self {
+            Self::Packets => both(|way| way.packets),
+            Self::Bytes => both(|way| way.bytes),
+            Self::Idle => flow.idle_ms,
+        }
+    }
+}
+
 fn goes_by(view: &View, port: Option<u16>) -> bool {
     let Some(port) = port else { return true };
     let comes_in = |key: &Key| key.zone.is_port() && key.zone.number() == port;
@@ -238,6 +292,42 @@ mod tests {
         assert_eq!(state(TcpState::SynSent, [0, 1]), "syn-sent");
         assert_eq!(state(TcpState::SynSent, [1, 1]), "established");
         assert_eq!(state(TcpState::FinWait, [9, 9]), "fin-wait");
+    }
+
+    fn flow(protocol: &'static str, packets: u64, idle_ms: u64) -> FlowStatus {
+        let way = FlowDirection {
+            source: ([10, 0, 0, 1], 1).into(),
+            destination: ([10, 0, 0, 2], 2).into(),
+            ingress: "a".into(),
+            egress: Some("b".into()),
+            by: None,
+            rule: 0,
+            generation: None,
+            packets,
+            bytes: 1000 / packets,
+            kernel_packets: 0,
+        };
+        let state = "replied".into();
+        FlowStatus { protocol: protocol.into(), state, idle_ms, original: way.clone(), reply: way }
+    }
+
+    #[test]
+    fn flows_are_picked_by_word_and_sorted_with_the_most_first() {
+        let any =
+            FlowQuery { port: None, protocol: None, state: None, sort: None, limit: usize::MAX };
+        let all = [flow("tcp", 5, 30), flow("udp", 7, 10), flow("tcp", 1, 20)];
+        let picked = |query: &FlowQuery| all.iter().filter(|flow| query.wants(flow)).count();
+        assert_eq!(picked(&any), 3);
+        assert_eq!(picked(&FlowQuery { protocol: Some("tcp".into()), ..any.clone() }), 2);
+        assert_eq!(picked(&FlowQuery { state: Some("unreplied".into()), ..any.clone() }), 0);
+        for (sort, first) in
+            [(FlowOrder::Packets, "udp"), (FlowOrder::Bytes, "tcp"), (FlowOrder::Idle, "tcp")]
+        {
+            let query = FlowQuery { sort: Some(sort), limit: 1, ..any.clone() };
+            let mut flows = all.to_vec();
+            query.cut(&mut flows);
+            assert_eq!((flows.len(), &*flows[0].protocol), (1, first), "{sort:?}");
+        }
     }
 
     #[test]

@@ -6,12 +6,15 @@
 //! - [`Stages`]: the chain, the same on every worker
 //! - `redecide`: live connections, when the chain or what it knows has changed
 //! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some,
-//!   `succession`: in one process after another
+//!   `succession`: in one process after another, `carried`, `kernel_drops`: what the cache carries
+//!   and what it does not
 //! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
 //! - [`trace`]: what would become of a packet
 
+mod carried;
 mod dataplane;
 pub mod flows;
+mod kernel_drops;
 mod memory;
 mod names;
 mod opened;
@@ -26,6 +29,7 @@ mod succession;
 pub mod trace;
 
 pub use dataplane::{Dataplane, Settings, StartError};
+pub use kernel_drops::ANY_PORT;
 pub use memory::MemoryPlane;
 pub use millrace_fastpath::MissLimit;
 pub use names::near_miss;

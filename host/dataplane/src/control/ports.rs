@@ -20,7 +20,7 @@ use crate::control::opened::{MAX_MTU, Opened, Way};
 use crate::control::punt::{CacheSettings, Punt, PuntError};
 use crate::control::redecide::{Desk, Redecider};
 use crate::control::request::{AddPort, Beyond};
-use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals};
+use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals, mac};
 use crate::mailbox::{NoAnswer, Postman};
 use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
 use crate::tracking::Upkeep;
@@ -200,10 +200,12 @@ impl Ports {
     pub fn remove(&mut self, name: &str) -> Result<PortId, PortError> {
         let record = self.records.remove(name).ok_or_else(|| self.unknown(name))?;
         // no more frames first, then nobody to take them, then nothing known of them
+        let link = record.opened.as_ref().map(|opened| opened.link.index);
         if let Some(opened) = record.opened {
             self.shut(record.id, opened)?;
         }
         self.leave_workers(record.id)?;
+        self.forget_carried(record.id, link);
         Ok(record.id)
     }
 
@@ -301,6 +303,7 @@ impl Ports {
                 counters.tx_refused += counted.tx_refused.load(Relaxed);
             }
             let id = record.id;
+            counters.carried(self.carried(id, record.opened.as_ref().map(|o| o.link.index)));
             for hand in &self.workers {
                 let ask = move |worker: &mut Worker<XskIo>| -> Vec<_> {
                     worker.io.sockets(id).filter_map(|xsk| xsk.statistics().ok()).collect()
@@ -324,6 +327,7 @@ impl Ports {
                 attached: opened.map_or("-", Opened::attached).into(),
                 bound: opened.map_or("-", Opened::bound).into(),
                 mtu: opened.map_or(0, |opened| opened.link.mtu),
+                mac: mac(record.request.hold, opened.map(|opened| &opened.link)),
                 vlans: record.request.vlans.to_string(),
                 queues: opened.map_or(0, Opened::queues),
                 notes: record.notes(),

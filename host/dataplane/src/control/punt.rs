@@ -25,6 +25,7 @@ use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings
 use parking_lot::Mutex;
 
 use crate::connections::{self, Connections, Masquerade};
+use crate::control::carried::Sampler;
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
 use crate::control::redecide::{Desk, Redecided, Redecider};
@@ -130,9 +131,10 @@ pub enum PuntError {
 
 /// The flow cache, and the punt pair behind it. The pair is gone when this is.
 pub(super) struct Punt {
-    cache: Arc<Mutex<FlowCache>>,
+    pub(super) cache: Arc<Mutex<FlowCache>>,
     connections: Arc<Connections>,
     upkeep: Arc<Upkeep>,
+    pub(super) sampler: Arc<Sampler>,
     succession: Option<Arc<Succession>>,
     miss_limit: Option<MissLimit>,
     /// By worker.
@@ -186,9 +188,11 @@ impl Punt {
             let (connections, cache, hand_over) = shared();
             Upkeep::new(connections, cache, hand_over, succession.clone())
         };
+        let sampler = Arc::new(Sampler::new(Arc::clone(&cache))?);
         let this = Self {
             upkeep: Arc::new(upkeep),
             succession,
+            sampler,
             miss_limit: settings.miss_limit,
             counters,
             near: (near.index, queues),

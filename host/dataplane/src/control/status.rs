@@ -4,16 +4,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use millrace_netns::Link;
 use millrace_sandbox::{FaultClass, Level, Line, MetricValue, now_ns};
+use millrace_wire::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::control::carried::PortTraffic;
 use crate::control::redecide::Redecided;
 use crate::control::stages::{
     FaultRecord, Measured, StageError, StageRecord, Stages, VersionRecord,
 };
 use crate::io::Io;
 use crate::mailbox::NoAnswer;
-use crate::port::PortId;
+use crate::port::{Hold, PortId};
 use crate::stage::StageCounters;
 
 /// A word of a fixed list. Who states it borrows it, who reads it from JSON owns it.
@@ -37,6 +40,8 @@ pub struct PortStatus {
     pub bound: Label,
     /// The largest IP packet.
     pub mtu: u32,
+    /// The link-layer address of whoever is behind it, of a cached port; else of its interface.
+    pub mac: Option<String>,
     /// The VLANs it carries.
     pub vlans: String,
     /// Queues.
@@ -86,14 +91,22 @@ pub struct CacheStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortTotals {
-    /// Packets that came in.
+    /// Packets that came in, whoever carried them.
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
-    /// Packets handed to the kernel to leave.
+    /// Packets that left or were handed to the kernel to leave, whoever carried them.
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
+    /// Of the packets that came in, those that the kernel's flow cache carried.
+    pub rx_kernel_packets: u64,
+    /// Their bytes.
+    pub rx_kernel_bytes: u64,
+    /// Of the packets that left, those that the kernel's flow cache carried.
+    pub tx_kernel_packets: u64,
+    /// Their bytes.
+    pub tx_kernel_bytes: u64,
     /// How often the kernel dropped some of what it was handed.
     pub tx_refused: u64,
     /// Packets the kernel dropped: too large for a frame, or without one, or for other reasons.
@@ -400,6 +413,29 @@ impl VersionRecord {
             digest: self.module.digest().to_string(),
             config: serde_json::from_str(&self.config).unwrap_or_default(),
         }
+    }
+}
+
+/// The link-layer address of whoever is behind a port, if that is known; else its interface's.
+pub(super) fn mac(hold: Hold, link: Option<&Link>) -> Option<String> {
+    let mac = match hold {
+        Hold::Cached(station) => Some(station.mac),
+        Hold::Direct => link.and_then(|link| link.mac),
+    };
+    mac.map(|mac| MacAddr(mac).to_string())
+}
+
+impl PortTotals {
+    /// Adds what the kernel carried.
+    pub(super) fn carried(&mut self, PortTraffic { came, left }: PortTraffic) {
+        self.rx_packets += came.packets;
+        self.rx_bytes += came.bytes;
+        self.tx_packets += left.packets;
+        self.tx_bytes += left.bytes;
+        self.rx_kernel_packets = came.packets;
+        self.rx_kernel_bytes = came.bytes;
+        self.tx_kernel_packets = left.packets;
+        self.tx_kernel_bytes = left.bytes;
     }
 }
 

@@ -5,8 +5,8 @@ use millrace_abi::{Field, FieldSet, Reason, Slot};
 use millrace_wire::IpProtocol;
 
 use super::ends::Ends;
-use super::{kernel, ways, zone};
-use crate::connections::{Direction, Key, Link, Translation, Way, Zone, may_open};
+use super::{flows, lasts, ways, zone};
+use crate::connections::{Direction, Key, Link, Translation, Zone, may_open};
 use crate::control::trace::OffloadStatus;
 use crate::port::{Hold, PortId, PortTable};
 use crate::verdict::{Terms, Verdict};
@@ -31,7 +31,7 @@ pub(crate) fn preview(
     terms: &Terms,
     ports: &PortTable,
 ) -> Result<Preview, Reason> {
-    let lasts = !verdict.fields.contains(Field::Once) && terms.revalidate_ms == 0;
+    let lasts = lasts(verdict, terms);
     let egress = PortId::new(verdict.egress).and_then(|id| ports.get(id)).map(|held| &held.port);
     let (Some(zone), Some(egress), true) = (zone(slot, ports), egress, lasts) else {
         let why = why_no_connection(slot, lasts, ports);
@@ -40,20 +40,17 @@ pub(crate) fn preview(
     may_open(slot)?;
     let ways = ways(slot, verdict, egress);
     let key = Key::of(slot, zone);
-    let reply = Ends::of(slot, &key, verdict.fields, egress)?
-        .answered_at(&key, Zone::port(egress.id.number()));
+    let leaving = Ends::of(slot, &key, verdict.fields, egress)?;
+    let reply = leaving.answered_at(&key, Zone::of(egress));
     let translation = Translation::between(&key, &reply);
-    let carries = |way: &Way, from: &Key, back: &Key| {
-        kernel::flow(from, way, &Translation::between(from, back), ports).is_some()
-    };
-    let [there, back] = Direction::BOTH.map(|direction| ways[direction as usize]);
-    let carried = [carries(&there, &key, &reply), carries(&back, &reply, &key)];
+    let carried = flows([&key, &reply], &ways, ports).map(|flow| flow.is_some());
+    let link = ways[Direction::Original as usize].link;
     let offload = OffloadStatus {
         there: carried[0],
         back: carried[1],
         why_not: (carried != [true; 2]).then(|| why_not(&key, verdict, egress.hold).to_owned()),
     };
-    Ok(Preview { translation: Some(translation), link: there.link, offload })
+    Ok(Preview { translation: Some(translation), link, offload })
 }
 
 fn by_workers(why: &str) -> OffloadStatus {
