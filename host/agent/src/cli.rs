@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::capture::{self, CaptureArgs};
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
@@ -47,6 +48,7 @@ enum Command {
     Flows(flows::FlowsArgs),
     Services(services::ServicesArgs),
     Trace(Box<TraceArgs>),
+    Capture(CaptureArgs),
     #[command(subcommand)]
     Port(PortCommand),
     #[command(subcommand)]
@@ -82,6 +84,7 @@ impl Cli {
             Command::Flows(args) => flows::run(&args),
             Command::Services(args) => services::run(&args),
             Command::Trace(args) => trace::run(&args),
+            Command::Capture(args) => capture::run(&args),
             Command::Port(command) => port::run(&command),
             Command::Filter(command) => filter::run(command),
             Command::Redecide(args) => redecide::run(&args),

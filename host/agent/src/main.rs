@@ -6,10 +6,11 @@
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
-//! - [`show`], [`trace`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
+//! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
 #![forbid(unsafe_code)]
 
 mod api;
+mod capture;
 mod child;
 mod cli;
 mod config;

@@ -27,6 +27,7 @@ fn the_demo_shows_what_holds_and_leaves_nothing_behind() {
         "nothing came twice",
         "every pod reaches every pod",
         "the kernel carries what is known",
+        "a trace says what filters decide",
         "swaps on a node lose nothing",
         "a killed agent's flows lose nothing",
         "an agent's upgrade loses nothing",

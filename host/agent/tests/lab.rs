@@ -5,11 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millrace_filter::testing::capture;
 use millrace_netns::{Namespace, NamespaceError, unique_name};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
 
 /// A lab, which is taken down when this is dropped.
@@ -60,6 +63,14 @@ impl Bed {
         assert!(output.status.success(), "{arguments:?}: {}{errors}", text(&output.stdout));
         assert_eq!(errors, "", "{arguments:?}");
         text(&output.stdout)
+    }
+
+    /// A command of a node that goes on by itself.
+    fn begun(&self, node: &str, arguments: &[&str]) -> Child {
+        let mut command = Command::new(MILLRACE);
+        command.args(["lab", "exec", &format!("node:{node}"), "--", MILLRACE]).args(arguments);
+        command.env("MILLRACE_LAB", &self.name).stdout(Stdio::piped());
+        command.spawn().expect("the program is there")
     }
 
     fn state(&self) -> Value {
@@ -437,6 +448,66 @@ fn a_ports_counters_include_what_the_kernel_carried() {
 }
 
 #[test]
+fn a_capture_has_the_packets_of_the_chain_and_those_of_the_kernel_with_what_became_of_them() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("cart");
+    let server = SocketAddr::new(addresses[0], ECHO);
+    let file = bed.manifests.path().join("capture.pcapng");
+    let path = file.display().to_string();
+    let filter = format!("tcp port {ECHO} and host {}", server.ip());
+    let count = (2 * EXCHANGES).to_string();
+    let mut capture = bed.begun("east", &["capture", "-c", &count, "-w", &path, &filter]);
+    // it has begun when the section has
+    until(|| fs::metadata(&file).is_ok_and(|file| file.len() > 0).then_some(()));
+    let refused = bed.lab(&["exec", "node:east", "--", MILLRACE, "capture", "-c", "1"]);
+    assert!(text(&refused.stderr).contains("one capture"), "{}", text(&refused.stderr));
+    exchange(&shop, server, "default/cart");
+    assert!(capture.wait().expect("it ends").success());
+
+    let packets = capture::read(&file).expect("it is whole");
+    assert_eq!(packets.len() as u64, 2 * EXCHANGES);
+    assert!(packets.iter().all(|packet| packet.frame.len() == packet.wire_len));
+    let comments = comments(&file);
+    for (words, least) in [("the chain was asked", 1), ("carried by the kernel", 2 * EXCHANGES - 5)]
+    {
+        let count = comments.iter().filter(|comment| comment.ends_with(words)).count() as u64;
+        assert!(count >= least, "{words}: {comments:#?}");
+    }
+    assert!(comments.iter().all(|it| it.starts_with("forwarded by ")), "{comments:#?}");
+    assert!(comments.iter().all(|it| it.contains(" by bridge, leaves by mp")), "{comments:#?}");
+
+    // its packets pass filters again
+    let mut replay = Command::new(MILLRACE);
+    let replayed = replay.args(["filter", "test", "bridge", "--pcap", &path]).output().unwrap();
+    assert!(replayed.status.success(), "{}", text(&replayed.stderr));
+    let said = text(&replayed.stdout);
+    assert!(said.contains(&format!("# {} packets", packets.len())), "{said}");
+}
+
+#[test]
+fn packets_that_pass_are_traced() {
+    let Some(bed) = Bed::up() else { return };
+    let (shop, _) = bed.pod("shop");
+    let (_, addresses) = bed.pod("cart");
+    let server = SocketAddr::new(addresses[1], ECHO);
+    let filter = format!("udp dst port {ECHO}");
+    let words = ["trace", "--live", &filter, "-c", "1", "-o", "json"];
+    let mut live = bed.begun("east", &words);
+    let socket = shop.run(|| std::net::UdpSocket::bind("[::]:0")).unwrap().unwrap();
+    until(|| {
+        socket.send_to(b"x", server).expect("there is a route");
+        live.try_wait().expect("it is ours").map(|status| assert!(status.success()))
+    });
+    let mut line = String::new();
+    BufReader::new(live.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
+    let packet: Value = serde_json::from_str(&line).expect("it is JSON");
+    assert_eq!(packet["happened"]["fate"], "forwarded", "{packet:#}");
+    assert_eq!(packet["packet"]["destination"], server.to_string());
+    assert_eq!(packet["ending"]["fate"], "forwarded", "{packet:#}");
+}
+
+#[test]
 fn a_command_runs_in_a_pod_and_its_exit_code_is_handed_on() {
     let Some(bed) = Bed::up() else { return };
     let (_, addresses) = bed.pod("shop");
@@ -477,8 +548,24 @@ fn exchange(pod: &Namespace, server: SocketAddr, name: &str) -> TcpStream {
     stream
 }
 
+/// What a capture says of its packets.
+fn comments(file: &Path) -> Vec<String> {
+    let bytes = fs::read(file).expect("it is there");
+    let mut reader = PcapNgReader::new(&bytes[..]).expect("it is a capture");
+    let mut comments = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.expect("it is whole") {
+            comments.extend(packet.options.iter().find_map(|option| match option {
+                EnhancedPacketOption::Comment(comment) => Some(comment.to_string()),
+                _ => None,
+            }));
+        }
+    }
+    comments
+}
+
 /// Asks until there is an answer.
-fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {

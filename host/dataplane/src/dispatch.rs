@@ -9,6 +9,7 @@ use millrace_parse::Layers;
 use millrace_wire::{EtherType, vlan};
 
 use crate::burst::{Burst, Emitted};
+use crate::capture::Tap;
 use crate::counters::{Counters, Fate, Key};
 use crate::fragmentation::Cut;
 use crate::io::Io;
@@ -28,6 +29,10 @@ pub struct Dispatch<'d, I: Io> {
     pub counters: &'d Counters,
     /// How many replies may be sent.
     pub replies: &'d mut ReplyLimit,
+    /// What copies packets, while somebody looks on.
+    pub(crate) tap: Option<&'d mut Tap>,
+    /// The packets of the burst that the chain was asked about, in order.
+    pub(crate) asked: &'d [u16],
 }
 
 impl<I: Io> Dispatch<'_, I> {
@@ -37,10 +42,17 @@ impl<I: Io> Dispatch<'_, I> {
         let mut alike: Option<(Key, u64)> = None;
         for (at, frame) in burst.frames.drain(..).enumerate() {
             let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
+            if let Some(tap) = &mut self.tap {
+                let asked = self.asked.binary_search(&(at as u16)).is_ok();
+                tap.offer(slot, self.io.bytes(&frame), verdict, asked);
+            }
             let fate = self.packet(frame, slot, burst.layers[at], verdict, &burst.rewrites[at]);
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
+            if let Some(tap) = &mut self.tap {
+                tap.settle(fate, by);
+            }
             let key = Key { port, by, fate };
             match &mut alike {
                 Some((present, packets)) if *present == key => *packets += 1,
@@ -53,6 +65,9 @@ impl<I: Io> Dispatch<'_, I> {
         }
         if let Some((key, packets)) = alike {
             self.counters.count(key, packets);
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.flush();
         }
     }
 

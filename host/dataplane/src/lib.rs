@@ -14,13 +14,14 @@
 //! - [`verdict`]: what becomes of a packet
 //! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces,
 //!   [`memory_io`] in memory; `punt` is where those of cached ports come through
-//! - [`counters`]: what became of packets
+//! - [`counters`]: what became of packets; [`capture`]: copies of them
 //! - [`mailbox`]: what others want of a worker; [`pauses`]: how long that holds it up
 //! - [`control`]: all of it from outside
 #![forbid(unsafe_code)]
 
 mod answer;
 pub mod burst;
+pub mod capture;
 pub mod chain;
 mod checksum;
 pub mod connections;

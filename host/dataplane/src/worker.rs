@@ -14,6 +14,7 @@ use millrace_abi::{Class, Field, Origin, slot_flag};
 use millrace_parse::flow_hash;
 
 use crate::burst::{Burst, Decisions, Emitted};
+use crate::capture::Tap;
 use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
@@ -38,6 +39,8 @@ pub struct Worker<I: Io> {
     pub chain: Chain,
     /// What it remembers.
     pub flows: FlowMap,
+    /// Copies packets, while somebody looks on.
+    pub(crate) tap: Option<Tap>,
     /// Connections of cached ports.
     pub tracking: Option<Tracking>,
     leaving: Leaving,
@@ -99,6 +102,7 @@ impl<I: Io> Worker<I> {
             ports: PortTable::default(),
             chain: Chain::empty(desk),
             flows: FlowMap::new(settings.flows),
+            tap: None,
             tracking: None,
             leaving: Leaving::default(),
             fragments: Fragments::new(),
@@ -201,7 +205,8 @@ impl<I: Io> Worker<I> {
 
     /// Looks up what is remembered of the packets; the others stay open.
     fn recall(&mut self) {
-        let Self { burst, io, flows, tracking, ports, settings, counters, .. } = self;
+        let Self { burst, io, flows, tracking, ports, settings, counters, asked, .. } = self;
+        asked.clear();
         burst.open.clear();
         burst.fragments.clear();
         let mut hits = 0;
@@ -312,8 +317,9 @@ impl<I: Io> Worker<I> {
     }
 
     fn dispatch(&mut self) {
-        let Self { io, ports, counters, replies, burst, emitted, .. } = self;
-        let mut dispatch = Dispatch { io, ports, counters: &counters.fates, replies };
+        let Self { io, ports, counters, replies, burst, emitted, asked, tap, .. } = self;
+        let tap = tap.as_mut();
+        let mut dispatch = Dispatch { io, ports, counters: &counters.fates, replies, tap, asked };
         dispatch.burst(burst);
         if !emitted.is_empty() {
             dispatch.emitted(emitted);

@@ -5,6 +5,7 @@
 #ifndef CARRY_H
 #define CARRY_H
 
+#include "capture.h"
 #include "hand_over.h"
 #include "leave.h"
 #include "translate.h"
@@ -164,6 +165,7 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct
 		return punt(skb, port, MISS_TTL);
 	if (packet->tcp && !follow(found, packet))
 		return punt(skb, port, MISS_SYN);
+	capture(skb, port, found->key, now.generation, found->family);
 	if (rewrite(skb, packet, &now, addresses, found->family))
 		return drop(DROP_FAILED);
 

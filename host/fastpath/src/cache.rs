@@ -22,7 +22,7 @@ use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
 use crate::records::Records;
-use crate::{Acks, Carried, Closing, Counter, Features, Generation, Key};
+use crate::{Acks, CaptureRing, Carried, Closing, Counter, Features, Generation, Key};
 
 /// The flow cache of one set of ports.
 pub struct FlowCache {
@@ -49,6 +49,7 @@ pub struct FlowCache {
     /// What entries have carried that are gone.
     pub(crate) gone: Carried,
     acks: Acks,
+    capture: Option<CaptureRing>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
 }
@@ -170,6 +171,7 @@ impl FlowCache {
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,
             acks: Acks::new(memory),
+            capture: Some(CaptureRing::open(take("taps"), take("copies"))?),
             ebpf,
         })
     }
@@ -182,6 +184,12 @@ impl FlowCache {
     /// Where user space says which packets have left it.
     pub fn acks(&self) -> &Acks {
         &self.acks
+    }
+
+    /// What packets are copied with that entries carry, for whoever looks on; nothing if it was
+    /// taken before.
+    pub fn take_capture_ring(&mut self) -> Option<CaptureRing> {
+        self.capture.take()
     }
 
     /// The next event, if there is one; wait for more on [`events`](Self::events).

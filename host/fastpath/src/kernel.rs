@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use aya::Pod;
 use aya::maps::{HashMap, IterableMap, MapData};
 
+use crate::captured::RawTap;
 use crate::layout::{
     RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot, RawUplink,
 };
@@ -36,6 +37,9 @@ unsafe impl Pod for RawFilter {}
 unsafe impl Pod for RawUplink {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawEcho {}
+
+// SAFETY: holds because its fields are integers without padding, established at `captured`.
+unsafe impl Pod for RawTap {}
 
 /// The entries of one family.
 pub(crate) type Entries<const N: usize> = HashMap<MapData, RawKey<N>, RawEntry<N>>;

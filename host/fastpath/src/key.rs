@@ -104,8 +104,16 @@ impl Key {
 
     /// Reads the key at the beginning of an event.
     pub(crate) fn of_event(event: &[u8]) -> Option<Self> {
-        let family = *event.get(EVENT_FAMILY)?;
-        Some(Self(if family == 4 { Raw::V4(read(event)?) } else { Raw::V6(read(event)?) }))
+        Self::of_record(event, *event.get(EVENT_FAMILY)?)
+    }
+
+    /// Reads a key of this family, 4 or 6.
+    pub(crate) fn of_record(bytes: &[u8], family: u8) -> Option<Self> {
+        match family {
+            4 => Some(Self(Raw::V4(read(bytes)?))),
+            6 => Some(Self(Raw::V6(read(bytes)?))),
+            _ => None,
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod acks;
 mod cache;
+mod captured;
 mod carried;
 mod changes;
 mod entries;
@@ -42,6 +43,7 @@ mod verdict;
 
 pub use acks::{Acks, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
+pub use captured::{CaptureFilter, CaptureRing, CarriedPacket};
 pub use carried::{Carried, Reader, Traffic};
 pub use changes::ChangeError;
 pub use entries::{Cursor, InsertError, Slice};

@@ -5,6 +5,7 @@
 //! - [`path`]: packets carried past a filter that answers anything
 //! - [`manifest`]: modules and manifests before anything of them runs
 //! - [`tables`]: updates of tables, as filters read them
+//! - [`expression`]: filters of captures
 //! - [`seeds`]: what mutation begins with
 //!
 //! Each is a function of octets that returns or panics. `scripts/fuzz` lets libFuzzer look for
@@ -12,6 +13,7 @@
 //! shows, and `tests/replay.rs` runs it ever after, as an ordinary test.
 #![forbid(unsafe_code)]
 
+pub mod expression;
 pub mod manifest;
 pub mod path;
 pub mod seeds;
@@ -31,10 +33,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "wire", run: wire::run, seeds: seeds::headers },
     Target { name: "slots", run: slots::run, seeds: seeds::frames },
     Target { name: "path", run: path::run, seeds: seeds::journeys },
     Target { name: "manifest", run: manifest::run, seeds: seeds::modules },
     Target { name: "tables", run: tables::run, seeds: tables::seeds },
+    Target { name: "expression", run: expression::run, seeds: seeds::expressions },
 ];

@@ -9,6 +9,20 @@ use millrace_wire::{
 
 use crate::manifest::{everything, module_with};
 
+/// An expression of each kind, with a frame.
+pub fn expressions() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        "host 10.0.0.1 and tcp port 4789",
+        "src net 10.0.0.0/8 or dst host 2020::20",
+        "not (udp or arp) and ip6",
+        "portrange 4000-5000 icmp6 vlan 42 sctp",
+    ];
+    let frames = frames();
+    let with_frame = |(text, frame): (&str, &Vec<u8>)| [text.as_bytes(), b"\n", frame].concat();
+    texts.into_iter().zip(&frames).map(with_frame).collect()
+}
+
 /// A frame of each kind.
 pub fn frames() -> Vec<Vec<u8>> {
     let plain = Ethernet::new(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));

@@ -1,6 +1,6 @@
 //! Asks a host: plain calls that block, over the admin socket.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -28,6 +28,14 @@ pub(crate) struct LineStream<'c> {
     body: Incoming,
     /// What has come and was not taken.
     buffer: Vec<u8>,
+}
+
+/// A response that comes piece by piece.
+pub(crate) struct Stream {
+    client: Client,
+    body: Incoming,
+    /// What has come and was not read.
+    rest: Bytes,
 }
 
 impl Client {
@@ -70,6 +78,12 @@ impl Client {
     pub(crate) fn lines(&self, path: &str) -> anyhow::Result<LineStream<'_>> {
         let response = self.runtime.block_on(self.exchange(Method::GET, path, Bytes::new()))?;
         Ok(LineStream { client: self, body: response.into_body(), buffer: Vec::new() })
+    }
+
+    /// Reads something that comes piece by piece.
+    pub(crate) fn stream(self, path: &str) -> anyhow::Result<Stream> {
+        let response = self.runtime.block_on(self.exchange(Method::GET, path, Bytes::new()))?;
+        Ok(Stream { client: self, body: response.into_body(), rest: Bytes::new() })
     }
 
     fn ask<T: DeserializeOwned>(
@@ -121,6 +135,22 @@ impl Client {
             }
             _ => anyhow!("the host at {socket} cannot be asked: {error}"),
         }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, place: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            let Some(frame) = self.client.runtime.block_on(self.body.frame()) else {
+                return Ok(0);
+            };
+            if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
+                self.rest = data;
+            }
+        }
+        let piece = self.rest.split_to(place.len().min(self.rest.len()));
+        place[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use millrace_dataplane::control::capture::CaptureError;
 use millrace_dataplane::control::{PortError, StageError};
 use millrace_dataplane::mailbox::NoAnswer;
 
@@ -67,6 +68,16 @@ impl From<PortError> for ApiError {
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, error)
+    }
+}
+
+impl From<CaptureError> for ApiError {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::Port(error) => error.into(),
+            CaptureError::NoAnswer(error) => error.into(),
+            CaptureError::Taken => Self::new(StatusCode::CONFLICT, error),
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Requests about connections.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -45,7 +43,7 @@ fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
     let pods = host.pods_by_port();
     let port = match (&wanted.pod, &wanted.port) {
         (None, None) => None,
-        (Some(pod), _) => Some(port_of(host, &pods, pod)?),
+        (Some(pod), _) => Some(numbered(host, &host.port_of_pod(pod)?)?),
         (None, Some(port)) => Some(numbered(host, port)?),
     };
     let query = FlowQuery {
@@ -64,16 +62,6 @@ fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
     let flows = flows.collect();
     let connections = host.plane.cache()?.map_or(0, |cache| cache.connections);
     Ok(Flows { connections, flows })
-}
-
-/// The number of a pod's port.
-fn port_of(host: &Host, pods: &BTreeMap<String, String>, pod: &str) -> Result<u16, ApiError> {
-    let port = pods.iter().find(|(_, name)| *name == pod).map(|(port, _)| port);
-    let unknown = || {
-        let there = quoted_names(pods.values());
-        ApiError::not_found(format!("pod `{pod}` is not attached here; there are: {there}"))
-    };
-    port.and_then(|port| host.plane.numbers().get(port).copied()).ok_or_else(unknown)
 }
 
 /// The number of a port.

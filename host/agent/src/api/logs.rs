@@ -87,8 +87,8 @@ async fn follow(
     }
 }
 
-/// Lines as the body of a response.
-struct Lines(mpsc::Receiver<Bytes>);
+/// Lines, or other pieces, as the body of a response.
+pub(super) struct Lines(pub(super) mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Lines {
     type Data = Bytes;

@@ -11,6 +11,8 @@
 //! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
 //! POST   /v1/redecide                              decides live connections anew
 //! POST   /v1/trace                                 what would become of a packet
+//! GET    /v1/trace/live?filter=F&count=N           and of those that pass
+//! GET    /v1/capture?filter=F&count=N              packets as they pass    DELETE: ends that
 //! GET    /v1/filters                               the chain          POST: loads a filter
 //! GET    /v1/filters/{name}                        one stage          DELETE: removes it
 //! PUT    /v1/filters/{name}/module                 swaps the module
@@ -28,12 +30,13 @@
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
 //! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`trace`],
-//!   [`filters`], [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
+//!   [`capture`], [`filters`], [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
 //! of their own, and the one thread of the asynchronous runtime never waits for a worker.
 
+mod capture;
 pub(crate) mod client;
 mod error;
 mod filters;

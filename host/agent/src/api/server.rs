@@ -21,9 +21,10 @@ use tokio::sync::{Notify, watch};
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
 use crate::api::{
-    filters, flows, logs, maps, pods, ports, redecide, services, succession, trace,
+    capture, filters, flows, logs, maps, pods, ports, redecide, services, succession, trace,
 };
 use crate::node::{Pods, Statuses};
+use crate::output::quoted_names;
 
 /// What requests are about.
 pub(crate) struct Host {
@@ -41,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.
     pub(crate) metrics: Option<String>,
+    /// What ends the capture that is under way, or was last.
+    pub(crate) looking_on: Mutex<Option<Arc<AtomicBool>>>,
     /// True once the host is to end: whoever streams stops then.
     pub(crate) ended: watch::Receiver<bool>,
 }
@@ -73,6 +76,8 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/flows", get(flows::list))
         .route("/v1/redecide", post(redecide::redecide))
         .route("/v1/trace", post(trace::trace))
+        .route("/v1/trace/live", get(capture::live))
+        .route("/v1/capture", get(capture::capture).delete(capture::end))
         .route("/v1/filters", get(filters::list).post(filters::load))
         .route("/v1/filters/{name}", get(filters::show).delete(filters::remove))
         .route("/v1/filters/{name}/module", put(filters::swap))
@@ -153,6 +158,16 @@ impl Host {
             let pods = pods.lock();
             let attached = pods.attached().iter();
             attached.map(|(name, pod)| (pod.port.clone(), name.to_string())).collect()
+        })
+    }
+
+    /// The port of a pod.
+    pub(super) fn port_of_pod(&self, pod: &str) -> Result<String, ApiError> {
+        let pods = self.pods_by_port();
+        let port = pods.iter().find(|(_, name)| *name == pod).map(|(port, _)| port.clone());
+        port.ok_or_else(|| {
+            let there = quoted_names(pods.values());
+            ApiError::not_found(format!("pod `{pod}` is not attached here; there are: {there}"))
         })
     }
 

@@ -18,7 +18,7 @@ use millrace_dataplane::control::near_miss;
 pub(crate) use millrace_dataplane::control::request::Position;
 use millrace_dataplane::control::request::{AddPort, Load, StageTerms};
 pub(crate) use millrace_dataplane::control::status::{
-    CacheStatus, FateStatus, FilterStatus, LogLine, MetricStatus, PortState, PortStatus,
+    CacheStatus, FateStatus, FilterStatus, Label, LogLine, MetricStatus, PortState, PortStatus,
     StageState, StageStatus, WorkerStatus,
 };
 pub(crate) use millrace_dataplane::control::trace::{
@@ -283,6 +283,37 @@ pub(crate) struct Trace {
     pub(crate) report: TraceReport,
     /// The pods behind ports, as `namespace/name` by the port's name.
     pub(crate) pods: BTreeMap<String, String>,
+}
+
+/// A packet that passed, traced.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LiveTrace {
+    /// What became of it.
+    pub(crate) happened: Happened,
+    /// What would become of one like it now.
+    #[serde(flatten)]
+    pub(crate) trace: Trace,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Happened {
+    /// When it came, in milliseconds since the Unix epoch.
+    pub(crate) time_ms: u64,
+    /// Its fate.
+    pub(crate) fate: Label,
+    /// The stage that decided; the host itself, if there is none.
+    pub(crate) by: Option<String>,
+    /// Which of its rules.
+    pub(crate) rule: Option<RuleStatus>,
+    /// Why it went no further.
+    pub(crate) reason: Option<Label>,
+    /// The port it left by, if it was one.
+    pub(crate) egress: Option<String>,
+    /// Who carried it: `chain` or `worker` (one that asked the chain, or remembered), or `kernel`.
+    pub(crate) carrier: Label,
 }
 
 /// How often workers were held up by changes, for about how long.

@@ -230,6 +230,7 @@ fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyh
         relieved: Notify::new(),
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
+        looking_on: Mutex::new(None),
         ended: ended.clone(),
     });
     let follower = follower.map(|follower| {

@@ -14,10 +14,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use hyper::Method;
-use millrace_filter::testing::capture;
+use millrace_filter::testing::capture as file;
 
-use crate::api::types::{Trace, TracePacket, TraceProtocol};
-use crate::output::Asking;
+use crate::api::client::segment;
+use crate::api::types::{LiveTrace, Trace, TracePacket, TraceProtocol};
+use crate::capture::Interrupts;
+use crate::output::{Asking, Output, print};
 
 /// Show what would become of a packet: what each filter decides, by which rule, and how it leaves.
 ///
@@ -28,13 +30,14 @@ use crate::output::Asking;
 #[command(after_help = "Example:
   millrace trace --from shop/web --to 10.0.0.5:80
   millrace trace --from host --to '[fd01::3]:53' --protocol udp -o json
-  millrace trace --from shop/web --pcap capture.pcapng --packet 3")]
+  millrace trace --from shop/web --pcap capture.pcapng --packet 3
+  millrace trace --live 'host 10.1.0.3 and tcp port 80' -c 3")]
 pub(crate) struct TraceArgs {
     /// Where it comes in: a pod as NAMESPACE/NAME or NAME in `default`, a port, or `host`.
-    #[arg(long, value_name = "POD|PORT")]
-    from: String,
+    #[arg(long, value_name = "POD|PORT", required_unless_present = "live")]
+    from: Option<String>,
     /// Where it goes: an address with a port, as 10.0.0.5:80 or [fd00::5]:80; for icmp, an address.
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "pcap")]
+    #[arg(long, value_name = "ADDRESS", required_unless_present_any = ["pcap", "live"])]
     to: Option<String>,
     /// Its protocol. Of tcp it is the packet that opens a connection, of icmp an echo request.
     #[arg(long, value_enum, value_name = "PROTOCOL", default_value_t)]
@@ -57,6 +60,15 @@ pub(crate) struct TraceArgs {
     /// Bytes of the IP packet.
     #[arg(long, value_name = "BYTES")]
     length: Option<u32>,
+    /// Trace packets that really pass: those that a filter means, as of `millrace capture`.
+    #[arg(long, value_name = "FILTER", conflicts_with_all = [
+        "from", "to", "source", "source_port", "source_mac", "destination_mac", "ttl", "length",
+        "pcap",
+    ])]
+    live: Option<String>,
+    /// Of packets that pass: how many.
+    #[arg(short, long, value_name = "N", default_value_t = 10)]
+    count: u64,
     /// Take a packet of this capture, pcap or pcapng, as it is.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "to", "source", "source_port", "source_mac", "destination_mac", "ttl", "length",
@@ -71,8 +83,11 @@ pub(crate) struct TraceArgs {
 
 /// Asks and prints.
 pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<()> {
+    if let Some(filter) = &args.live {
+        return live(args, filter);
+    }
     let packet = TracePacket {
-        from: args.from.clone(),
+        from: args.from.clone().context("it comes in somewhere")?,
         frame: args.pcap.as_ref().map(|_| frame(args)).transpose()?,
         to: args.to.clone(),
         protocol: args.protocol,
@@ -87,14 +102,30 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<()> {
     args.asking.print(&trace, text::text)
 }
 
+/// Traces packets as they pass.
+fn live(args: &TraceArgs, filter: &str) -> anyhow::Result<()> {
+    let client = args.asking.client()?;
+    let query = format!("filter={}&count={}", segment(filter), args.count);
+    let interrupts = Interrupts::listen(args.asking.client()?)?;
+    let mut packets = client.lines(&format!("/v1/trace/live?{query}"))?;
+    interrupts.end_capture();
+    while let Some(packet) = packets.next::<LiveTrace>()? {
+        match args.asking.output() {
+            Output::Table => print(&format!("{}\n", text::live(&packet)))?,
+            Output::Json => print(&serde_json::to_string(&packet)?)?,
+        }
+    }
+    Ok(())
+}
+
 /// The packet of a capture, in Base64.
 fn frame(args: &TraceArgs) -> anyhow::Result<String> {
-    let file = args.pcap.as_ref().context("there is a capture")?;
-    let packets = capture::read(file)?;
+    let path = args.pcap.as_ref().context("there is a capture")?;
+    let packets = file::read(path)?;
     let Some(packet) = args.packet.checked_sub(1).and_then(|at| packets.get(at)) else {
         bail!(
             "{} has {} packets: there is no packet {}",
-            file.display(),
+            path.display(),
             packets.len(),
             args.packet
         );

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::api::types::{
-    Connected, DeliveryStatus, HookStatus, OffloadStatus, RuleStatus, StageTrace, Trace,
+    Connected, DeliveryStatus, HookStatus, LiveTrace, OffloadStatus, RuleStatus, StageTrace, Trace,
 };
 
 /// A packet, stage by stage.
@@ -43,6 +43,29 @@ pub(super) fn text(trace: &Trace) -> String {
     if let Some(delivery) = &ending.delivery {
         leaves(&mut text, delivery, trace);
     }
+    text
+}
+
+/// A packet that passed, and how one like it would.
+pub(super) fn live(packet: &LiveTrace) -> String {
+    let happened = &packet.happened;
+    let by = happened.by.as_deref().unwrap_or("the host");
+    let mut text = format!("It was {} by {by}", happened.fate);
+    if let Some(rule) = &happened.rule {
+        line(&mut text, format_args!(", {}", ruled(rule)));
+    }
+    if let Some(reason) = &happened.reason {
+        line(&mut text, format_args!(" ({reason})"));
+    }
+    if let Some(egress) = &happened.egress {
+        line(&mut text, format_args!(", left by {}", port(egress, &packet.trace)));
+    }
+    let carried = match &*happened.carrier {
+        "chain" => "the chain was asked",
+        "worker" => "a worker remembered",
+        _ => "the kernel carried it",
+    };
+    line(&mut text, format_args!("; {carried}. One like it:\n{}", self::text(&packet.trace)));
     text
 }
 

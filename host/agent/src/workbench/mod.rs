@@ -18,6 +18,8 @@ mod subject;
 
 use clap::Subcommand;
 
+pub(crate) use replay::summary::summary;
+
 /// The filter author's tools.
 #[derive(Subcommand, Debug)]
 pub(crate) enum FilterTool {

@@ -25,8 +25,10 @@ fn exchange<S: Read + Write>(mut stream: S, method: &str, path: &str, body: &str
     let length = body.len();
     let head = format!("host: localhost\r\nconnection: close\r\ncontent-length: {length}");
     write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n\r\n{body}").expect("it is open");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it ends the answer");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it ends the answer");
+    // captures are no text
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head ends with an empty line");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     (status.expect("the first line has a status"), body.to_owned())

@@ -9,6 +9,7 @@
 mod api;
 mod asking;
 mod bed;
+mod capturing;
 mod changing;
 mod http;
 mod interfaces;

@@ -112,6 +112,8 @@ pub(super) struct Shared {
     /// Whether there can be any.
     redecides: bool,
     ended: AtomicBool,
+    /// Whether somebody looks on.
+    pub(super) observed: AtomicBool,
 }
 
 pub(super) struct WorkerHandle {
@@ -172,6 +174,7 @@ impl Dataplane {
             sandbox,
             workers,
             ended: AtomicBool::new(false),
+            observed: AtomicBool::new(false),
         });
         let mut this = Self { shared, threads };
         let links = Namespace::current().map_err(NetlinkError::from)?.watch_links()?;

@@ -18,7 +18,7 @@ use crate::connections::{Connections, Cursor, Direction, Key, State, TcpState, V
 use crate::control::status::Label;
 use crate::control::trace::Connected;
 use crate::tracking::kernel;
-use crate::verdict::Decider;
+use crate::verdict::{Decider, Verdict};
 
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +138,13 @@ impl FlowReader {
         }
         query.cut(&mut flows);
         Ok(flows)
+    }
+
+    /// What was decided for packets with the key.
+    pub(super) fn verdict(&self, key: &Key) -> Option<Verdict> {
+        let view = self.connections.view_by_key(key)?;
+        let side = Direction::BOTH.into_iter().find(|&it| view.keys[it as usize] == *key)?;
+        Some(view.ways[side as usize].verdict)
     }
 
     /// The connection that packets with the key belong to, and which way they go.
@@ -301,6 +308,7 @@ mod tests {
             ingress: "a".into(),
             egress: Some("b".into()),
             by: None,
+            reason: None,
             rule: 0,
             generation: None,
             packets,
@@ -308,7 +316,14 @@ mod tests {
             kernel_packets: 0,
         };
         let state = "replied".into();
-        FlowStatus { protocol: protocol.into(), state, idle_ms, original: way.clone(), reply: way }
+        FlowStatus {
+            protocol: protocol.into(),
+            state,
+            idle_ms,
+            redecided: 0,
+            original: way.clone(),
+            reply: way,
+        }
     }
 
     #[test]

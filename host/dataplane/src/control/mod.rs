@@ -9,8 +9,9 @@
 //!   `succession`: in one process after another, `carried`, `kernel_drops`: what the cache carries
 //!   and what it does not
 //! - [`request`]: what can be asked for; [`status`], [`flows`]: what can be seen; `names`: what is mistyped
-//! - [`trace`]: what would become of a packet
+//! - [`trace`]: what would become of a packet; [`capture`]: packets as they pass
 
+pub mod capture;
 mod carried;
 mod dataplane;
 pub mod flows;

@@ -554,7 +554,7 @@ impl Ports {
         numbers.filter_map(PortId::new).find(|id| !taken(id)).ok_or(PortError::Full)
     }
 
-    fn unknown(&self, name: &str) -> PortError {
+    pub(super) fn unknown(&self, name: &str) -> PortError {
         let present = present(name, self.records.keys().map(String::as_str));
         PortError::Unknown { name: name.to_owned(), present }
     }

@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::PortKind;
 use millrace_fastpath::{
-    self as fastpath, Capacity, Counter, Features, FlowCache, Left, LoadError, MapFault, MissLimit,
-    Remote, remove_pins,
+    self as fastpath, Capacity, CaptureRing, Counter, Features, FlowCache, Left, LoadError,
+    MapFault, MissLimit, Remote, remove_pins,
 };
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
@@ -135,6 +135,7 @@ pub(super) struct Punt {
     connections: Arc<Connections>,
     upkeep: Arc<Upkeep>,
     pub(super) sampler: Arc<Sampler>,
+    pub(super) ring: Arc<Mutex<CaptureRing>>,
     succession: Option<Arc<Succession>>,
     miss_limit: Option<MissLimit>,
     /// By worker.
@@ -160,6 +161,8 @@ impl Punt {
         let mut cache = namespace.run(|| load(&settings))??;
         let reserved = ReservedPorts::take(settings.masquerade, settings.pins.is_some())?;
         cache.reserve(reserved.ports().iter().copied())?;
+        let ring = cache.take_capture_ring().expect("nobody has taken it before");
+        let ring = Arc::new(Mutex::new(ring));
         let hand_over = Arc::new(HandOver::new(cache.acks().clone()));
         let cache = Arc::new(Mutex::new(cache));
         let connections = Arc::new(Connections::new(settings.connections));
@@ -198,6 +201,7 @@ impl Punt {
             near: (near.index, queues),
             cache,
             connections,
+            ring,
             _program: program,
             _reserved: reserved,
             _far: far,

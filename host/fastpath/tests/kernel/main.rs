@@ -8,6 +8,7 @@
 mod adoption;
 mod back;
 mod bed;
+mod captures;
 mod changes;
 mod edges;
 mod forwarding;

@@ -9,7 +9,7 @@ use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
 use millrace_traffic::sequence::{Sequence, SequenceSettings};
 use millrace_traffic::stream::{StreamSettings, stream};
 
-use crate::api::types::{Flows, Module, StageStatus, SwapFilter};
+use crate::api::types::{Flows, Module, StageStatus, SwapFilter, Trace, TracePacket};
 use crate::demo::acts::{Extent, restart};
 use crate::demo::cluster::{Cluster, ClusterPod, Family, MANIFESTS};
 use crate::demo::lab::Lab;
@@ -39,6 +39,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     narrator.gap();
     let (shop, cart) = (cluster.pod("shop")?, cluster.pod("cart")?);
     speed(lab, &shop, &cart, extent, narrator)?;
+    traced(cluster, &cart, narrator)?;
     swaps(cluster, &shop, extent, narrator)?;
     restart::play(cluster, &shop, &cart, narrator)?;
 
@@ -73,6 +74,25 @@ fn speed(
     let all: u64 = ways().map(|way| way.packets).sum();
     let seen = format!("{} of {} packets", percent(kernel, all), count(all));
     narrator.claim(kernel > all / 10 * 9, "the kernel carries what is known", seen);
+    Ok(())
+}
+
+/// What would become of a packet that nobody sends.
+fn traced(cluster: &Cluster, cart: &ClusterPod, narrator: &mut Narrator) -> anyhow::Result<()> {
+    let to = format!("{}:80", cart.end(Family::V4)?.address);
+    narrator.gap();
+    narrator.command("east", &["millrace", "trace", "--from", "shop", "--to", &to]);
+    let packet = TracePacket { from: "shop".to_owned(), to: Some(to), ..TracePacket::default() };
+    let trace: Trace = cluster.client("east")?.send(Method::POST, "/v1/trace", &packet)?;
+    let lines = trace.report.stages.iter().map(|step| {
+        let rule = step.rule.as_ref().and_then(|rule| rule.name.as_deref()).unwrap_or("no rule");
+        format!("{:<8}{rule}: {}", step.stage, step.decided.join(", "))
+    });
+    narrator.output(&lines.collect::<Vec<_>>().join("\n"));
+    let ending = &trace.report.ending;
+    let seen = format!("{} by {}", ending.fate, ending.by.as_deref().unwrap_or("the host"));
+    let leaves = ending.delivery.as_ref().is_some_and(|delivery| delivery.offload.there);
+    narrator.claim(leaves, "a trace says what filters decide", seen);
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 
 mod expectation;
 mod stand;
-mod summary;
+pub(crate) mod summary;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -7,7 +7,7 @@ use millrace_filter::wire::tcp::Flags;
 use millrace_filter::wire::{EtherType, IpProtocol, MacAddr};
 
 /// The packet's protocol, and its ends as far as they can be read.
-pub(super) fn summary(frame: &[u8]) -> String {
+pub(crate) fn summary(frame: &[u8]) -> String {
     let mut slot = Slot::ZERO;
     if let Err(reason) = millrace_parse::parse(frame, &mut slot) {
         return format!("{} bytes: {}", frame.len(), reason.help());

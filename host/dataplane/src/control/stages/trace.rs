@@ -19,7 +19,7 @@ use crate::guest::Guest;
 use crate::inspect;
 use crate::io::Io;
 use crate::stage::{Abilities, Mode, OnFault, is_tried};
-use crate::verdict::Verdict;
+use crate::verdict::{Decider, Verdict};
 
 impl<I: Io + 'static> Stages<I> {
     /// Asks the stages about a packet, as far as it goes, and shows it to their packet hooks.
@@ -45,6 +45,14 @@ impl<I: Io + 'static> Stages<I> {
         }
         self.tend();
         steps
+    }
+}
+
+impl<I: Io + 'static> Stages<I> {
+    /// A rule that a stage in force may have named.
+    pub(in crate::control) fn rule(&self, by: Decider, id: u32) -> Option<RuleStatus> {
+        let record = self.records.iter().find(|record| record.number == by)?;
+        rule(id, record.current.module.manifest())
     }
 }
 

@@ -1,0 +1,203 @@
+//! Requests to look on: captures, and what happens to packets as they pass.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use millrace_dataplane::capture::Expression;
+use millrace_dataplane::control::capture::{Capture, CaptureRequest, CapturedPacket};
+use millrace_dataplane::control::trace::TraceRequest;
+use millrace_sandbox::now_ns;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::api::error::ApiError;
+use crate::api::logs::Lines;
+use crate::api::server::{Host, Shared};
+use crate::api::types::{Happened, LiveTrace, Trace};
+use crate::capture::comment;
+use crate::capture::pcapng::{Packet, Pcapng};
+
+/// Which packets, and how many.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Those that are meant by this expression.
+    #[serde(default)]
+    filter: String,
+    /// Those that come in by this port.
+    port: Option<String>,
+    /// Those that come from this pod.
+    pod: Option<String>,
+    /// So many bytes of each.
+    #[serde(default = "whole")]
+    snap: u32,
+    /// So many packets.
+    count: Option<u64>,
+    /// For so long.
+    seconds: Option<u64>,
+}
+
+/// Packets as they pass: pcapng, until there are as many as were wanted, the time is over, the
+/// request is broken off, or somebody ends it.
+pub(super) async fn capture(
+    State(host): Shared,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(wanted) = wanted.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let (watch, body) = watch(host, wanted).await?;
+    tokio::task::spawn_blocking(move || watch.write());
+    Ok(([(CONTENT_TYPE, "application/x-pcapng")], body).into_response())
+}
+
+/// Packets as they pass, traced: an object per line.
+pub(super) async fn live(
+    State(host): Shared,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(wanted) = wanted.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let (watch, body) = watch(host, wanted).await?;
+    tokio::task::spawn_blocking(move || watch.trace());
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// Ends the capture that is under way, if there is one: it comes to its statistics.
+pub(super) async fn end(State(host): Shared) -> StatusCode {
+    if let Some(end) = &*host.looking_on.lock() {
+        end.store(true, Ordering::Release);
+    }
+    StatusCode::NO_CONTENT
+}
+
+/// Somebody who looks on.
+struct Watch {
+    host: Arc<Host>,
+    capture: Capture,
+    to: mpsc::Sender<Bytes>,
+    end: Arc<AtomicBool>,
+    left: u64,
+    until: Option<Instant>,
+    snap: u32,
+    /// The Unix epoch on the clock of workers.
+    epoch_ns: u64,
+}
+
+async fn watch(host: Arc<Host>, wanted: Wanted) -> Result<(Watch, Body), ApiError> {
+    let (to, from) = mpsc::channel(AHEAD);
+    let asked = Arc::clone(&host);
+    let watch = asked.ask(move |asked| {
+        let expression: Expression = wanted
+            .filter
+            .parse()
+            .map_err(|error| ApiError::bad_request(format!("`filter`: {error}")))?;
+        let port = match (&wanted.port, &wanted.pod) {
+            (Some(port), _) => Some(port.clone()),
+            (None, Some(pod)) => Some(asked.port_of_pod(pod)?),
+            (None, None) => None,
+        };
+        let snap = wanted.snap as usize;
+        let capture = asked.plane.capture(CaptureRequest { expression, port, snap })?;
+        let end = Arc::new(AtomicBool::new(false));
+        *asked.looking_on.lock() = Some(Arc::clone(&end));
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok::<_, ApiError>(Watch {
+            host,
+            capture,
+            to,
+            end,
+            left: wanted.count.unwrap_or(u64::MAX),
+            until: wanted.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            snap: wanted.snap,
+            epoch_ns: (unix.as_nanos() as u64).wrapping_sub(now_ns()),
+        })
+    });
+    Ok((watch.await?, Body::new(Lines(from))))
+}
+
+impl Watch {
+    /// Whether somebody still wants to see something.
+    fn goes_on(&self) -> bool {
+        self.left > 0
+            && !self.end.load(Ordering::Acquire)
+            && !self.to.is_closed()
+            && !*self.host.ended.borrow()
+            && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// The next packets, as many as are still wanted.
+    fn packets(&mut self) -> Vec<CapturedPacket> {
+        let mut packets = self.capture.take().unwrap_or_else(|error| {
+            tracing::warn!(%error, "a capture ends");
+            self.left = 0;
+            Vec::new()
+        });
+        packets.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= packets.len() as u64;
+        packets
+    }
+
+    fn write(mut self) {
+        let mut pcapng = Pcapng::new(self.snap);
+        while self.goes_on() {
+            for packet in self.packets() {
+                pcapng.packet(Packet {
+                    port: &packet.port,
+                    time_ns: self.epoch_ns.wrapping_add(packet.time_ns),
+                    len: packet.len,
+                    frame: &packet.frame,
+                    comment: &comment(&packet),
+                });
+            }
+            let written = pcapng.take();
+            if !written.is_empty() && self.to.blocking_send(written.into()).is_err() {
+                return;
+            }
+        }
+        let lost = self.capture.lost().unwrap_or_default();
+        pcapng.end(self.epoch_ns.wrapping_add(now_ns()), lost);
+        // who has broken off does not want to know
+        let _ = self.to.blocking_send(pcapng.take().into());
+    }
+
+    fn trace(mut self) {
+        while self.goes_on() {
+            for packet in self.packets() {
+                let request = TraceRequest { port: packet.number, frame: packet.frame };
+                let report = match self.host.plane.trace(&request) {
+                    Ok(report) => report,
+                    Err(error) => return tracing::warn!(%error, "a live trace ends"),
+                };
+                let line = LiveTrace {
+                    happened: Happened {
+                        time_ms: self.epoch_ns.wrapping_add(packet.time_ns) / 1_000_000,
+                        fate: packet.fate,
+                        by: packet.by,
+                        rule: packet.rule,
+                        reason: packet.reason,
+                        egress: packet.egress,
+                        carrier: packet.carrier,
+                    },
+                    trace: Trace { report, pods: self.host.pods_by_port() },
+                };
+                let mut text = serde_json::to_vec(&line).expect("a report is numbers and texts");
+                text.push(b'\n');
+                if self.to.blocking_send(text.into()).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Frames that wait for who reads them.
+const AHEAD: usize = 64;
+
+fn whole() -> u32 {
+    262_144
+}
