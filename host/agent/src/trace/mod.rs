@@ -36,7 +36,8 @@ pub(crate) struct TraceArgs {
     /// Where it comes in: a pod as NAMESPACE/NAME or NAME in `default`, a port, or `host`.
     #[arg(long, value_name = "POD|PORT", required_unless_present = "live")]
     from: Option<String>,
-    /// Where it goes: an address with a port, as 10.0.0.5:80 or [fd00::5]:80; for icmp, an address.
+    /// Where it goes: an address with a port, as `10.0.0.5:80` or `[fd00::5]:80`; for icmp, an
+    /// address.
     #[arg(long, value_name = "ADDRESS", required_unless_present_any = ["pcap", "live"])]
     to: Option<String>,
     /// Its protocol. Of tcp it is the packet that opens a connection, of icmp an echo request.
