@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::cache::MapFault;
 use crate::entries::if_there;
-use crate::layout::{RawEgress, TO_TUNNEL};
+use crate::layout::{EITHER_WAY, RawEgress, TO_TUNNEL};
 use crate::{FlowCache, PortId};
 
 /// What a port leads to, as far as its maps say.
@@ -47,12 +47,13 @@ impl FlowCache {
         Ok(left)
     }
 
-    /// Forgets which node has which addresses and tunnel, where that is a predecessor's.
+    /// Forgets which node has which addresses and tunnel, and what was an uplink, where that is a
+    /// predecessor's.
     pub(crate) fn forget_remotes(&mut self) -> Result<(), MapFault> {
         let keys: Result<Vec<_>, _> = self.owners.keys().collect();
         for key in keys.map_err(MapFault)? {
             let number = if_there(self.owners.get(&key, 0))?;
-            let number = number.and_then(|number| u16::try_from(number).ok());
+            let number = number.and_then(|number| u16::try_from(number & !EITHER_WAY).ok());
             if !number.and_then(PortId::new).is_some_and(|it| self.links.tunnels.leads_to(it)) {
                 if_there(self.owners.remove(&key))?;
             }
@@ -60,6 +61,12 @@ impl FlowCache {
         for (number, left) in self.numbers()? {
             if matches!(left, Left::Remote { .. }) && !self.links.tunnels.leads_to(number) {
                 self.close(number.number().into())?;
+            }
+        }
+        let uplinks: Result<Vec<_>, _> = self.uplinks.keys().collect();
+        for link in uplinks.map_err(MapFault)? {
+            if !self.links.uplinks.has(link) {
+                if_there(self.uplinks.remove(&link))?;
             }
         }
         Ok(())

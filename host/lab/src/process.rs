@@ -106,7 +106,8 @@ pub(crate) fn kill(processes: impl IntoIterator<Item = Process>) -> Result<(), P
     for (process, descriptor) in &running {
         signal_all(*process, descriptor, Signal::KILL);
     }
-    let deadline = Instant::now() + PATIENCE;
+    // the kernel has to take down what it had: links, maps, programs
+    let deadline = Instant::now() + 4 * PATIENCE;
     let undying = running.iter().find(|(_, descriptor)| !has_ended(descriptor, deadline));
     undying.map_or(Ok(()), |(process, _)| Err(*process))
 }
