@@ -53,7 +53,8 @@ pub fn frames() -> Vec<Vec<u8>> {
 
     let segment = built(|b| builder::tcp(b, &plain, &v4.into(), &syn, b"hello"));
     let segment6 = built(|b| builder::tcp(b, &plain, &v6.into(), &syn, b"hello"));
-    let chained = [&chain.concat()[..], &segment[34..]].concat();
+    // without its data: fragments but the last have a multiple of eight octets
+    let chained = [&chain.concat()[..], &segment[34..66]].concat();
     let tunnelled = [&[8, 0, 0, 0, 0, 0, 1, 0], &segment[..]].concat();
     vec![
         built(|b| builder::arp(b, &tagged, &request)),
