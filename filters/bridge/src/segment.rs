@@ -73,7 +73,7 @@ impl Segment {
     /// The segment of these settings; `None` if they name nobody.
     pub(crate) fn new(settings: &Settings) -> Result<Option<Self>, Error> {
         let Settings { gateway, host, pods, nodes, .. } = settings;
-        if gateway.is_none() && host.is_none() && pods.is_empty() {
+        if gateway.is_none() && host.is_none() && pods.is_empty() && nodes.is_empty() {
             return Ok(None);
         }
         let mut made =
