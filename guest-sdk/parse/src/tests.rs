@@ -217,14 +217,23 @@ fn addresses_that_must_not_be_on_a_link_are_martians() {
     assert!(parse(&discover, &mut Slot::ZERO.clone()).is_ok());
 }
 
+/// A part of a datagram with a multiple of eight octets in it, as all but the last have.
+fn fragment(offset: u16, more: bool) -> Vec<u8> {
+    let mut frame = udp(Ip::v4(A4, B4));
+    frame.push(0);
+    let len = (frame.len() - 14) as u16;
+    frame[16..18].copy_from_slice(&len.to_be_bytes());
+    let mut packet = ipv4::Packet::new_unchecked(&mut frame[14..]);
+    packet.set_fragment_offset(offset);
+    packet.set_more_fragments(more);
+    packet.fill_checksum();
+    frame
+}
+
 #[test]
 fn fragments_and_options_are_classes_of_their_own() {
     let fragment = |offset, more| {
-        let mut frame = udp(Ip::v4(A4, B4));
-        let mut packet = ipv4::Packet::new_unchecked(&mut frame[14..]);
-        packet.set_fragment_offset(offset);
-        packet.set_more_fragments(more);
-        packet.fill_checksum();
+        let frame = fragment(offset, more);
         let mut slot = Slot::ZERO;
         let layers = parse(&frame, &mut slot).expect("it is well-formed");
         (slot, layers)
@@ -251,12 +260,20 @@ fn fragments_and_options_are_classes_of_their_own() {
 
 #[test]
 fn the_first_fragment_of_a_large_datagram_is_no_lie() {
-    let mut frame = udp(Ip::v4(A4, B4));
+    let mut frame = fragment(0, true);
     frame[38..40].copy_from_slice(&3000u16.to_be_bytes());
-    let mut packet = ipv4::Packet::new_unchecked(&mut frame[14..]);
-    packet.set_more_fragments(true);
-    packet.fill_checksum();
     assert!(parse(&frame, &mut Slot::ZERO.clone()).is_ok());
+}
+
+#[test]
+fn a_fragment_that_has_no_place_in_a_datagram_is_refused() {
+    let mut odd = fragment(0, true);
+    let len = (odd.len() - 14 - 1) as u16;
+    odd[16..18].copy_from_slice(&len.to_be_bytes());
+    ipv4::Packet::new_unchecked(&mut odd[14..]).fill_checksum();
+    for frame in [odd, fragment(65_528, false)] {
+        assert_eq!(parse(&frame, &mut Slot::ZERO.clone()), Err(Reason::BadFragment));
+    }
 }
 
 #[test]
