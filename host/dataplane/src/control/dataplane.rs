@@ -1,100 +1,35 @@
-//! A dataplane on real interfaces: its threads, and the one handle to all of it.
+//! A dataplane on real interfaces: the one handle to all of it.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 
 use millrace_abi::{Tag, TagKind};
-use millrace_netns::{LinkWatch, Namespace, NetlinkError};
+use millrace_netns::{Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
 use millrace_tables::Delta;
-use millrace_xsk::{AttachMode, UmemError, UmemSettings, Xsk, XskSettings};
+use millrace_xsk::{Xsk, XskSettings};
 use parking_lot::Mutex;
 
-use crate::control::carried::Sampler;
 use crate::control::flows::{FlowQuery, FlowStatus, Names};
 use crate::control::ports::{Hand, PortError, Ports};
-use crate::control::punt::{CacheSettings, PuntError};
+use crate::control::punt::PuntError;
 use crate::control::redecide::{Desk, Redecided, Which};
 use crate::control::request::{AddPort, Load, Position};
+use crate::control::settings::{Settings, StartError};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
     CacheStatus, FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus,
 };
 use crate::control::succession::live;
+use crate::control::threads::{cores, go_first, pin, spawn};
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
-use crate::stage::{FaultDesk, FaultReport, Mode};
-use crate::tracking::Upkeep;
-use crate::worker::{Worker, WorkerCounters, WorkerSettings};
+use crate::stage::{FaultDesk, Mode};
+use crate::worker::{Worker, WorkerCounters};
 use crate::xsk_io::XskIo;
-
-/// Settings of a [`Dataplane`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Workers; each has a queue on every port.
-    pub workers: usize,
-    /// The cores they are pinned to; `None` for the first ones this process may use.
-    pub cores: Option<Vec<usize>>,
-    /// What each worker is like.
-    pub worker: WorkerSettings,
-    /// The packet memory of each.
-    pub umem: UmemSettings,
-    /// The rings of each socket.
-    pub sockets: XskSettings,
-    /// Where the XDP program runs; `None` for wherever it can.
-    pub attach: Option<AttachMode>,
-    /// Whether drivers that can shall not copy: possible if those of all ports can.
-    pub zero_copy: bool,
-    /// Where compiled filters are kept.
-    pub cache: Option<PathBuf>,
-    /// The kernel's flow cache, for cached ports.
-    pub flow_cache: Option<CacheSettings>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            cores: None,
-            worker: WorkerSettings::default(),
-            umem: UmemSettings::default(),
-            sockets: XskSettings { zero_copy: false, ..XskSettings::default() },
-            attach: None,
-            zero_copy: false,
-            cache: None,
-            flow_cache: None,
-        }
-    }
-}
-
-/// Why there is no dataplane.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting is out of range.
-    #[error("{0}")]
-    Setting(String),
-    /// The sandbox does not start.
-    #[error("the WebAssembly engine does not start: {0:#}")]
-    Sandbox(String),
-    /// There is no packet memory.
-    #[error(transparent)]
-    Umem(#[from] UmemError),
-    /// Interfaces cannot be watched.
-    #[error("interfaces cannot be watched: {0}")]
-    Watch(#[from] NetlinkError),
-    /// Ports cannot be kept.
-    #[error(transparent)]
-    Ports(#[from] PortError),
-    /// A thread cannot be started.
-    #[error("a thread cannot be started: {0}")]
-    Thread(#[from] io::Error),
-}
 
 /// A running dataplane. It ends when this is dropped.
 pub struct Dataplane {
@@ -103,7 +38,7 @@ pub struct Dataplane {
 }
 
 pub(super) struct Shared {
-    sandbox: Arc<Sandbox>,
+    pub(super) sandbox: Arc<Sandbox>,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) stages: Mutex<Stages<XskIo>>,
     pub(super) ports: Mutex<Ports>,
@@ -111,7 +46,7 @@ pub(super) struct Shared {
     pub(super) redecisions: Arc<Desk>,
     /// Whether there can be any.
     redecides: bool,
-    ended: AtomicBool,
+    pub(super) ended: AtomicBool,
     /// Whether somebody looks on.
     pub(super) observed: AtomicBool,
 }
@@ -128,7 +63,7 @@ impl Dataplane {
     /// # Errors
     /// If a setting is out of range, or the kernel refuses something.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        check(settings)?;
+        settings.check()?;
         let sandbox = millrace_sandbox::Settings { cache: settings.cache.clone() };
         let sandbox =
             Sandbox::new(&sandbox).map_err(|error| StartError::Sandbox(format!("{error:#}")))?;
@@ -480,113 +415,5 @@ impl Drop for Dataplane {
     }
 }
 
-impl Shared {
-    /// Mends what fails, and clears host maps of what is dead.
-    fn mend(&self, reports: &Receiver<FaultReport>) {
-        let mut next_sweep_ns = 0;
-        while !self.ended.load(Ordering::Acquire) {
-            match reports.recv_timeout(HEARTBEAT) {
-                Ok(report) => self.stages.lock().mend(report),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let now = now_ns();
-            if now >= next_sweep_ns {
-                next_sweep_ns = now + SWEEP.as_nanos() as u64;
-                self.sandbox.maps().sweep(now);
-                self.stages.lock().tend();
-            }
-        }
-    }
-
-    /// Looks after connections that no packet comes of.
-    fn keep_up(&self, upkeep: &Upkeep, sampler: &Sampler) {
-        while !self.ended.load(Ordering::Acquire) {
-            let pause = upkeep.round(now_ns()).unwrap_or_else(|error| {
-                tracing::error!(%error, "connections that are over stay");
-                HEARTBEAT
-            });
-            if let Err(error) = sampler.step(now_ns()) {
-                tracing::error!(%error, "what the kernel carries is not added up");
-            }
-            thread::sleep(pause);
-        }
-    }
-
-    /// Follows what happens to interfaces.
-    fn follow(&self, mut links: LinkWatch) {
-        while !self.ended.load(Ordering::Acquire) {
-            match links.next_within(HEARTBEAT) {
-                Ok(None) => {}
-                Ok(Some(event)) => {
-                    if let Err(error) = self.ports.lock().follow(&event) {
-                        tracing::error!(%error, "a change of an interface is not followed");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "interfaces are not watched any more");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn check(settings: &Settings) -> Result<(), StartError> {
-    let wrong = |text: String| Err(StartError::Setting(text));
-    let (workers, burst) = (settings.workers, settings.worker.burst);
-    if !(1..=MAX_WORKERS).contains(&workers) {
-        return wrong(format!("there can be 1 to {MAX_WORKERS} workers, not {workers}"));
-    }
-    if !(1..=256).contains(&burst) {
-        return wrong(format!("a burst has 1 to 256 packets, not {burst}"));
-    }
-    match &settings.cores {
-        Some(cores) if cores.len() < workers => {
-            wrong(format!("{workers} workers need as many cores; {} are named", cores.len()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The core of each worker: as named, or the first ones that this process may use.
-fn cores(settings: &Settings) -> Result<Vec<usize>, StartError> {
-    if let Some(cores) = &settings.cores {
-        return Ok(cores.clone());
-    }
-    let allowed = rustix::thread::sched_getaffinity(None).map_err(io::Error::from)?;
-    let cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-    // the last ones: interrupts and everybody else tend to sit on the first ones
-    let cores: Vec<usize> = cores.collect();
-    let skip = cores.len().saturating_sub(settings.workers);
-    Ok(cores[skip..].to_vec())
-}
-
-fn pin(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "a worker is not pinned");
-    }
-}
-
-/// Who waits for a packet on the core of its sender goes before the sender.
-fn go_first() {
-    if let Err(error) = rustix::process::setpriority_process(None, HIGHEST) {
-        tracing::warn!(%error, "a worker goes last: new flows will be slow");
-    }
-}
-
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).spawn(run)
-}
-
-const MAX_WORKERS: usize = 64;
-/// The priority of who goes first (`nice(1)`).
-const HIGHEST: i32 = -20;
 /// Fault reports that may wait.
 const DESK: usize = 256;
-/// How soon threads notice that they are to end.
-const HEARTBEAT: Duration = Duration::from_millis(200);
-/// How often host maps are swept.
-const SWEEP: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! A running dataplane, from outside: workers are started, filters loaded and swapped,
 //! ports added and watched, faults mended. Nothing in here is on the way of a packet.
 //!
-//! - [`Dataplane`]: everything together, on real interfaces
+//! - [`Dataplane`]: everything together, on real interfaces; `settings`: what it is asked to be,
+//!   `threads`: who runs in it
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
 //! - `redecide`: live connections, when the chain or what it knows has changed
@@ -18,18 +19,19 @@ pub mod flows;
 mod kernel_drops;
 mod memory;
 mod names;
-mod opened;
 mod ports;
 mod punt;
 mod redecide;
 pub mod request;
 mod reserve;
+mod settings;
 mod stages;
 pub mod status;
 mod succession;
+mod threads;
 pub mod trace;
 
-pub use dataplane::{Dataplane, Settings, StartError};
+pub use dataplane::Dataplane;
 pub use kernel_drops::ANY_PORT;
 pub use memory::MemoryPlane;
 pub use millrace_fastpath::MissLimit;
@@ -38,4 +40,5 @@ pub use ports::{PortError, Ports};
 pub use punt::{CacheSettings, PortRange, PuntError};
 pub use redecide::{Redecided, Which};
 pub use reserve::RESERVED as RESERVED_PORTS;
+pub use settings::{Settings, StartError};
 pub use stages::{StageError, Stages};

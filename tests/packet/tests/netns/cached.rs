@@ -154,8 +154,11 @@ fn a_port_that_goes_takes_its_connections_along() {
     client.talks_to(server, server.address, b"hello");
     let known = || bed.plane.cache().expect("the kernel says").expect("there is one").connections;
     assert!(known() > 0);
+    let before = bed.redecided();
     bed.plane.remove_port(&server.port).expect("it is a port");
     assert_eq!(known(), 0);
+    // what led there might have led elsewhere
+    assert!(bed.redecided().dropped > before.dropped);
     assert!(!client.pings_within(server.address, Duration::from_secs(1)));
 }
 

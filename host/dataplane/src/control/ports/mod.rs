@@ -3,29 +3,38 @@
 //!
 //! A port keeps its number while its interface is away, and what leads to it is dropped
 //! meanwhile with the reason `port-down`.
+//!
+//! - `open`: from an interface to a port that workers have; `opened`: what there is of it then
+//! - `record`: what is known of a port; `error`: why there is none
+
+mod error;
+mod open;
+mod opened;
+mod record;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::limits;
 use millrace_fastpath::Left;
-use millrace_netns::{Link, LinkEvent, LinkKind, Namespace, Netlink, NetlinkError};
-use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Umem, Xsk, XskSettings};
+use millrace_netns::{Link, LinkEvent, Namespace, Netlink, NetlinkError};
+use millrace_xsk::{AttachMode, Umem, XskSettings};
 
 use crate::control::flows::FlowReader;
 use crate::control::names::present;
-use crate::control::opened::{MAX_MTU, Opened, Way};
-use crate::control::punt::{CacheSettings, Punt, PuntError};
+use crate::control::punt::{CacheSettings, Punt};
 use crate::control::redecide::{Desk, Redecider};
 use crate::control::request::{AddPort, Beyond};
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals, mac};
-use crate::mailbox::{NoAnswer, Postman};
-use crate::port::{HeldPort, Hold, Port, PortCounters, PortId};
+use crate::mailbox::Postman;
+use crate::port::PortId;
 use crate::tracking::Upkeep;
 use crate::worker::Worker;
 use crate::xsk_io::XskIo;
+pub use error::PortError;
+use opened::{MAX_MTU, Opened, Way};
+use record::PortRecord;
 
 /// The ports of all workers.
 pub struct Ports {
@@ -47,84 +56,6 @@ pub struct Ports {
 pub(super) struct Hand {
     pub(super) postman: Arc<Postman<Worker<XskIo>>>,
     pub(super) umem: Umem,
-}
-
-/// Why a port is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum PortError {
-    /// The interface is not there, or the kernel does not say.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// The interface is a port already.
-    #[error("`{0}` is a port already")]
-    Taken(String),
-    /// There is no such port.
-    #[error("there is no port `{name}`; {present}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names there are, and which one may be meant.
-        present: String,
-    },
-    /// The interface carries no Ethernet frames.
-    #[error("`{0}` carries no Ethernet frames; only interfaces with Ethernet headers can be ports")]
-    NotEthernet(String),
-    /// Its packets do not fit.
-    #[error(
-        "`{interface}` has an MTU of {mtu}, and packets of at most {limit} bytes fit into a frame; \
-         lower it with `ip link set dev {interface} mtu {limit}`",
-        limit = MAX_MTU
-    )]
-    Mtu {
-        /// The interface.
-        interface: String,
-        /// Its MTU.
-        mtu: u32,
-    },
-    /// It has fewer queues than there are workers.
-    #[error(
-        "`{interface}` has {queues} receive queues for {workers} workers; give it more with \
-         `ethtool -L {interface} rx {workers} tx {workers}` (a veth: on both ends), or run fewer \
-         workers"
-    )]
-    Queues {
-        /// The interface.
-        interface: String,
-        /// Its queues.
-        queues: u32,
-        /// The workers.
-        workers: usize,
-    },
-    /// All numbers are taken.
-    #[error("there are {limit} ports already", limit = limits::MAX_PORT)]
-    Full,
-    /// There is no flow cache.
-    #[error("`{0}` cannot be a cached port: this host was started without a flow cache")]
-    NoCache(String),
-    /// The flow cache is not there.
-    #[error(transparent)]
-    Punt(#[from] PuntError),
-    /// The program is not taken.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// A socket is not opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A worker is gone.
-    #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
-}
-
-pub(super) struct PortRecord {
-    pub(super) id: PortId,
-    pub(super) request: AddPort,
-    /// By worker.
-    counters: Vec<Arc<PortCounters>>,
-    state: PortState,
-    /// What is there while the interface is.
-    pub(super) opened: Option<Opened>,
-    /// Why there is nothing, if the interface has returned and cannot be a port as it is.
-    pub(super) refusal: Option<String>,
 }
 
 impl Ports {
@@ -170,7 +101,7 @@ impl Ports {
         };
         if let Err(error) = self.open(&mut record) {
             // the workers may know it by now; what failed first is what to tell of
-            let _ = self.leave_workers(id);
+            let _ = self.leave_workers(id).and_then(|()| self.forget_connections(id));
             return Err(error);
         }
         if known.is_none() {
@@ -193,7 +124,7 @@ impl Ports {
     }
 
     /// Takes a port away, and says which number it had. What leads there is still
-    /// to be forgotten.
+    /// to be decided anew, and what is left of it then to be forgotten.
     ///
     /// # Errors
     /// If there is no such port.
@@ -362,106 +293,7 @@ impl Ports {
         self.punt.as_ref().map(Punt::flows)
     }
 
-    /// Opens a port's interface on every worker.
-    fn open(&self, record: &mut PortRecord) -> Result<(), PortError> {
-        let link = self.net.link(record.interface())?;
-        if !link.ethernet {
-            return Err(PortError::NotEthernet(link.name));
-        }
-        // an uplink is the host's, whose packets may be larger
-        let is_uplink = matches!(record.request.beyond, Some(Beyond::Uplink(_)));
-        if link.mtu > MAX_MTU && !is_uplink {
-            return Err(PortError::Mtu { interface: link.name, mtu: link.mtu });
-        }
-        let port = Port {
-            id: record.id,
-            name: record.request.interface.clone(),
-            kind: record.request.kind,
-            link: link.index,
-            mtu: link.mtu.min(MAX_MTU),
-            up: link.up,
-            shaped: link.shaped,
-            vlans: record.request.vlans.clone(),
-            completes_checksums: link.kind == LinkKind::Veth && record.request.hold == Hold::Direct,
-            hold: record.request.hold,
-        };
-        let state = if link.up { PortState::Up } else { PortState::Down };
-        let opened = match record.request.hold {
-            Hold::Direct => self.open_sockets(link, &port, &record.counters)?,
-            Hold::Cached(_) => self.enter_cache(link, &port, record)?,
-        };
-        record.state = state;
-        record.opened = Some(opened);
-        record.refusal = None;
-        for note in record.notes() {
-            tracing::warn!(port = record.request.interface, "{note}");
-        }
-        Ok(())
-    }
-
-    /// Opens sockets on every queue, and lets the workers have them.
-    fn open_sockets(
-        &self,
-        link: Link,
-        port: &Port,
-        counters: &[Arc<PortCounters>],
-    ) -> Result<Opened, PortError> {
-        let interface = &port.name;
-        let queues = self.queues(&link);
-        if (queues as usize) < self.workers.len() {
-            let (interface, workers) = (interface.clone(), self.workers.len());
-            return Err(PortError::Queues { interface, queues, workers });
-        }
-        let driver = self.namespace.ethtool(interface).and_then(|tool| tool.driver());
-        let driver = driver.map_or_else(|_| String::new(), |driver| driver.name);
-
-        let mut program = match self.attach {
-            Some(mode) => Program::attach_in(link.index, interface, mode)?,
-            None => Program::attach(link.index, interface)?,
-        };
-        let mut sockets: Vec<Vec<Xsk>> = self.workers.iter().map(|_| Vec::new()).collect();
-        let (mut connections, mut bound) = (Vec::new(), "");
-        for queue in 0..queues {
-            let worker = queue as usize % self.workers.len();
-            let socket = Xsk::open(&self.workers[worker].umem, interface, queue, self.sockets)?;
-            bound = socket.mode().label();
-            let handle = socket.as_fd().try_clone_to_owned().map_err(|cause| {
-                OpenError::Refused { interface: interface.clone(), queue, cause, remedy: "" }
-            })?;
-            connections.push((queue, handle));
-            sockets[worker].push(socket);
-        }
-        for ((hand, sockets), counters) in self.workers.iter().zip(sockets).zip(counters) {
-            let (port, counters) = (port.clone(), Arc::clone(counters));
-            hand.postman.ask(move |worker| {
-                worker.io.add_port(port.id, sockets, Arc::clone(&counters));
-                worker.add_port(HeldPort { port, counters });
-            })?;
-        }
-        // frames may come once the workers have put buffers there
-        for (queue, socket) in connections {
-            program.connect(queue, &socket)?;
-        }
-        Ok(Opened { link, way: Way::Sockets { program, bound, queues, driver } })
-    }
-
-    /// Lets the workers know the port, and then the kernel's flow cache.
-    fn enter_cache(
-        &self,
-        link: Link,
-        port: &Port,
-        record: &PortRecord,
-    ) -> Result<Opened, PortError> {
-        let punt = self.punt.as_ref().ok_or_else(|| PortError::NoCache(port.name.clone()))?;
-        for (hand, counters) in self.workers.iter().zip(&record.counters) {
-            let (port, counters) = (port.clone(), Arc::clone(counters));
-            hand.postman.ask(move |worker| worker.add_port(HeldPort { port, counters }))?;
-        }
-        punt.attach(&self.namespace, port, record.request.beyond.as_ref())?;
-        Ok(Opened { link, way: Way::Cache })
-    }
-
-    /// Has the workers forget a port, and all that led there.
+    /// Has the workers forget a port: they open no connections by way of it any more.
     fn leave_workers(&self, id: PortId) -> Result<(), PortError> {
         for hand in &self.workers {
             hand.postman.ask(move |worker| {
@@ -469,7 +301,7 @@ impl Ports {
                 drop(worker.remove_port(id));
             })?;
         }
-        self.forget_connections(id)
+        Ok(())
     }
 
     /// Closes a port whose interface is gone; the workers keep its place.
@@ -534,16 +366,6 @@ impl Ports {
         Ok(())
     }
 
-    /// How many receive queues are in use.
-    fn queues(&self, link: &Link) -> u32 {
-        let tool = self.namespace.ethtool(&link.name);
-        let channels = tool.and_then(|tool| tool.channels());
-        match channels.map(|channels| channels.rx + channels.combined) {
-            Ok(queues) if queues > 0 => queues,
-            _ => link.rx_queues.max(1),
-        }
-    }
-
     fn free_number(&self) -> Result<PortId, PortError> {
         let taken = |id: &PortId| {
             let mut numbers = self.records.values().map(|record| &record.id);
@@ -557,30 +379,5 @@ impl Ports {
     pub(super) fn unknown(&self, name: &str) -> PortError {
         let present = present(name, self.records.keys().map(String::as_str));
         PortError::Unknown { name: name.to_owned(), present }
-    }
-}
-
-impl PortRecord {
-    /// The interface its packets come and go by.
-    pub(super) fn interface(&self) -> &str {
-        match &self.request.beyond {
-            Some(Beyond::Tunnel(tunnel)) => &tunnel.interface,
-            _ => &self.request.interface,
-        }
-    }
-
-    /// What is odd, with the remedy.
-    fn notes(&self) -> Vec<String> {
-        let mut notes: Vec<String> = self.refusal.iter().cloned().collect();
-        let Some(opened) = &self.opened else { return notes };
-        notes.extend(opened.notes());
-        if opened.link.kind == LinkKind::Veth && self.request.vlans.is_trunk() {
-            notes.push(
-                "VLAN tags that a sender leaves to its end of the veth do not arrive: `ethtool -K \
-                 PEER txvlan off tx-vlan-stag-hw-insert off` where it begins"
-                    .to_owned(),
-            );
-        }
-        notes
     }
 }
