@@ -1,18 +1,17 @@
-//! Agents of a lab's nodes that are killed, and taken over from, under load. Needs root; without it
-//! the tests print a note and pass, except under `CI`.
+//! Agents of a lab's nodes that are killed, and taken over from, under load.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use millrace_fastpath::{Counter, FlowCache};
-use millrace_netns::{Namespace, NamespaceError, unique_name};
+use millrace_netns::Namespace;
 use millrace_traffic::End;
 use millrace_traffic::sequence::{Sequence, SequenceSettings};
 use serde_json::Value;
+
+use crate::bed::{Bed, MILLRACE, Pod, text, until};
+use crate::talk::{ECHO, Talk};
 
 #[test]
 fn a_killed_agents_known_flows_lose_nothing_and_connections_go_on_with_the_next() {
@@ -87,30 +86,7 @@ fn what_an_agent_has_left_is_removed_whole_and_only_once() {
     assert_eq!(links, ["eth0", "lo"]);
 }
 
-/// A lab, which is taken down when this is dropped.
-struct Bed {
-    name: String,
-    manifests: tempfile::TempDir,
-}
-
-/// A pod's network, and its addresses, IPv4 first.
-type Pod = (Namespace, Vec<IpAddr>);
-
 impl Bed {
-    /// Brings up the cluster of the example, unless there are no privileges to.
-    fn up() -> Option<Self> {
-        if !is_root() {
-            return None;
-        }
-        let manifests = tempfile::tempdir().expect("a folder");
-        for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", PODS)] {
-            fs::write(manifests.path().join(file), text).expect("the folder is there");
-        }
-        let bed = Self { name: unique_name("r"), manifests };
-        bed.done(&["up", &bed.manifests.path().display().to_string()]);
-        Some(bed)
-    }
-
     /// Changes the agent under datagrams and connections, on the node and to another one.
     fn go_through(&self, change: &[&str]) {
         let (shop, cart, bank) = (self.pod("shop"), self.pod("cart"), self.pod("bank"));
@@ -123,7 +99,10 @@ impl Bed {
                 let before = self.agent("east");
                 self.done(change);
                 assert_ne!(self.agent("east"), before);
-                assert_eq!(open.say(&format!("time {time}")), format!("time {time}"));
+                assert_eq!(
+                    open.say(&format!("time {time}")).expect("it is open").text,
+                    format!("time {time}")
+                );
                 assert_eq!(connect(&shop, to, family).1, "over", "a new connection");
             }
             let report = sequence.stop().expect("it ran");
@@ -137,43 +116,10 @@ impl Bed {
         self.done(&["probe", "--patience", "5s"]);
     }
 
-    fn lab(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(MILLRACE);
-        command.arg("lab").args(arguments).env("MILLRACE_LAB", &self.name);
-        command.output().expect("the program is there")
-    }
-
-    /// What a command of `millrace lab` prints, which is to succeed.
-    fn done(&self, arguments: &[&str]) -> String {
-        let output = self.lab(arguments);
-        let errors = text(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {}{errors}", text(&output.stdout));
-        text(&output.stdout)
-    }
-
-    fn state(&self) -> Value {
-        serde_json::from_str(&self.done(&["status", "-o", "json"])).expect("it is JSON")
-    }
-
-    /// What a node's agent answers.
-    fn asked(&self, node: &str, arguments: &[&str]) -> Value {
-        let place = format!("node:{node}");
-        let words = [&["exec", &*place, "--", MILLRACE], arguments, &["-o", "json"]].concat();
-        serde_json::from_str(&self.done(&words)).expect("it is JSON")
-    }
-
     /// The process of a node's agent.
     fn agent(&self, node: &str) -> u32 {
         let pid = self.asked(node, &["status"])["pid"].as_u64().expect("it says so");
         u32::try_from(pid).expect("a process has a small number")
-    }
-
-    /// Where a node's agent pins what outlives it.
-    fn pins(&self, node: &str) -> std::path::PathBuf {
-        let nodes = self.state()["nodes"].clone();
-        let nodes = nodes.as_array().expect("there are nodes");
-        let number = nodes.iter().position(|it| it["name"] == node).expect("it is there");
-        Path::new("/sys/fs/bpf/millrace-lab").join(&self.name).join(format!("node{number}"))
     }
 
     fn cleanup(&self, node: &str) -> Output {
@@ -181,55 +127,14 @@ impl Bed {
         let words = ["exec", &place, "--", MILLRACE, "cleanup", "--pins", &pins, "-o", "json"];
         self.lab(&words)
     }
-
-    fn pod(&self, name: &str) -> Pod {
-        let state = self.state();
-        let pods = state["pods"].as_array().expect("there are pods");
-        let pod = pods.iter().find(|it| it["name"] == format!("default/{name}"));
-        let pod = pod.unwrap_or_else(|| panic!("{name} is not among {state:#}"));
-        let addresses = serde_json::from_value(pod["addresses"].clone()).expect("addresses");
-        let namespace = pod["namespace"].as_str().expect("it has a namespace");
-        (Namespace::open(namespace).expect("it is there"), addresses)
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        self.lab(&["down"]);
-        if !std::thread::panicking() {
-            assert!(!Path::new("/sys/fs/bpf/millrace-lab").join(&self.name).exists());
-        }
-    }
-}
-
-/// An open connection to an echo.
-struct Conversation {
-    stream: TcpStream,
-    lines: BufReader<TcpStream>,
-}
-
-impl Conversation {
-    /// Says something, and returns what comes back of it.
-    fn say(&mut self, words: &str) -> String {
-        writeln!(self.stream, "{words}").expect("it is open");
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("it is answered");
-        // the echo says who speaks to whom, then what was said
-        let mut parts = line.trim_end().splitn(3, ' ').skip(2);
-        parts.next().unwrap_or_default().to_owned()
-    }
 }
 
 /// Opens a connection from one pod to the other, and says something.
-fn connect(from: &Pod, to: &Pod, family: usize) -> (Conversation, String) {
-    let address = SocketAddr::new(to.1[family], ECHO);
-    let stream = from.0.run(|| TcpStream::connect_timeout(&address, PATIENCE));
-    let stream = stream.expect("it can be entered").expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time that can be set");
-    let lines = BufReader::new(stream.try_clone().expect("it can be shared"));
-    let mut conversation = Conversation { stream, lines };
-    let said = conversation.say("over");
-    (conversation, said)
+fn connect(from: &Pod, to: &Pod, family: usize) -> (Talk, String) {
+    let talk = Talk::open(&from.0, SocketAddr::new(to.1[family], ECHO));
+    let mut talk = talk.expect("the server listens");
+    let said = talk.say("over").expect("it is answered").text;
+    (talk, said)
 }
 
 fn start(from: &Pod, to: &Pod, family: usize) -> Sequence {
@@ -252,39 +157,5 @@ fn is_running(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
-/// Asks until there is an answer.
-fn until<T>(ask: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "what is awaited does not come");
-        std::thread::yield_now();
-    }
-}
-
-/// Whether namespaces can be made.
-fn is_root() -> bool {
-    match Namespace::create_unique("restart-test") {
-        Err(error @ NamespaceError::Denied { .. }) if std::env::var_os("CI").is_none() => {
-            eprintln!("not run: {error}");
-            false
-        }
-        outcome => outcome.map(|_| true).expect("root can make namespaces"),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("it is text")
-}
-
-const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
-const NODES: &str = include_str!("../../../examples/lab/nodes.yaml");
-const PODS: &str = include_str!("../../../examples/lab/pods.yaml");
-/// Where the lab's server echoes.
-const ECHO: u16 = 7;
 /// How often the agent is changed, for each way.
 const CHANGES: u32 = 3;
-/// How long something may take that comes by itself.
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,16 @@
+//! `millrace lab` with this program as the nodes' agent: labs that are made, used and taken down.
+//! Needs root; without it the tests print a note and pass, except under `CI`.
+//!
+//! - `bed`: a lab for a test; `talk`: what is said to the servers in its pods
+//! - `network`: who reaches whom; `carried`: what the kernel does of that
+//! - `commands`, `watching`: what people ask of a lab, and of what passes in it
+//! - `restart`: agents that come and go; `services`: addresses that backends share
+
+mod bed;
+mod carried;
+mod commands;
+mod network;
+mod restart;
+mod services;
+mod talk;
+mod watching;

@@ -1,0 +1,89 @@
+//! What is said to the servers in pods, each of which echoes who it is, who asks, and what.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+
+use millrace_netns::Namespace;
+
+use crate::bed::PATIENCE;
+
+/// An open connection to a server.
+pub(crate) struct Talk {
+    pub(crate) stream: TcpStream,
+    lines: BufReader<TcpStream>,
+}
+
+/// What comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The pod that answers.
+    pub(crate) server: String,
+    /// Who it takes the client for.
+    pub(crate) client: SocketAddr,
+    /// What it has heard.
+    pub(crate) text: String,
+}
+
+impl Talk {
+    pub(crate) fn open(from: &Namespace, to: SocketAddr) -> io::Result<Self> {
+        let stream =
+            from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("a namespace")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let lines = BufReader::new(stream.try_clone()?);
+        Ok(Self { stream, lines })
+    }
+
+    /// Says something, and returns what comes back of it.
+    pub(crate) fn say(&mut self, text: &str) -> io::Result<Answer> {
+        writeln!(self.stream, "{text}")?;
+        let mut line = String::new();
+        self.lines.read_line(&mut line)?;
+        Answer::parse(&line)
+    }
+
+    /// Who it is that asks.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+}
+
+impl Answer {
+    fn parse(line: &str) -> io::Result<Self> {
+        let mut words = line.trim_end().splitn(3, ' ');
+        let mut word = || words.next().ok_or(ErrorKind::UnexpectedEof);
+        let (server, client) = (word()?.to_owned(), word()?);
+        let client = client.parse().map_err(|_| ErrorKind::InvalidData)?;
+        Ok(Self { server, client, text: word()?.to_owned() })
+    }
+}
+
+/// Asks with a datagram from a socket of its own; returns who has asked, too.
+pub(crate) fn ask(from: &Namespace, to: SocketAddr) -> io::Result<(SocketAddr, Answer)> {
+    let socket = from.run(|| {
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(to).map(|()| socket)
+    });
+    let socket = socket.expect("a namespace")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(b"who")?;
+    let mut answer = [0; 512];
+    let len = socket.recv(&mut answer)?;
+    Ok((socket.local_addr()?, Answer::parse(&String::from_utf8_lossy(&answer[..len]))?))
+}
+
+/// A connection of a pod to a server of that name, which has answered some lines.
+pub(crate) fn exchange(pod: &Namespace, server: SocketAddr, name: &str) -> TcpStream {
+    let mut talk = Talk::open(pod, server).expect("the server listens");
+    let client = talk.client();
+    for number in 0..EXCHANGES {
+        let answer = talk.say(&number.to_string()).expect("it is open");
+        assert_eq!(answer, Answer { server: name.into(), client, text: number.to_string() });
+    }
+    talk.stream
+}
+
+/// Where servers echo.
+pub(crate) const ECHO: u16 = 7;
+/// Lines that are said.
+pub(crate) const EXCHANGES: u64 = 50;
