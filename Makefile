@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo test bench old-kernel fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -17,7 +17,7 @@ endif
 endif
 
 help: ## this list
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and running need, if it is not there
 	@scripts/setup
@@ -34,6 +34,9 @@ bench: setup ## measure; QUICK=1 for a first impression
 	$(if $(unprivileged),$(error $(unprivileged)))
 	cargo build $(locked) --release --package millrace
 	cargo run $(locked) $(as_root) --release --package millrace-bench -- $(if $(QUICK),--quick)
+
+old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a virtual machine
+	scripts/old-kernel
 
 SECONDS ?= 60
 fuzz: setup ## look for input that breaks parsers, SECONDS=60 for each of them

@@ -32,9 +32,13 @@ int punt_end(struct xdp_md *ctx)
 	arrival->length = length;
 	if (length > sizeof(arrival->bytes))
 		length = sizeof(arrival->bytes);
+	// one less first: from a test for 0 the verifier of Linux 6.1 learns nothing
+	length--;
 	barrier_var(length);
-	if (length - 1 < sizeof(arrival->bytes))
+	if (length < sizeof(arrival->bytes)) {
+		asm volatile("%0 += 1" : "+r"(length));
 		bpf_xdp_load_bytes(ctx, 0, arrival->bytes, length);
+	}
 	bpf_ringbuf_submit(arrival, 0);
 	return XDP_DROP;
 }
