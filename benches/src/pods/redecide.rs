@@ -46,7 +46,7 @@ pub const LOST: Promise = Promise {
 pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     let ground = Ground::new(None)?;
     let places = Places::available()?;
-    let timeouts = Timeouts { unreplied: LONG, ..Timeouts::default() };
+    let timeouts = Timeouts { unreplied: LONG, residency: LONG, ..Timeouts::default() };
     let flow_cache = CacheSettings {
         capacity: Capacity(3 * FLOWS),
         connections: connections::Settings { timeouts, ..connections::Settings::default() },

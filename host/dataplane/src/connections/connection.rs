@@ -133,7 +133,6 @@ impl Connection {
 
     /// When it is over if nothing else is seen.
     pub(super) fn ends_ns(&self, timeouts: &Timeouts) -> u64 {
-        let [original, reply] = self.last_seen_ns;
         let of_protocol = timeouts.silence(self.keys[0].protocol, self.state, self.marks.settled);
         let stated = self.idle_ms != 0
             && self.marks.settled
@@ -142,7 +141,22 @@ impl Connection {
             true => u64::from(self.idle_ms) * NS_PER_MS,
             false => u64::try_from(of_protocol.as_nanos()).unwrap_or(u64::MAX),
         };
-        original.max(reply).saturating_add(silence)
+        self.heard_ns().saturating_add(silence)
+    }
+
+    /// When the kernel is to have no entries of it any more if nothing else is seen; never if it has
+    /// none.
+    pub(super) fn leaves_kernel_ns(&self, timeouts: &Timeouts) -> u64 {
+        let residency = u64::try_from(timeouts.residency.as_nanos()).unwrap_or(u64::MAX);
+        match self.generations {
+            [None, None] => u64::MAX,
+            _ => self.heard_ns().saturating_add(residency),
+        }
+    }
+
+    fn heard_ns(&self) -> u64 {
+        let [original, reply] = self.last_seen_ns;
+        original.max(reply)
     }
 
     /// Whether a connection that was due is not over: packets came, or it settled when it had to
@@ -158,7 +172,10 @@ impl Connection {
     pub(super) fn look_ns(&self, timeouts: &Timeouts) -> u64 {
         let handed_out_ns = u64::from(self.handed_out) << TICK_BITS;
         match self.phase {
-            Phase::Live if !self.marks.evicted => self.ends_ns(timeouts).max(handed_out_ns),
+            Phase::Live if !self.marks.evicted => {
+                let next = self.ends_ns(timeouts).min(self.leaves_kernel_ns(timeouts));
+                next.max(handed_out_ns)
+            }
             _ => handed_out_ns,
         }
     }

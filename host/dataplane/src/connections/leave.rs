@@ -1,4 +1,4 @@
-//! How connections go: by time, with their port, or to make room.
+//! How connections go: by time, with their port, or to make room; and how they leave the kernel.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +30,8 @@ pub struct Due {
 pub enum Retirement {
     /// It is gone; this is what it was.
     Retired(Box<View>),
-    /// The kernel saw packets, or a worker did meanwhile: it stays, without entries in the kernel.
+    /// The kernel saw packets, or a worker did meanwhile, or it may be silent for longer yet: it
+    /// stays, without entries in the kernel.
     StillAlive,
     /// It was gone already.
     Gone,
@@ -55,11 +56,14 @@ impl Connections {
     }
 
     /// Lets a connection that was due be as it was, with its entries in the kernel, if it goes on as
-    /// far as is known now; false if it is to be retired.
+    /// far as is known now, and was not silent for longer than entries stay; false if it is to be
+    /// retired.
     pub fn renew(&self, id: ConnectionId, now_ns: u64) -> bool {
         let mut shard = self.lock(id.place.shard());
         let goes_on = shard.known(id).is_some_and(|connection| {
-            connection.phase == Phase::Live && connection.goes_on(&self.timeouts, now_ns)
+            connection.phase == Phase::Live
+                && connection.goes_on(&self.timeouts, now_ns)
+                && connection.leaves_kernel_ns(&self.timeouts) > now_ns
         });
         if goes_on {
             self.stay(&mut shard, id.place.at());

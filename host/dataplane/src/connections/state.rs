@@ -42,6 +42,9 @@ pub struct Timeouts {
     pub icmp: Duration,
     /// SCTP that both sides speak. Default 210 s.
     pub sctp: Duration,
+    /// What the kernel carries, until it has no entries of it any more: the next packet comes to user
+    /// space, which still knows the connection. Default 120 s.
+    pub residency: Duration,
 }
 
 impl State {
@@ -104,6 +107,7 @@ impl Default for Timeouts {
             replied: seconds(180),
             icmp: seconds(30),
             sctp: seconds(210),
+            residency: seconds(120),
         }
     }
 }

@@ -185,6 +185,10 @@ impl Connections {
         let Some(connection) = shard.known(id).filter(as_decided) else { return false };
         connection.marks.cached |= generation.is_some();
         connection.generations[direction as usize] = generation;
+        if generation.is_some() {
+            // its entries leave the kernel sooner than it ends
+            shard.set_timer(id.place.at(), &self.timeouts);
+        }
         true
     }
 

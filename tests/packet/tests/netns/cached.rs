@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millrace_abi::{Capability, Slot};
 use millrace_dataplane::connections::{self, Timeouts};
 use millrace_dataplane::control::CacheSettings;
+use millrace_dataplane::control::flows::FlowQuery;
 use millrace_packet_tests::guests::{self, Guest};
 use millrace_packet_tests::module_as;
 use millrace_traffic::Core;
@@ -145,6 +146,41 @@ fn a_flow_that_the_kernel_carries_does_not_come_back_when_user_space_has_not_see
         exchange();
     }
     assert_eq!(seen(), before);
+}
+
+#[test]
+fn a_flow_that_pauses_for_long_leaves_the_kernel_and_returns_as_the_same_connection() {
+    let timeouts = Timeouts { residency: Duration::from_secs(1), ..Timeouts::default() };
+    let connections = connections::Settings { timeouts, ..connections::Settings::default() };
+    let bed = Bed::cached_with(2, 2, CacheSettings { connections, ..CacheSettings::default() });
+    bed.load(module_as("crossing", crossing(), "{}"));
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    let listener = server.listen(5000);
+    let mut client = client.connect(server, 5000).expect("it listens");
+    let (mut server, _) = listener.accept().expect("somebody connects");
+    let entries = || {
+        let query = FlowQuery { port: None, protocol: None, state: None, sort: None, limit: 9 };
+        let flows = bed.plane.flows(query).expect("the kernel says");
+        let flow = flows.into_iter().find(|flow| flow.original.destination.port() == 5000);
+        let flow = flow.expect("it is known");
+        [flow.original, flow.reply].iter().filter(|way| way.generation.is_some()).count()
+    };
+    let opened = bed.opened();
+    for _ in 0..2 {
+        let hits = in_kernel(&bed, "hit");
+        for byte in 0..100 {
+            client.write_all(&[byte]).expect("it is open");
+            server.read_exact(&mut [0]).expect("it arrives");
+            server.write_all(&[byte]).expect("it is open");
+            client.read_exact(&mut [0]).expect("it arrives");
+        }
+        assert!(in_kernel(&bed, "hit") - hits > 100, "the kernel carries it");
+        await_some(|| match entries() {
+            0 => Ok(()),
+            left => Err(left),
+        });
+    }
+    assert_eq!(bed.opened(), opened);
 }
 
 #[test]

@@ -96,6 +96,39 @@ fn a_filter_can_say_how_long_an_answered_connection_may_be_silent() {
 }
 
 #[test]
+fn what_is_silent_for_a_while_leaves_the_kernel_and_goes_on() {
+    let table = table();
+    let opening = opening(slot(6, 7, 7));
+    let key = Key::of(&opening.slot, CLIENT);
+    let id = table.open(&opening).unwrap().id;
+    table.find(&opening.reply, packet(SYN_ACK, SECOND)).unwrap();
+    table.find(&key, packet(ACK, SECOND)).unwrap();
+    for (start, generation) in [(SECOND, 5), (4000 * SECOND, 6)] {
+        table.find(&key, packet(ACK, start)).unwrap();
+        let generation = NonZeroU32::new(generation);
+        assert!(table.cached(id, Direction::Original, generation, 0));
+        let usage = |last_seen_ns| Usage { last_seen_ns, packets: 1, bytes: 60, beyond_syn: true };
+
+        // the kernel has heard of it meanwhile
+        assert_eq!(table.due(start + 120 * SECOND - 1, 9), []);
+        let now = start + 120 * SECOND + TICK;
+        let [due] = table.due(now, 9)[..] else { panic!("one is due") };
+        table.observe(&key, generation.unwrap(), &usage(start + 90 * SECOND));
+        assert!(table.renew(due.id, now));
+        assert_eq!(table.view(id).unwrap().generations, [generation, None]);
+
+        // and now it has not
+        let now = start + 210 * SECOND + TICK;
+        let [due] = table.due(now, 9)[..] else { panic!("one is due") };
+        assert_eq!((due.id, due.over), (id, false));
+        assert!(!table.renew(due.id, now));
+        assert_eq!(table.retire(id, now), Retirement::StillAlive);
+        assert_eq!(table.view(id).unwrap().generations, [None; 2]);
+        assert_eq!(over(&table, start + 3600 * SECOND), []);
+    }
+}
+
+#[test]
 fn a_connection_that_the_kernel_saw_more_of_stays() {
     let table = table();
     let opening = opening(slot(17, 7, 7));
@@ -145,8 +178,8 @@ fn a_connection_that_the_kernel_still_carries_keeps_its_entries() {
     assert_eq!((view.state, view.generations), (State::Tcp(TcpState::Established), generations));
     let counted = view.traffic.map(|traffic| traffic.packets);
     assert_eq!(counted, [1, 0], "the entries go on counting");
+    assert_eq!(table.due((60 + 120) * SECOND - 1, 9), [], "it is silent, but not for long");
     let end = (60 + 24 * 60 * 60) * SECOND;
-    assert_eq!(table.due(end - 1, 9), []);
     assert_eq!(table.due(end + TICK, 9).len(), 1);
     assert!(!table.renew(id, end + TICK));
     assert!(matches!(table.retire(id, end + TICK), Retirement::Retired(_)));
