@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench old-kernel fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni test bench old-kernel fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -25,6 +25,10 @@ setup: ## install what building and running need, if it is not there
 demo: setup ## nodes, pods and filters on this machine, explained as they run
 	$(if $(unprivileged),$(error $(unprivileged)))
 	cargo run $(locked) $(as_root) --release --package millrace -- demo
+
+cni: setup ## the CNI plugin as one static file, millrace-cni in cargo's target folder
+	cargo rustc $(locked) --release --package millrace --bin millrace-cni -- \
+		-C target-feature=+crt-static
 
 test: setup ## all tests
 	$(if $(unprivileged),$(warning $(unprivileged), and tests in them are not run))

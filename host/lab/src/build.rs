@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millrace_cni::agent::AgentError;
 use millrace_control::{Pod, PodName, PodNetwork, World};
 use millrace_netns::Namespace;
 
 use crate::agent::await_answer;
-use crate::attach::{AgentClient, AttachError};
+use crate::attach::attach;
 use crate::ground::{self, Ground};
 use crate::lab::HOSTNAME;
 use crate::manifests::{self, MANIFESTS};
@@ -157,24 +158,22 @@ impl<'b> Builder<'b> {
         node: &str,
         namespace: &Namespace,
     ) -> Result<Vec<IpAddr>, LabError> {
-        let refused =
-            |reason| LabError::Attach { pod: pod.name.clone(), node: node.to_owned(), reason };
-        let failed = |error| match (error, self.state.agent(node)) {
-            (AttachError::Refused(reason), _) => refused(reason),
-            (AttachError::Broken, agent) => LabError::Program {
+        let failed = |error| match error {
+            AgentError::Refused { reason, .. } => {
+                LabError::Attach { pod: pod.name.clone(), node: node.to_owned(), reason }
+            }
+            AgentError::Absent { .. } | AgentError::Broken { .. } => LabError::Program {
                 what: format!("the agent of node `{node}`"),
                 fault: "has broken off while it was asked to attach a pod",
                 // one that has died has said why before
-                last_words: agent.map_or_else(String::new, Program::last_words),
+                last_words: self.state.agent(node).map_or_else(String::new, Program::last_words),
             },
         };
         let state = self.state.nodes.iter().find(|state| state.name == node);
         let Some(socket) = state.and_then(|state| state.socket.clone()) else {
             return Ok(Vec::new());
         };
-        let client = AgentClient::new(socket).map_err(|error| refused(error.to_string()))?;
-        let netns = namespace.path().to_str().expect("a path made of names is text");
-        let attached = client.attach(pod, netns).map_err(failed)?;
+        let attached = attach(&socket, pod, namespace.path()).map_err(failed)?;
         Ok(attached.addresses.iter().map(|address| address.ip()).collect())
     }
 

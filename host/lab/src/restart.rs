@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use millrace_netns::Namespace;
 
 use crate::agent::failed;
-use crate::attach::AgentClient;
+use crate::attach::pid;
 use crate::folder::Folder;
 use crate::process::{self, Gated};
 use crate::state::AgentState;
@@ -73,9 +73,8 @@ impl Lab {
 
 /// Waits until it is this agent that answers.
 fn await_agent(node: &str, agent: &Program, socket: &Path) -> Result<(), LabError> {
-    let client = AgentClient::new(socket.to_owned()).map_err(LabError::file(socket))?;
     let deadline = Instant::now() + PATIENCE;
-    while client.pid() != Some(agent.process.pid) {
+    while pid(socket) != Some(agent.process.pid) {
         if !agent.process.is_running() {
             return Err(failed(node, agent, "has ended"));
         }

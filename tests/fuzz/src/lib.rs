@@ -6,6 +6,7 @@
 //! - [`manifest`]: modules and manifests before anything of them runs
 //! - [`tables`]: updates of tables, as filters read them
 //! - [`expression`]: filters of captures
+//! - [`cni`]: what container runtimes say
 //! - [`seeds`]: what mutation begins with
 //!
 //! Each is a function of octets that returns or panics. `scripts/fuzz` lets libFuzzer look for
@@ -13,6 +14,7 @@
 //! shows, and `tests/replay.rs` runs it ever after, as an ordinary test.
 #![forbid(unsafe_code)]
 
+pub mod cni;
 pub mod expression;
 pub mod manifest;
 pub mod path;
@@ -33,11 +35,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "wire", run: wire::run, seeds: seeds::headers },
     Target { name: "slots", run: slots::run, seeds: seeds::frames },
     Target { name: "path", run: path::run, seeds: seeds::journeys },
     Target { name: "manifest", run: manifest::run, seeds: seeds::modules },
     Target { name: "tables", run: tables::run, seeds: tables::seeds },
     Target { name: "expression", run: expression::run, seeds: seeds::expressions },
+    Target { name: "cni", run: cni::run, seeds: cni::seeds },
 ];

@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+pub(crate) use millrace_cni::segment;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -172,27 +173,11 @@ impl LineStream<'_> {
     }
 }
 
-/// A name as part of a path.
-pub(crate) fn segment(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let escape = |byte: u8| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    name.bytes().map(escape).collect()
-}
-
 const BROKEN_OFF: &str = "the host has broken off";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_stays_one_segment_of_a_path() {
-        assert_eq!(segment("veth-a_1.x"), "veth-a_1.x");
-        assert_eq!(segment("a/../b?c=d#e%f \u{e9}"), "a%2F..%2Fb%3Fc%3Dd%23e%25f%20%C3%A9");
-    }
 
     #[test]
     fn where_no_host_is_the_socket_and_the_remedy_are_named() {

@@ -5,8 +5,9 @@
 //! GET    /v1/stats                                 all that is counted, at one moment
 //! GET    /v1/ports                                 the ports          POST: adds one
 //! DELETE /v1/ports/{port}                          takes one away
-//! GET    /v1/pods                                  the pods of a node
-//! PUT    /v1/pods/{namespace}/{name}               attaches one       DELETE: detaches it
+//! GET    /v1/attachments                           the pods of a node
+//! GET    /v1/attachments/{container}/{interface}   one    PUT: attaches it    DELETE: detaches it
+//! POST   /v1/attachments/…/…/check                 what is not as it was made
 //! GET    /v1/services                              what has become of Services
 //! GET    /v1/flows?pod=P&limit=N                   connections, and who carries them
 //! POST   /v1/redecide                              decides live connections anew
@@ -29,13 +30,14 @@
 //! ```
 //!
 //! - [`types`]: what is said; [`error`]: how a request is refused
-//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`pods`], [`flows`], [`trace`],
+//! - [`socket`]: where; [`server`]: who answers, with [`ports`], [`attachments`], [`flows`], [`trace`],
 //!   [`capture`], [`filters`], [`logs`], [`maps`], [`redecide`], [`services`], [`succession`]
 //! - [`client`]: who asks
 //!
 //! Nothing here is on the way of a packet: calls of the dataplane block, so they run on threads
 //! of their own, and the one thread of the asynchronous runtime never waits for a worker.
 
+mod attachments;
 mod capture;
 pub(crate) mod client;
 mod error;
@@ -43,7 +45,6 @@ mod filters;
 mod flows;
 mod logs;
 mod maps;
-mod pods;
 mod ports;
 pub(crate) mod redecide;
 pub(crate) mod server;

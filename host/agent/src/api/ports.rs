@@ -53,10 +53,10 @@ fn known(host: &Host, status: PortStatus) -> Port {
         let pods = pods.lock();
         if status.name == HOST_PORT {
             addresses = pods.gateways();
-        } else if let Some((name, attached)) =
-            pods.attached().iter().find(|(_, attached)| attached.port == status.name)
+        } else if let Some(attached) =
+            pods.attached().values().find(|attached| attached.port == status.name)
         {
-            pod = Some(name.to_string());
+            pod = Some(attached.title().to_owned());
             addresses.clone_from(&attached.addresses);
         }
     }

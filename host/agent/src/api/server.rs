@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
 use crate::api::{
-    capture, filters, flows, logs, maps, pods, ports, redecide, services, succession, trace,
+    attachments, capture, filters, flows, logs, maps, ports, redecide, services, succession, trace,
 };
 use crate::node::{Pods, Statuses};
 use crate::output::quoted_names;
@@ -67,8 +67,12 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/pauses", get(pauses))
         .route("/v1/ports", get(ports::list).post(ports::add))
         .route("/v1/ports/{port}", delete(ports::remove))
-        .route("/v1/pods", get(pods::list))
-        .route("/v1/pods/{namespace}/{name}", put(pods::attach).delete(pods::detach))
+        .route("/v1/attachments", get(attachments::list))
+        .route(
+            "/v1/attachments/{container}/{interface}",
+            get(attachments::show).put(attachments::attach).delete(attachments::detach),
+        )
+        .route("/v1/attachments/{container}/{interface}/check", post(attachments::check))
         .route("/v1/services", get(services::list))
         .route("/v1/succession/leave", post(succession::leave))
         .route("/v1/succession/drain", post(succession::drain))
@@ -156,8 +160,8 @@ impl Host {
     pub(super) fn pods_by_port(&self) -> BTreeMap<String, String> {
         self.pods.as_ref().map_or_else(BTreeMap::new, |pods| {
             let pods = pods.lock();
-            let attached = pods.attached().iter();
-            attached.map(|(name, pod)| (pod.port.clone(), name.to_string())).collect()
+            let attached = pods.attached().values();
+            attached.map(|pod| (pod.port.clone(), pod.title().to_owned())).collect()
         })
     }
 

@@ -11,7 +11,7 @@ use millrace_filter::wire::MacAddr;
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Body, Host, Shared};
 use crate::api::types::{Trace, TracePacket};
-use crate::node::{GATEWAY_MAC, HOST_MAC, HOST_PORT, PodName};
+use crate::node::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use crate::output::quoted_names;
 use crate::trace::compose::{Sender, compose};
 
@@ -61,9 +61,9 @@ fn sender(host: &Host, packet: &TracePacket) -> Result<Sender, ApiError> {
             neighbours,
         });
     }
-    let known = pods.attached().iter().find(|(name, pod)| pod.port == from || is(name, from));
+    let known = pods.attached().values().find(|pod| pod.port == from || is(pod.title(), from));
     Ok(match known {
-        Some((_, pod)) => Sender {
+        Some(pod) => Sender {
             port: pod.port.clone(),
             mac: pod.mac.parse().ok(),
             gateway: Some(MacAddr(GATEWAY_MAC)),
@@ -75,9 +75,6 @@ fn sender(host: &Host, packet: &TracePacket) -> Result<Sender, ApiError> {
 }
 
 /// Whether a pod is called so; a namespace need not be said of those in `default`.
-fn is(pod: &PodName, text: &str) -> bool {
-    match text.split_once('/') {
-        Some((namespace, name)) => (&*pod.namespace, &*pod.name) == (namespace, name),
-        None => (&*pod.namespace, &*pod.name) == ("default", text),
-    }
+fn is(pod: &str, text: &str) -> bool {
+    pod == text || pod.strip_prefix("default/") == Some(text)
 }

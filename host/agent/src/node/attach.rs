@@ -1,84 +1,48 @@
-//! Walk `pod` 2/3: pods → **attach** → link.
+//! Walk `pod` 4/5: attachments → **attach** → link.
 //!
 //! Pods as ports: what a CNI plugin, or the lab, asks for. Each step is taken back if a later one
 //! fails, so that a pod is attached whole or not at all; to ask twice is to be told the same.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
+use millrace_cni::departures::DeparturesError;
+use millrace_cni::{Attach, Attached, AttachmentId, Departures};
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_netns::{Namespace, NamespaceError, NetlinkError};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
-use crate::node::link::{Bandwidth, GATEWAY_MAC, LinkError, PodLink};
+use crate::node::link::{GATEWAY_MAC, LinkError, PodLink, is_of_pod};
 use crate::node::peers::Peer;
 use crate::node::state::{NodeState, StateError};
 use crate::node::uplink::Surroundings;
 
-/// A pod's name, and that of its namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PodName {
-    /// The Kubernetes namespace.
-    pub(crate) namespace: String,
-    /// The pod.
-    pub(crate) name: String,
-}
-
-/// A pod that is to be attached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct AttachPod {
-    /// The path of its network namespace.
-    pub(crate) netns: PathBuf,
-    /// What its interface is called there; `eth0` unless said.
-    #[serde(default = "eth0")]
-    pub(crate) interface: String,
-    /// How much it may receive and send.
-    #[serde(default)]
-    pub(crate) bandwidth: Bandwidth,
-}
-
-/// A pod that is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AttachedPod {
-    /// The path of its network namespace.
-    pub(crate) netns: PathBuf,
-    /// Its interface.
-    pub(crate) interface: String,
-    /// Its port, which is the name of the node's end too.
-    pub(crate) port: String,
-    /// Its link-layer address.
-    pub(crate) mac: String,
-    /// Its addresses, with the length of the node's prefix.
-    pub(crate) addresses: Vec<IpNetwork>,
-    /// The gateway of each.
-    pub(crate) gateways: Vec<IpNetwork>,
-    /// Bytes of the largest IP packet.
-    pub(crate) mtu: u32,
-}
-
 /// Why a pod is not attached, or still is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    /// There is no such pod.
-    #[error("pod {0} is not attached here")]
-    Unknown(PodName),
-    /// Another sandbox has the name.
-    #[error("pod {pod} is attached with the namespace `{}`: detach it first", .netns.display())]
+    /// There is no such attachment.
+    #[error("container {0} is not attached here")]
+    Unknown(AttachmentId),
+    /// It was to be made, and is there.
+    #[error("container {id} is attached with the namespace `{}`: detach it first", .netns.display())]
+    Present {
+        /// The attachment.
+        id: AttachmentId,
+        /// The namespace it has.
+        netns: PathBuf,
+    },
+    /// Another namespace has it.
+    #[error("container {id} is attached with the namespace `{}`: detach it first", .netns.display())]
     Taken {
-        /// The pod.
-        pod: PodName,
+        /// The attachment.
+        id: AttachmentId,
         /// The namespace it has.
         netns: PathBuf,
     },
@@ -125,7 +89,7 @@ pub(crate) struct Pods {
     beyond: Beyond,
     mtu: u32,
     state: NodeState,
-    attached: BTreeMap<PodName, AttachedPod>,
+    attached: BTreeMap<AttachmentId, Attached>,
 }
 
 impl Pods {
@@ -140,14 +104,19 @@ impl Pods {
     ) -> Result<Self, AttachError> {
         let net = node.netlink()?;
         let mut attached = BTreeMap::new();
-        for (name, pod) in &state.kept().pods {
-            match (name.parse::<PodName>(), net.link(&pod.port)) {
-                (Ok(name), Ok(_)) => {
-                    ipam.retake(&pod.addresses);
-                    attached.insert(name, pod.clone());
-                }
-                _ => tracing::info!(pod = name, "it is gone since it was attached"),
+        for (id, pod) in &state.kept().attachments {
+            if net.link(&pod.port).is_ok() {
+                ipam.retake(&pod.addresses);
+                attached.insert(id.clone(), pod.clone());
+            } else {
+                tracing::info!(pod = pod.title(), "it is gone since it was attached");
             }
+        }
+        // who was about to attach them was killed, and nobody knows of them
+        let known = |name: &str| attached.values().any(|pod| pod.port == name);
+        for link in net.links()?.iter().filter(|it| is_of_pod(&it.name) && !known(&it.name)) {
+            tracing::info!(link = link.name, "removed: it leads to no pod");
+            net.delete_link(&link.name)?;
         }
         let mut pods = Self { node, ipam, beyond, mtu, state, attached };
         pods.remember()?;
@@ -157,14 +126,15 @@ impl Pods {
     /// Makes ports of all pods that there are. One that cannot be a port is detached.
     pub(crate) fn open(&mut self, plane: &Dataplane) -> Result<(), AttachError> {
         let mut gone = Vec::new();
-        for (name, pod) in &self.attached {
+        for (id, pod) in &self.attached {
             if let Err(error) = plane.add_port(port_of(pod)?) {
-                tracing::warn!(pod = %name, %error, "a pod from before is no port any more");
-                gone.push(name.clone());
+                let pod = pod.title();
+                tracing::warn!(pod, %error, "a pod from before is no port any more");
+                gone.push(id.clone());
             }
         }
-        for name in gone {
-            if let Some(pod) = self.attached.remove(&name) {
+        for id in gone {
+            if let Some(pod) = self.attached.remove(&id) {
                 self.ipam.put(&pod.addresses);
             }
         }
@@ -173,8 +143,18 @@ impl Pods {
     }
 
     /// The pods that are attached.
-    pub(crate) fn attached(&self) -> &BTreeMap<PodName, AttachedPod> {
+    pub(crate) fn attached(&self) -> &BTreeMap<AttachmentId, Attached> {
         &self.attached
+    }
+
+    /// One of them.
+    pub(crate) fn find(&self, id: &AttachmentId) -> Result<&Attached, AttachError> {
+        self.attached.get(id).ok_or_else(|| AttachError::Unknown(id.clone()))
+    }
+
+    /// The node's own namespace.
+    pub(crate) fn node(&self) -> &Namespace {
+        &self.node
     }
 
     /// What is beyond the node.
@@ -192,22 +172,33 @@ impl Pods {
         self.ipam.prefixes()
     }
 
-    /// Attaches a pod.
+    /// Attaches a pod, or finds it attached.
     pub(crate) fn attach(
         &mut self,
         plane: &Dataplane,
-        pod: PodName,
-        request: AttachPod,
-    ) -> Result<AttachedPod, AttachError> {
-        if let Some(known) = self.attached.get(&pod) {
-            if known.netns == request.netns && known.interface == request.interface {
-                return Ok(known.clone());
-            }
-            return Err(AttachError::Taken { pod, netns: known.netns.clone() });
+        id: AttachmentId,
+        request: Attach,
+    ) -> Result<Attached, AttachError> {
+        match self.attached.get(&id) {
+            Some(known) if known.netns == request.netns => Ok(known.clone()),
+            Some(known) => Err(AttachError::Taken { id, netns: known.netns.clone() }),
+            None => self.attach_new(plane, id, request),
+        }
+    }
+
+    /// Attaches a pod that is not attached yet.
+    pub(crate) fn attach_new(
+        &mut self,
+        plane: &Dataplane,
+        id: AttachmentId,
+        request: Attach,
+    ) -> Result<Attached, AttachError> {
+        if let Some(known) = self.attached.get(&id) {
+            return Err(AttachError::Present { id, netns: known.netns.clone() });
         }
         let sandbox = Namespace::open_path(&request.netns)?;
         let addresses = self.ipam.take()?;
-        let outcome = self.join(plane, &pod, request, &sandbox, &addresses);
+        let outcome = self.join(plane, &id, request, &sandbox, &addresses);
         let outcome = outcome.and_then(|attached| {
             self.remember().inspect_err(|_| {
                 // the first failure is the one to tell of
@@ -217,7 +208,7 @@ impl Pods {
             Ok(attached)
         });
         if outcome.is_err() {
-            self.attached.remove(&pod);
+            self.attached.remove(&id);
             self.ipam.put(&addresses);
         }
         outcome
@@ -225,25 +216,24 @@ impl Pods {
 
     /// Remembers the pods as they are.
     fn remember(&mut self) -> Result<(), StateError> {
-        let named = self.attached.iter().map(|(name, pod)| (name.to_string(), pod.clone()));
-        let pods = named.collect();
-        self.state.change(|kept| kept.pods = pods)
+        let attached = &self.attached;
+        self.state.change(|kept| kept.attachments.clone_from(attached))
     }
 
     /// Makes the link, then the port, then the chain know of it.
     fn join(
         &mut self,
         plane: &Dataplane,
-        pod: &PodName,
-        request: AttachPod,
+        id: &AttachmentId,
+        request: Attach,
         sandbox: &Namespace,
         addresses: &[IpNetwork],
-    ) -> Result<AttachedPod, AttachError> {
-        let (port, mac) = (pod.port(), pod.mac());
+    ) -> Result<Attached, AttachError> {
+        let (port, mac) = (port_name(id), mac_of(id));
         let gateways = self.gateways();
         let link = PodLink {
             port: &port,
-            interface: &request.interface,
+            interface: &id.interface,
             mac,
             addresses,
             gateways: &gateways,
@@ -251,16 +241,18 @@ impl Pods {
             bandwidth: request.bandwidth,
         };
         link.make(&self.node, sandbox)?;
-        let attached = AttachedPod {
+        let attached = Attached {
+            id: id.clone(),
+            pod: request.pod,
+            network: request.network,
             netns: request.netns,
-            interface: request.interface,
             port: port.clone(),
             mac: chain::mac_text(mac),
             addresses: addresses.to_vec(),
             gateways,
             mtu: self.mtu,
         };
-        self.attached.insert(pod.clone(), attached.clone());
+        self.attached.insert(id.clone(), attached.clone());
         let added = plane.add_port(port_of(&attached)?);
         let known = added.map_err(AttachError::from).and_then(|()| {
             chain::publish(plane, self).inspect_err(|_| {
@@ -277,8 +269,12 @@ impl Pods {
     }
 
     /// Detaches a pod. Its addresses are free again once nothing leads to it any more.
-    pub(crate) fn detach(&mut self, plane: &Dataplane, pod: &PodName) -> Result<(), AttachError> {
-        let gone = self.attached.remove(pod).ok_or_else(|| AttachError::Unknown(pod.clone()))?;
+    pub(crate) fn detach(
+        &mut self,
+        plane: &Dataplane,
+        id: &AttachmentId,
+    ) -> Result<(), AttachError> {
+        let gone = self.attached.remove(id).ok_or_else(|| AttachError::Unknown(id.clone()))?;
         match self.leave(plane, &gone) {
             Ok(()) => {
                 self.ipam.put(&gone.addresses);
@@ -286,14 +282,33 @@ impl Pods {
             }
             Err(error) => {
                 // whoever asks again finds it, and its addresses are nobody else's until then
-                self.attached.insert(pod.clone(), gone);
+                self.attached.insert(id.clone(), gone);
                 Err(error)
             }
         }
     }
 
+    /// Detaches the pods that went while no agent was here.
+    pub(crate) fn see_off(
+        &mut self,
+        plane: &Dataplane,
+        departures: &Departures,
+    ) -> Result<(), DeparturesError> {
+        departures.read(|id| match self.detach(plane, id) {
+            Ok(()) => {
+                tracing::info!(container = %id, "detached: it went while no agent was here");
+                true
+            }
+            Err(AttachError::Unknown(_)) => true,
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "it went, and is still attached");
+                false
+            }
+        })
+    }
+
     /// Takes away what leads to a pod; what is gone already is no error.
-    fn leave(&self, plane: &Dataplane, gone: &AttachedPod) -> Result<(), AttachError> {
+    fn leave(&self, plane: &Dataplane, gone: &Attached) -> Result<(), AttachError> {
         match plane.remove_port(&gone.port) {
             Ok(()) | Err(PortError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -308,7 +323,7 @@ impl Pods {
 }
 
 /// The port that a pod is.
-fn port_of(pod: &AttachedPod) -> Result<AddPort, AttachError> {
+fn port_of(pod: &Attached) -> Result<AddPort, AttachError> {
     let mac = chain::mac(&pod.mac).ok_or_else(|| AttachError::Mac(pod.mac.clone()))?;
     Ok(AddPort {
         interface: pod.port.clone(),
@@ -319,37 +334,20 @@ fn port_of(pod: &AttachedPod) -> Result<AddPort, AttachError> {
     })
 }
 
-impl PodName {
-    /// The name of its port: a link's name has 15 letters, a pod's has more.
-    fn port(&self) -> String {
-        let [a, b, c, d, e, ..] = self.digest();
-        format!("mp{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}")
-    }
-
-    /// An address of its own, locally administered.
-    fn mac(&self) -> [u8; 6] {
-        let [.., a, b, c, d, e] = self.digest();
-        [0x0a, a, b, c, d, e]
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.to_string()).into()
-    }
+/// The name of an attachment's port: a link's name has 15 letters, a container's has more.
+fn port_name(id: &AttachmentId) -> String {
+    let [a, b, c, d, e, ..] = digest(id);
+    format!("mp{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}")
 }
 
-impl FromStr for PodName {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (namespace, name) = text.split_once('/').ok_or(())?;
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-    }
+/// A link-layer address of its own, locally administered.
+fn mac_of(id: &AttachmentId) -> [u8; 6] {
+    let [.., a, b, c, d, e] = digest(id);
+    [0x0a, a, b, c, d, e]
 }
 
-impl fmt::Display for PodName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
+fn digest(id: &AttachmentId) -> [u8; 32] {
+    Sha256::digest(id.to_string()).into()
 }
 
 /// What pods know the dataplane by.
@@ -362,8 +360,4 @@ pub(crate) fn gateway(addresses: &[IpNetwork]) -> Gateway {
         }
     }
     gateway
-}
-
-fn eth0() -> String {
-    "eth0".to_owned()
 }

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use millrace_cni::Attached;
 use millrace_fastpath::remove_pins;
 use millrace_netns::{Namespace, Route, RouteTable};
 use serde::Serialize;
 
 use crate::config::DEFAULT_SOCKET;
-use crate::node::link::HOST_LINK;
+use crate::node::link::{HOST_LINK, is_of_pod};
 use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
 use crate::node::tunnel;
@@ -96,14 +97,14 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
 /// The links of pods, also of those that are not remembered, and the host's own.
 fn links(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
     let net = node.netlink()?;
-    let pods = &state.kept().pods;
+    let pods = state.kept().attachments.values();
     for link in net.links()? {
-        let pod = pods.iter().find(|(_, pod)| pod.port == link.name).map(|(name, _)| name);
+        let pod = pods.clone().find(|pod| pod.port == link.name).map(Attached::title);
         let note = match pod {
             Some(pod) => Some(format!("pod {pod}")),
             None if link.name == HOST_LINK => Some("the host's own".to_owned()),
             None if link.name == tunnel::LINK => Some("tunnels to other nodes".to_owned()),
-            None if is_pods(&link.name) => None,
+            None if is_of_pod(&link.name) => None,
             None => continue,
         };
         net.delete_link(&link.name)?;
@@ -140,13 +141,6 @@ fn sysctls(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> a
     Ok(())
 }
 
-/// Whether a link has the name of a pod's port.
-fn is_pods(link: &str) -> bool {
-    link.strip_prefix("mp").is_some_and(|rest| {
-        rest.len() == 10 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
-}
-
 impl Removed {
     fn new(kind: &'static str, name: impl ToString) -> Self {
         Self { kind, name: name.to_string(), note: None }
@@ -161,19 +155,6 @@ impl Removed {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pods_link_is_known_by_its_name() {
-        for (name, is) in [
-            ("mp589dfa7a43", true),
-            ("mp589dfa7a4", false),
-            ("mp589dfa7a4g", false),
-            ("mp589DFA7A43", false),
-            ("millrace", false),
-        ] {
-            assert_eq!(is_pods(name), is, "{name}");
-        }
-    }
 
     #[test]
     fn what_is_gone_is_said_in_a_line() {

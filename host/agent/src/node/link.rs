@@ -1,14 +1,14 @@
-//! Walk `pod` 3/3: attach → **link**.
+//! Walk `pod` 5/5: attach → **link**.
 //!
 //! Links of a node: the veth pair of a pod, and the one of the host itself.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use millrace_cni::Bandwidth;
 use millrace_netns::{
     EthtoolError, Link, Namespace, NamespaceError, NetlinkError, Route, VethSpec,
 };
-use serde::{Deserialize, Serialize};
 
 /// The address that pods and the host know the dataplane by. It is the same on every node.
 pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0x6d, 0x72, 0, 0, 1];
@@ -57,16 +57,6 @@ pub(crate) struct PodLink<'a> {
     pub(crate) bandwidth: Bandwidth,
 }
 
-/// How many bits per second a pod may receive and send; without a limit unless there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Bandwidth {
-    /// Towards the pod.
-    pub(crate) ingress: Option<u64>,
-    /// From the pod.
-    pub(crate) egress: Option<u64>,
-}
-
 impl PodLink<'_> {
     /// Makes the pair, both ends up, in place of one that is left from before. Nothing of it stays
     /// if that fails.
@@ -96,7 +86,11 @@ impl PodLink<'_> {
             net.add_address(self.interface, *address)?;
         }
         for gateway in self.gateways {
-            net.add_route(&Route::to(everywhere(gateway.ip())).via(gateway.ip()))?;
+            match net.add_route(&Route::to(everywhere(gateway.ip())).via(gateway.ip())) {
+                // another interface of the pod has it, and keeps it
+                Ok(()) | Err(NetlinkError::Exists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         // before the node's end is a port: that has to know whether its link has a limit
         if let Some(rate) = self.bandwidth.ingress {
@@ -149,6 +143,13 @@ pub(crate) fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> 
     Ok(node.set_sysctl(&format!("net.ipv6.conf.{port}.disable_ipv6"), "1")?)
 }
 
+/// Whether a link has the name of a pod's port.
+pub(crate) fn is_of_pod(link: &str) -> bool {
+    link.strip_prefix("mp").is_some_and(|rest| {
+        rest.len() == 10 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// The default prefix of an address's family.
 pub(crate) fn everywhere(of: IpAddr) -> IpNetwork {
     let any: IpAddr = match of {
@@ -156,4 +157,22 @@ pub(crate) fn everywhere(of: IpAddr) -> IpNetwork {
         IpAddr::V6(_) => [0; 16].into(),
     };
     IpNetwork::new(any, 0).expect("0 is a length of every family")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_link_is_known_by_its_name() {
+        for (name, is) in [
+            ("mp589dfa7a43", true),
+            ("mp589dfa7a4", false),
+            ("mp589dfa7a4g", false),
+            ("mp589DFA7A43", false),
+            ("millrace", false),
+        ] {
+            assert_eq!(is_of_pod(name), is, "{name}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
-//! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces
+//! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `check`: whether
+//!   all is still there
 //! - `state`: what is remembered for the next agent, `pins`: where flows are kept for it
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `cleanup`: the end of all of it
@@ -9,6 +10,7 @@
 
 mod attach;
 pub(crate) mod chain;
+mod check;
 pub(crate) mod cleanup;
 mod follow;
 mod ipam;
@@ -19,7 +21,7 @@ pub(crate) mod state;
 mod tunnel;
 mod uplink;
 
-pub(crate) use attach::{AttachError, AttachPod, AttachedPod, PodName, Pods};
+pub(crate) use attach::{AttachError, Pods};
 pub(crate) use follow::{Follower, ServiceStatus, Statuses};
 pub(crate) use tunnel::TunnelArgs;
 

@@ -11,9 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
+use millrace_cni::{Attached, AttachmentId};
 use serde::{Deserialize, Serialize};
-
-use crate::node::AttachedPod;
 
 /// What is remembered, and where.
 #[derive(Debug)]
@@ -26,8 +25,8 @@ pub(crate) struct NodeState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Kept {
-    /// The pods that are attached, by `namespace/name`.
-    pub(crate) pods: BTreeMap<String, AttachedPod>,
+    /// The pods that are attached.
+    pub(crate) attachments: BTreeMap<AttachmentId, Attached>,
     /// The UDP port of the tunnels' link, if there is one.
     #[serde(default)]
     pub(crate) tunnel_port: Option<u16>,
@@ -142,7 +141,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named_and_left() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("m.sock");
-        fs::write(socket.with_file_name(FILE), "{\"pods\":").unwrap();
+        fs::write(socket.with_file_name(FILE), "{\"attachments\":").unwrap();
         let error = NodeState::beside(&socket).unwrap_err().to_string();
         assert!(error.contains(FILE) && error.contains("EOF"), "{error}");
         assert!(socket.with_file_name(FILE).exists());

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, bail};
 use clap::Args;
+use millrace_cni::Departures;
 use millrace_dataplane::control::Dataplane;
 use millrace_dataplane::control::request::Load;
 use parking_lot::Mutex;
@@ -112,6 +113,7 @@ pub(crate) fn node(
         ended = resumed.ended,
         "going on with what there is"
     );
+    pods.see_off(&plane, &Departures::beside(&doors.path)).context("departures of before")?;
     doors.enter()?;
     words.say()?;
     serve(plane, Some((pods, follower)), doors)

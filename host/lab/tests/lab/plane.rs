@@ -11,11 +11,12 @@ use axum::http::StatusCode;
 use axum::routing::put;
 use axum::{Json, Router};
 use ipnetwork::IpNetwork;
+use millrace_cni::{Attach, Attached, AttachmentId};
 use millrace_control::source::Manifests;
 use millrace_control::{Node, World};
 use millrace_lab::{AgentCommand, NodePlace};
 use millrace_netns::{Namespace, Netlink, Route, VethSpec};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::UnixListener;
 
 use crate::roles;
@@ -40,17 +41,23 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
     fs::write(format!("{}/greeted", std::env::var("GREETING").unwrap()), "").unwrap();
 
     let plane: &Plane = Box::leak(Box::new(Plane::new(world.nodes[&node].clone())));
-    let attach = move |Path((_, name)): Path<(String, String)>, Json(request): Json<Value>| async move {
-        match name.as_str() {
-            "deadly" => {
+    let attach = move |Path((container, interface)): Path<(String, String)>,
+                       Json(request): Json<Attach>| async move {
+        match container.as_str() {
+            "default.deadly" => {
                 eprintln!("\nthis was too much");
                 std::process::exit(1);
             }
-            "unwanted" => (StatusCode::CONFLICT, Json(json!({"error": "it is not wanted here"}))),
-            _ => (StatusCode::OK, Json(plane.attach(&request))),
+            "default.unwanted" => {
+                (StatusCode::CONFLICT, Json(json!({"error": "it is not wanted here"})))
+            }
+            _ => (
+                StatusCode::OK,
+                Json(json!(plane.attach(AttachmentId { container, interface }, request))),
+            ),
         }
     };
-    let app = Router::new().route("/v1/pods/{namespace}/{name}", put(attach));
+    let app = Router::new().route("/v1/attachments/{container}/{interface}", put(attach));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = UnixListener::bind(socket).unwrap();
@@ -71,17 +78,17 @@ impl Plane {
     }
 
     /// Gives a pod the next addresses: a veth, and routes at both ends of it.
-    fn attach(&self, request: &Value) -> Value {
+    fn attach(&self, id: AttachmentId, request: Attach) -> Attached {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let pod = Namespace::open_path(request["netns"].as_str().unwrap()).unwrap();
-        let interface = request["interface"].as_str().unwrap();
+        let pod = Namespace::open_path(&request.netns).unwrap();
+        let interface = &id.interface;
         let (near, port) = (self.netlink.lock().unwrap(), format!("pod{number}"));
         near.add_veth(&VethSpec::new(&port, interface).peer_namespace(&pod)).unwrap();
         near.set_up(&port).unwrap();
         let far = pod.netlink().unwrap();
         far.set_up(interface).unwrap();
 
-        let mut addresses = Vec::new();
+        let (mut addresses, mut gateways) = (Vec::new(), Vec::new());
         for prefix in &self.node.pod_cidrs {
             let (gateway, own) = (host(prefix, 1), host(prefix, number));
             let single = IpNetwork::from;
@@ -91,9 +98,12 @@ impl Plane {
             far.add_route(&Route::to(single(gateway)).link(interface)).unwrap();
             let anywhere = IpNetwork::new(zero(own), 0).unwrap();
             far.add_route(&Route::to(anywhere).via(gateway)).unwrap();
-            addresses.push(IpNetwork::new(own, prefix.prefix()).unwrap().to_string());
+            addresses.push(IpNetwork::new(own, prefix.prefix()).unwrap());
+            gateways.push(IpNetwork::new(gateway, prefix.prefix()).unwrap());
         }
-        json!({"port": port, "addresses": addresses, "mtu": 1500})
+        let Attach { netns, pod, network, .. } = request;
+        let mac = "02:00:00:00:00:01".to_owned();
+        Attached { id, pod, network, netns, port, mac, addresses, gateways, mtu: 1500 }
     }
 }
 

@@ -1,0 +1,12 @@
+//! The CNI plugin, called as runtimes call it, with a node's agent behind it. Needs root; without
+//! it the tests print a note and pass, except under `CI`.
+//!
+//! - `bed`: a node, containers, and calls of the plugin
+//! - `attaching`: ADD and DEL, `asking`: the other verbs, `failing`: what goes wrong
+//! - `departing`: containers that go while no agent is there
+
+mod asking;
+mod attaching;
+mod bed;
+mod departing;
+mod failing;
