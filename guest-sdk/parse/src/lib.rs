@@ -100,7 +100,6 @@ pub fn parse_headers(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
             Layers::default()
         }
     };
-    slot.to_addr = slot.dst_addr;
     slot.to_port = slot.dst_port;
     Ok(layers)
 }

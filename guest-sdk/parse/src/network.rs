@@ -17,8 +17,7 @@ pub(crate) fn ipv4(bytes: &[u8], offset: usize, slot: &mut Slot) -> Result<Layer
     }
     let (source, destination) = (packet.source(), packet.destination());
     slot.ip_version = 4;
-    slot.src_addr = source.to_ipv6_mapped().octets();
-    slot.dst_addr = destination.to_ipv6_mapped().octets();
+    set_addresses(slot, source.to_ipv6_mapped(), destination.to_ipv6_mapped());
     slot.ttl = packet.ttl();
     slot.traffic_class = packet.dscp() << 2 | packet.ecn().bits();
     if is_martian_v4(source, destination) {
@@ -33,8 +32,7 @@ pub(crate) fn ipv6(bytes: &[u8], offset: usize, slot: &mut Slot) -> Result<Layer
     let packet = ipv6::Packet::new_checked(bytes).map_err(reason)?;
     let (source, destination) = (packet.source(), packet.destination());
     slot.ip_version = 6;
-    slot.src_addr = source.octets();
-    slot.dst_addr = destination.octets();
+    set_addresses(slot, source, destination);
     slot.ttl = packet.hop_limit();
     slot.traffic_class = packet.dscp() << 2 | packet.ecn().bits();
     if is_martian_v6(source, destination) {
@@ -43,8 +41,19 @@ pub(crate) fn ipv6(bytes: &[u8], offset: usize, slot: &mut Slot) -> Result<Layer
     upper(bytes, offset, packet.upper().map_err(reason)?, IPV6_HEADER, slot)
 }
 
-/// Goes on to what `upper` says; `plain` is the length of an IP header without more to it.
+/// Where a packet comes from and where it goes; as long as nobody translates it, it goes to its
+/// destination.
 #[inline]
+fn set_addresses(slot: &mut Slot, source: Ipv6Addr, destination: Ipv6Addr) {
+    // not `to_addr` from `dst_addr`: to read at once what was written in parts takes long
+    let destination = u128::from(destination).to_be_bytes();
+    slot.src_addr = u128::from(source).to_be_bytes();
+    slot.dst_addr = destination;
+    slot.to_addr = destination;
+}
+
+/// Goes on to what `upper` says; `plain` is the length of an IP header without more to it.
+#[inline(always)]
 fn upper(
     packet: &[u8],
     offset: usize,
