@@ -36,12 +36,17 @@ impl Sum {
     pub fn bytes(self, bytes: &[u8]) -> Sum {
         let mut sum = self.0;
 
-        // lanes of four octets into eight: no carries to look after, so this vectorises
-        let (lanes, rest) = bytes.as_chunks::<4>();
+        // both halves of eight octets into eight: no carries to look after, so this vectorises
+        let (lanes, rest) = bytes.as_chunks::<8>();
         for lane in lanes {
-            sum += u64::from(u32::from_ne_bytes(*lane));
+            let lane = u64::from_ne_bytes(*lane);
+            sum += (lane & 0xffff_ffff) + (lane >> 32);
         }
 
+        let (half, rest) = rest.as_chunks::<4>();
+        if let [half] = half {
+            sum += u64::from(u32::from_ne_bytes(*half));
+        }
         let last = match *rest {
             [a, b, c] => [a, b, c, 0],
             [a, b] => [a, b, 0, 0],
