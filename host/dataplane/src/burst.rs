@@ -9,7 +9,7 @@ use millrace_parse::{Layers, parse_headers};
 
 use crate::flows::FlowIndex;
 use crate::io::Io;
-use crate::port::{HeldPort, Port, PortId, PortTable, add};
+use crate::port::{HeldPort, PortId, PortTable, add};
 use crate::tracking::Rewrite;
 use crate::verdict::{Terms, Verdict};
 use crate::{checksum, punt};
@@ -30,7 +30,7 @@ pub struct Burst<F> {
     pub terms: Vec<Terms>,
     /// Where it is remembered.
     pub flows: Vec<Option<FlowIndex>>,
-    /// What their connections have for them.
+    /// What their connections have for them, if they came in through the punt; else empty.
     pub rewrites: Vec<Rewrite>,
     /// Those that the chain has to be asked about.
     pub open: Vec<u16>,
@@ -115,22 +115,24 @@ impl<F> Burst<F> {
         source: PortId,
         now_ns: u64,
     ) {
+        bring_near(io, &self.frames, 0);
         let count = self.frames.len();
         self.layers.clear();
+        self.layers.resize(count, Layers::default());
         self.verdicts.clear();
+        self.verdicts.resize(count, Verdict::OPEN);
         self.flows.clear();
         self.flows.resize(count, None);
         self.rewrites.clear();
-        self.rewrites.resize(count, Rewrite::default());
+        self.rewrites.resize(self.punted.len(), Rewrite::default());
         // slots are written anew below, terms where the chain is asked
         self.slots.resize(count, Slot::ZERO);
         self.terms.resize(count, Terms::DEFAULT);
 
         let mut run = Run::of(ports, source);
         for at in 0..count {
-            // the kernel wrote it on another core: it comes while others are read
-            if let Some(later) = self.frames.get(at + AHEAD) {
-                io.prefetch(later);
+            if at % TOGETHER == 0 {
+                bring_near(io, &self.frames, at + TOGETHER);
             }
             if let Some(&port) = self.punted.get(at)
                 && port != run.port
@@ -141,9 +143,10 @@ impl<F> Burst<F> {
             let slot = &mut self.slots[at];
             slot.origin = Origin::New as u8;
             slot.now_ns = now_ns;
-            let (layers, verdict) = run.read(io, &mut self.frames[at], slot);
-            self.layers.push(layers);
-            self.verdicts.push(verdict);
+            match run.read(io, &mut self.frames[at], slot) {
+                Ok(layers) => self.layers[at] = layers,
+                Err(reason) => self.verdicts[at] = Verdict::dropped(reason),
+            }
         }
         run.end();
     }
@@ -203,14 +206,19 @@ impl<'p> Run<'p> {
         io: &mut I,
         frame: &mut I::Frame,
         slot: &mut Slot,
-    ) -> (Layers, Verdict) {
+    ) -> Result<Layers, Reason> {
+        let bytes = io.bytes(frame);
         self.packets += 1;
-        self.bytes += io.bytes(frame).len() as u64;
+        self.bytes += bytes.len() as u64;
         slot.ingress = self.port.number();
-        match self.held {
-            Some(held) => read(io, frame, slot, &held.port),
-            None => (Layers::default(), Verdict::dropped(Reason::NoSuchPort)),
+        let port = &self.held.ok_or(Reason::NoSuchPort)?.port;
+        slot.ingress_kind = port.kind as u8;
+        let layers = parse_headers(bytes, slot)?;
+        if port.completes_checksums && layers.transport != 0 {
+            checksum::complete(io.buffer(frame), slot, layers);
         }
+        slot.vlan = port.vlans.classify(slot.vlan).ok_or(Reason::VlanNotAllowed)?;
+        Ok(layers)
     }
 
     fn end(&self) {
@@ -221,27 +229,12 @@ impl<'p> Run<'p> {
     }
 }
 
+/// Has the packets from `first` on brought near, which the kernel wrote on another core: several
+/// at a time, because each waits for its address to be translated, and they wait together.
 #[inline]
-fn read<I: Io>(
-    io: &mut I,
-    frame: &mut I::Frame,
-    slot: &mut Slot,
-    port: &Port,
-) -> (Layers, Verdict) {
-    slot.ingress_kind = port.kind as u8;
-    let layers = match parse_headers(io.bytes(frame), slot) {
-        Ok(layers) => layers,
-        Err(reason) => return (Layers::default(), Verdict::dropped(reason)),
-    };
-    if port.completes_checksums && layers.transport != 0 {
-        checksum::complete(io.buffer(frame), slot, layers);
-    }
-    match port.vlans.classify(slot.vlan) {
-        Some(vlan) => {
-            slot.vlan = vlan;
-            (layers, Verdict::OPEN)
-        }
-        None => (layers, Verdict::dropped(Reason::VlanNotAllowed)),
+fn bring_near<I: Io>(io: &I, frames: &[I::Frame], first: usize) {
+    for frame in frames.iter().skip(first).take(TOGETHER) {
+        io.prefetch(frame);
     }
 }
 
@@ -273,5 +266,6 @@ impl Emitted {
     }
 }
 
-/// How many packets ahead of the one that is read are brought near.
-const AHEAD: usize = 6;
+/// How many packets are brought near together, while as many others are read: no more than find
+/// room where all frames begin in the cache.
+const TOGETHER: usize = 4;

@@ -46,7 +46,7 @@ impl<I: Io> Dispatch<'_, I> {
                 let asked = self.asked.binary_search(&(at as u16)).is_ok();
                 tap.offer(slot, self.io.bytes(&frame), verdict, asked);
             }
-            let fate = self.packet(frame, slot, burst.layers[at], verdict, &burst.rewrites[at]);
+            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.rewrites.get(at));
             let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
             // what the host found wrong on the way out is the host's decision
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
@@ -117,7 +117,7 @@ impl<I: Io> Dispatch<'_, I> {
         slot: &Slot,
         layers: Layers,
         verdict: &Verdict,
-        rewrite: &Rewrite,
+        rewrite: Option<&Rewrite>,
     ) -> Fate {
         let reason = verdict.reason.unwrap_or(Reason::NoDecision);
         match verdict.control {
@@ -152,11 +152,9 @@ impl<I: Io> Dispatch<'_, I> {
             }
         }
         // an answer goes back as a filter made it
-        let Rewrite { link, translation, .. } = match verdict.answered {
-            true => &Rewrite::default(),
-            false => rewrite,
-        };
-        let translation = translation.as_ref();
+        let rewrite = rewrite.filter(|_| !verdict.answered);
+        let link = rewrite.and_then(|rewrite| rewrite.link);
+        let translation = rewrite.and_then(|rewrite| rewrite.translation.as_ref());
         if let Err(reason) =
             rewrite::fields(self.io, &mut frame, slot, layers, verdict, translation)
         {
@@ -179,10 +177,10 @@ impl<I: Io> Dispatch<'_, I> {
         let sent = match egress {
             Some(egress) => {
                 let next_hop = verdict.fields.contains(Field::NextHop);
-                match rewrite::neighbour(self.io, &mut frame, &egress.port, *link, next_hop) {
+                match rewrite::neighbour(self.io, &mut frame, &egress.port, link, next_hop) {
                     Ok(()) => match cut {
-                        None => self.leave(frame, slot.vlan, layers, egress),
-                        Some(cut) => return self.in_pieces(frame, slot.vlan, layers, egress, &cut),
+                        None => self.leave(frame, slot.vlan, egress),
+                        Some(cut) => return self.in_pieces(frame, slot.vlan, egress, &cut),
                     },
                     Err(reason) => Err((frame, reason)),
                 }
@@ -211,21 +209,14 @@ impl<I: Io> Dispatch<'_, I> {
     }
 
     /// Sends a packet in the pieces that it is cut into.
-    fn in_pieces(
-        &mut self,
-        frame: I::Frame,
-        vlan: u16,
-        layers: Layers,
-        held: &HeldPort,
-        cut: &Cut,
-    ) -> Fate {
+    fn in_pieces(&mut self, frame: I::Frame, vlan: u16, held: &HeldPort, cut: &Cut) -> Fate {
         let (mut fate, mut start) = (Fate::Fragmented, 0);
         while let Some(piece) = cut.piece(start) {
             let sent = match self.copy(&frame) {
                 Some(mut copy) => {
                     let len = cut.make(piece, self.io.buffer(&mut copy));
                     self.io.set_len(&mut copy, len);
-                    self.leave(copy, vlan, layers, held).map_err(|(copy, reason)| {
+                    self.leave(copy, vlan, held).map_err(|(copy, reason)| {
                         self.io.put(copy);
                         reason
                     })
@@ -263,7 +254,11 @@ impl<I: Io> Dispatch<'_, I> {
             };
             let outcome = match next {
                 Some(frame) => {
-                    self.leave(frame, slot.vlan, layers, target).map_err(|(frame, why)| {
+                    let left = match fits(self.io.bytes(&frame), layers, &target.port) {
+                        true => self.leave(frame, slot.vlan, target),
+                        false => Err((frame, Reason::TooBig)),
+                    };
+                    left.map_err(|(frame, why)| {
                         self.io.put(frame);
                         why
                     })
@@ -292,20 +287,17 @@ impl<I: Io> Dispatch<'_, I> {
         }
     }
 
-    /// Queues a packet that belongs to `vlan` at the port, tagged as the port wants it.
+    /// Queues a packet that belongs to `vlan`, and fits, at the port, tagged as the port wants it.
+    #[inline(always)]
     fn leave(
         &mut self,
         mut frame: I::Frame,
         vlan: u16,
-        layers: Layers,
         held: &HeldPort,
     ) -> Result<(), (I::Frame, Reason)> {
         let port = &held.port;
         if !port.up {
             return Err((frame, Reason::PortDown));
-        }
-        if !fits(self.io.bytes(&frame), layers, port) {
-            return Err((frame, Reason::TooBig));
         }
         if let Err(reason) = rewrite::tag(self.io, &mut frame, vlan, &port.vlans) {
             return Err((frame, reason));
@@ -313,6 +305,7 @@ impl<I: Io> Dispatch<'_, I> {
         self.send(frame, held)
     }
 
+    #[inline(always)]
     fn send(&mut self, mut frame: I::Frame, held: &HeldPort) -> Result<(), (I::Frame, Reason)> {
         let HeldPort { port, counters } = held;
         let bytes = self.io.bytes(&frame).len() as u64;

@@ -68,9 +68,9 @@ impl FlowMap {
         }
     }
 
-    /// The remembered verdict of the slot's flow, if there is one that still holds.
+    /// Where the slot's flow is remembered, if it is and its verdict still holds.
     #[inline]
-    pub fn find(&mut self, slot: &Slot) -> Option<(FlowIndex, &Verdict)> {
+    pub fn find(&mut self, slot: &Slot) -> Option<FlowIndex> {
         // with cached ports alone nearly nothing is remembered here, and each look costs: the
         // places are seldom near
         if self.is_empty() {
@@ -86,7 +86,13 @@ impl FlowMap {
             return None;
         }
         entry.last_seen_ns = slot.now_ns;
-        Some((FlowIndex { at: at as u32, stamp: entry.stamp }, &entry.verdict))
+        Some(FlowIndex { at: at as u32, stamp: entry.stamp })
+    }
+
+    /// The remembered verdict of a flow that was just found.
+    #[inline]
+    pub fn verdict(&self, flow: FlowIndex) -> Verdict {
+        self.entries[flow.at as usize].verdict
     }
 
     /// Remembers a verdict.

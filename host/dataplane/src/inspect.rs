@@ -15,6 +15,7 @@ use millrace_sandbox::now_ns;
 use crate::answer::{BadAnswer, Rights};
 use crate::burst::{Burst, Emitted};
 use crate::chain::Chain;
+use crate::connections::ConnectionId;
 use crate::flows::FlowMap;
 use crate::io::Io;
 use crate::port::{PortTable, add};
@@ -154,7 +155,7 @@ impl<I: Io> Inspection<'_, I> {
         if let Some(flow) = self.burst.flows[at] {
             return self.flows.inspect(flow, position);
         }
-        match (self.burst.rewrites[at].inspected, self.tracking) {
+        match (self.connection(at), self.tracking) {
             (Some(connection), Some(tracking)) => tracking.shows(connection, position, self.ports),
             _ => true,
         }
@@ -165,11 +166,14 @@ impl<I: Io> Inspection<'_, I> {
         if let Some(flow) = self.burst.flows[at] {
             self.flows.released(flow, position);
         }
-        if let (Some(connection), Some(tracking)) =
-            (self.burst.rewrites[at].inspected, self.tracking)
-        {
+        if let (Some(connection), Some(tracking)) = (self.connection(at), self.tracking) {
             tracking.released(connection, position, self.ports);
         }
+    }
+
+    /// The packet's connection, if some stage looks into that.
+    fn connection(&self, at: usize) -> Option<ConnectionId> {
+        self.burst.rewrites.get(at)?.inspected
     }
 
     /// Shows as many packets as go into one batch; returns how many that were.

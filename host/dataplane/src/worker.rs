@@ -237,9 +237,9 @@ impl<I: Io> Worker<I> {
                 .then(|| flows.find(slot))
                 .flatten();
             match flow {
-                Some((index, verdict)) => {
-                    burst.verdicts[at] = *verdict;
-                    burst.flows[at] = Some(index);
+                Some(flow) => {
+                    burst.verdicts[at] = flows.verdict(flow);
+                    burst.flows[at] = Some(flow);
                     hits += 1;
                 }
                 None => burst.open.push(at as u16),
