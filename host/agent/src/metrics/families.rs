@@ -66,6 +66,7 @@ families! {
 
     CONNECTIONS GAUGE "millrace_connections" "Connections of cached ports that there are."
     CONNECTIONS_OPENED COUNTER "millrace_connections_opened_total" "Connections of cached ports that were opened."
+    WITHOUT_PORT COUNTER "millrace_connections_without_port_total" "Connections that were refused since no port was left to masquerade them with; `millrace status -o json` says towards whom."
     CACHE_INSTALLED COUNTER "millrace_cache_installed_entries_total" "Entries that workers gave to the kernel's flow cache: one for each way of a connection."
     CACHE_FULL COUNTER "millrace_cache_full_total" "Entries that the kernel's flow cache had no room for."
     CACHE_REFUSED COUNTER "millrace_cache_refused_total" "Entries that the kernel refused for another reason."

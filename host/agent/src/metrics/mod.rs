@@ -107,6 +107,7 @@ fn add_cache(page: &mut Page, cache: &CacheStatus) {
     for (family, count) in [
         (f::CONNECTIONS, cache.connections),
         (f::CONNECTIONS_OPENED, cache.opened),
+        (f::WITHOUT_PORT, cache.without_port.refused()),
         (f::CACHE_INSTALLED, cache.installed),
         (f::CACHE_FULL, cache.full),
         (f::CACHE_REFUSED, cache.refused),

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_dataplane::control::MemoryPlane;
 use millrace_dataplane::control::request::{Load, Position, StageTerms};
+use millrace_dataplane::control::{MemoryPlane, WithoutPort};
 use millrace_dataplane::port::{PortId, Vlans};
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_sandbox::{Sandbox, Settings};
@@ -40,7 +40,11 @@ fn stats() -> Stats {
     });
     Stats {
         uptime_ms: 1500,
-        cache: Some(CacheStatus { packets: [("hit".into(), 1)].into(), ..CacheStatus::default() }),
+        cache: Some(CacheStatus {
+            packets: [("hit".into(), 1)].into(),
+            without_port: WithoutPort { elsewhere: 3, ..WithoutPort::default() },
+            ..CacheStatus::default()
+        }),
         ports: vec![port("a")],
         pods: [("a".into(), "default/shop".into())].into(),
         workers: vec![WorkerStatus { hits: 7, ..WorkerStatus::default() }],
@@ -278,6 +282,7 @@ fn every_family_has_the_number_it_is_about() {
     let of_cache = [
         ("connections", cache.connections),
         ("connections_opened_total", cache.opened),
+        ("connections_without_port_total", cache.without_port.refused()),
         ("cache_installed_entries_total", cache.installed),
         ("cache_full_total", cache.full),
         ("cache_refused_total", cache.refused),

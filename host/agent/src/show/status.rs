@@ -93,6 +93,18 @@ fn oddities(host: &HostStatus) -> Vec<String> {
             count(cache.refused)
         ));
     }
+    if let Some(without) = host.cache.as_ref().map(|cache| &cache.without_port)
+        && let Some(most) = without.destinations.first()
+    {
+        notes.push(format!(
+            "no port was left to masquerade {} connections with, {} of them to {} ({}): all that are \
+             reserved for this are in use towards it",
+            count(without.refused()),
+            count(most.refused),
+            most.destination,
+            most.protocol
+        ));
+    }
     for port in host.ports.iter().map(|port| &port.status) {
         if port.state == PortState::Gone {
             notes.push(format!("port {}: its interface is gone, and is waited for", port.name));

@@ -251,7 +251,7 @@ fn goes_by(view: &View, port: Option<u16>) -> bool {
     view.keys.iter().any(comes_in) || view.ways.iter().any(|way| way.verdict.egress == port)
 }
 
-fn protocol(number: u8) -> Label {
+pub(super) fn protocol(number: u8) -> Label {
     match IpProtocol(number) {
         IpProtocol::TCP => "tcp".into(),
         IpProtocol::UDP => "udp".into(),

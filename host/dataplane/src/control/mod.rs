@@ -30,6 +30,7 @@ pub mod status;
 mod succession;
 mod threads;
 pub mod trace;
+mod without_port;
 
 pub use dataplane::Dataplane;
 pub use kernel_drops::ANY_PORT;
@@ -42,3 +43,4 @@ pub use redecide::{Redecided, Which};
 pub use reserve::RESERVED as RESERVED_PORTS;
 pub use settings::{Settings, StartError};
 pub use stages::{StageError, Stages};
+pub use without_port::{Crowded, WithoutPort};

@@ -133,6 +133,7 @@ pub enum PuntError {
 pub(super) struct Punt {
     pub(super) cache: Arc<Mutex<FlowCache>>,
     connections: Arc<Connections>,
+    masquerade: Arc<Masquerade>,
     upkeep: Arc<Upkeep>,
     pub(super) sampler: Arc<Sampler>,
     pub(super) ring: Arc<Mutex<CaptureRing>>,
@@ -201,6 +202,7 @@ impl Punt {
             near: (near.index, queues),
             cache,
             connections,
+            masquerade,
             ring,
             _program: program,
             _reserved: reserved,
@@ -280,6 +282,7 @@ impl Punt {
             refused: sum(|counters| &counters.refused),
             redecided: Redecided::default(),
             not_kept: self.succession.as_ref().map_or(0, |it| it.not_kept()),
+            without_port: self.masquerade.exhaustion().into(),
             packets: Counter::ALL.into_iter().map(count).collect::<Result<_, MapFault>>()?,
         })
     }

@@ -14,6 +14,7 @@ use crate::control::redecide::Redecided;
 use crate::control::stages::{
     FaultRecord, Measured, StageError, StageRecord, Stages, VersionRecord,
 };
+use crate::control::without_port::WithoutPort;
 use crate::io::Io;
 use crate::mailbox::NoAnswer;
 use crate::port::{Hold, PortId};
@@ -83,6 +84,9 @@ pub struct CacheStatus {
     /// Connections that would end with this process, as there was no room to keep them.
     #[serde(default)]
     pub not_kept: u64,
+    /// Connections that were refused since no port was left to masquerade them with.
+    #[serde(default)]
+    pub without_port: WithoutPort,
     /// Packets by what became of them in the kernel.
     pub packets: BTreeMap<String, u64>,
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
+use millrace_dataplane::control::{CacheSettings, Crowded, PortRange, WithoutPort};
 use millrace_netns::Route;
 use millrace_packet_tests::built_in;
 
@@ -176,6 +177,31 @@ fn a_pod_reaches_itself_by_a_virtual_address_if_it_is_masqueraded() {
         assert!(pod.pings(by), "{by} answers");
         assert_eq!(echoed(pod, pod, by, own), gateway, "the pod sees the gateway");
     }
+}
+
+#[test]
+fn f9_that_no_port_is_left_is_said_and_towards_whom() {
+    let masquerade = PortRange { first: 50_000, last: 50_001 };
+    let settings = CacheSettings { masquerade, ..CacheSettings::default() };
+    let bed = routed(Bed::cached_with(1, 1, settings));
+    let pod = &bed.pods[0];
+    let listening = udp(pod, pod.address, 5353);
+    let [by, _] = virtual_address(3).map(|address| SocketAddr::new(address, 5353));
+    let asking: Vec<_> = (0..4).map(|_| udp(pod, pod.address, 0)).collect();
+    for asking in &asking[..2] {
+        asking.send_to(b"?", by).expect("there is a route");
+        listening.recv(&mut [0]).expect("there is a port for it");
+    }
+    for asking in &asking[2..] {
+        asking.send_to(b"?", by).expect("there is a route");
+    }
+    let refused = await_some(|| {
+        let without = bed.plane.cache().expect("it says").expect("there is one").without_port;
+        if without.refused() == 2 { Ok(without) } else { Err(without) }
+    });
+    let towards = SocketAddr::new(pod.address, 5353);
+    let all = Crowded { destination: towards, protocol: "udp".into(), refused: 2 };
+    assert_eq!(refused, WithoutPort { destinations: vec![all], elsewhere: 0 });
 }
 
 #[test]
