@@ -58,6 +58,8 @@ impl Known {
                     self.reserve()?;
                 }
                 Change::Commit(_) => self.check()?,
+                // what it has not subscribed to it is not told
+                Change::Upsert(_) | Change::Remove(_) => {}
             }
         }
         Ok(())
@@ -119,6 +121,8 @@ impl Known {
                 self.ranges.clear();
                 self.reserved = PrefixMap::new();
             }
+            // what it has not subscribed to it is not told
+            _ => {}
         }
     }
 

@@ -267,6 +267,24 @@ impl Tag {
         Self(((kind as u32) << Self::ID_BITS) | (id & ((1 << Self::ID_BITS) - 1)))
     }
 
+    /// The tag of decisions that depend on what is known of this very prefix. That two prefixes
+    /// have one tag is rare, and does no harm.
+    pub fn of_prefix(address: IpAddr, len: u8) -> Self {
+        // FNV-1a, so that it is the same wherever and whenever it is reckoned
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = match address {
+            IpAddr::V4(v4) => v4.octets().into_iter().fold(0x811c_9dc5, step),
+            IpAddr::V6(v6) => v6.octets().into_iter().fold(0x811c_9dc5, step),
+        };
+        let hash = step(hash, len);
+        Self::new(TagKind::Prefix, hash ^ (hash >> Self::ID_BITS))
+    }
+
+    /// The tag of decisions that depend on whose an address is: that of the prefix it is.
+    pub fn of_address(address: IpAddr) -> Self {
+        Self::of_prefix(address, if address.is_ipv4() { 32 } else { 128 })
+    }
+
     /// The number in [`Decision::tags`].
     #[inline]
     pub const fn bits(self) -> u32 {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use hashbrown::HashMap;
 
-use crate::abi::{Tag, TagKind};
+use crate::abi::Tag;
 
 /// An address prefix, such as `10.0.0.0/8`. Bits behind the prefix are cleared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,14 +74,7 @@ impl Prefix {
     /// The tag of decisions that depend on what is known of this very prefix. Whoever changes that
     /// names it alike; that two prefixes have one tag is rare, and does no harm.
     pub fn tag(&self) -> Tag {
-        // FNV-1a, so that it is the same wherever and whenever it is reckoned
-        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        let hash = match self.address {
-            IpAddr::V4(v4) => v4.octets().into_iter().fold(0x811c_9dc5, step),
-            IpAddr::V6(v6) => v6.octets().into_iter().fold(0x811c_9dc5, step),
-        };
-        let hash = step(hash, self.len);
-        Tag::new(TagKind::Prefix, hash ^ (hash >> Tag::ID_BITS))
+        Tag::of_prefix(self.address, self.len)
     }
 
     /// Whether `address` is of this IP version and begins with the prefix.
@@ -290,7 +283,7 @@ mod tests {
                 .map(|text| prefix(text).tag().bits())
                 .into();
         assert_eq!(tags.len(), 6);
-        assert!(tags.iter().all(|tag| tag >> Tag::ID_BITS == TagKind::Prefix as u32));
+        assert!(tags.iter().all(|tag| tag >> Tag::ID_BITS == crate::TagKind::Prefix as u32));
         assert_eq!(prefix("10.0.0.0/8").tag().bits(), 0x4c99_9119);
     }
 

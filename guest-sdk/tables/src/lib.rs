@@ -8,6 +8,9 @@
 //! - [`Frontend`], [`Service`]: where a Service is reached, and what is behind it
 //! - [`EndpointSet`], [`Endpoint`], [`Endpoints`]: where its connections go
 //! - [`Range`]: addresses that are reserved for Services
+//! - [`Owner`], [`Identity`], [`Selectors`]: whose addresses are, and what they are to policies
+//! - [`PolicySet`], [`Policies`], [`Permit`], [`Block`]: what those allow
+//! - [`List`], [`Element`]: values of several things
 //! - [`Update`], [`Change`], [`Key`], [`Row`]: what a guest is given; [`Malformed`]
 //! - [`Tables`], [`Delta`]: what the host keeps and publishes
 #![no_std]
@@ -16,8 +19,11 @@
 extern crate alloc;
 
 mod endpoints;
+mod list;
 mod malformed;
 mod octets;
+mod owner;
+mod policy;
 mod range;
 mod service;
 mod store;
@@ -25,7 +31,10 @@ mod table;
 mod update;
 
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
+pub use list::{Element, List};
 pub use malformed::Malformed;
+pub use owner::{Identity, Owner, Place, Selector, Selectors};
+pub use policy::{Addresses, Block, Peer, Permit, Policies, PolicySet};
 pub use range::Range;
 pub use service::{Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
 pub use store::{Delta, Tables};

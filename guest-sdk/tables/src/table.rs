@@ -11,11 +11,28 @@ pub enum Table {
     Endpoints = 2,
     /// Addresses that are reserved for Services: [`Range`](crate::Range) to nothing.
     Ranges = 3,
+    /// Whose addresses are: [`IpAddr`](core::net::IpAddr) to [`Owner`](crate::Owner).
+    Owners = 4,
+    /// What pods are to policies: [`Identity`](crate::Identity) to [`Selectors`](crate::Selectors).
+    Identities = 5,
+    /// Addresses that policies are about: [`Block`](crate::Block) to
+    /// [`Addresses`](crate::Addresses).
+    Blocks = 6,
+    /// What policies allow: [`PolicySet`](crate::PolicySet) to [`Policies`](crate::Policies).
+    Policies = 7,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Services, Self::Endpoints, Self::Ranges];
+    pub const ALL: [Self; 7] = [
+        Self::Services,
+        Self::Endpoints,
+        Self::Ranges,
+        Self::Owners,
+        Self::Identities,
+        Self::Blocks,
+        Self::Policies,
+    ];
 
     /// The word used in manifests: the table, and the version of its rows.
     pub const fn label(self) -> &'static str {
@@ -23,6 +40,10 @@ impl Table {
             Self::Services => "services/0",
             Self::Endpoints => "endpoints/0",
             Self::Ranges => "ranges/0",
+            Self::Owners => "owners/0",
+            Self::Identities => "identities/0",
+            Self::Blocks => "blocks/0",
+            Self::Policies => "policies/0",
         }
     }
 

@@ -8,9 +8,14 @@
 //! ```
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::octets::Reader;
-use crate::{EndpointSet, Endpoints, Frontend, Malformed, Range, Service, Table};
+use crate::owner::{decode_address, encode_address};
+use crate::{
+    Addresses, Block, EndpointSet, Endpoints, Frontend, Identity, List, Malformed, Owner, Policies,
+    PolicySet, Range, Selectors, Service, Table,
+};
 
 /// Changes of tables, as octets. They hold together: what the last of them commits is in force at
 /// once or not at all.
@@ -41,6 +46,10 @@ pub enum Key {
     Service(Frontend),
     Endpoints(EndpointSet),
     Range(Range),
+    Owner(IpAddr),
+    Identity(Identity),
+    Block(Block),
+    Policies(PolicySet),
 }
 
 /// A row of a table.
@@ -50,6 +59,10 @@ pub enum Row<'u> {
     Service(Frontend, Service),
     Endpoints(EndpointSet, Endpoints<'u>),
     Range(Range),
+    Owner(IpAddr, Owner),
+    Identity(Identity, Selectors<'u>),
+    Block(Block, Addresses<'u>),
+    Policies(PolicySet, Policies<'u>),
 }
 
 impl<'u> Update<'u> {
@@ -119,6 +132,10 @@ impl Key {
             Self::Service(_) => Table::Services,
             Self::Endpoints(_) => Table::Endpoints,
             Self::Range(_) => Table::Ranges,
+            Self::Owner(_) => Table::Owners,
+            Self::Identity(_) => Table::Identities,
+            Self::Block(_) => Table::Blocks,
+            Self::Policies(_) => Table::Policies,
         }
     }
 
@@ -128,6 +145,10 @@ impl Key {
             Self::Service(frontend) => frontend.encode(&mut out),
             Self::Endpoints(set) => set.encode(&mut out),
             Self::Range(range) => range.encode(&mut out),
+            Self::Owner(address) => encode_address(*address, &mut out),
+            Self::Identity(identity) => identity.encode(&mut out),
+            Self::Block(block) => block.encode(&mut out),
+            Self::Policies(set) => set.encode(&mut out),
         }
         out
     }
@@ -137,6 +158,10 @@ impl Key {
             Table::Services => Frontend::decode(key).map(Self::Service),
             Table::Endpoints => EndpointSet::decode(key).map(Self::Endpoints),
             Table::Ranges => Range::decode(key).map(Self::Range),
+            Table::Owners => decode_address(key).map(Self::Owner),
+            Table::Identities => Identity::decode(key).map(Self::Identity),
+            Table::Blocks => Block::decode(key).map(Self::Block),
+            Table::Policies => PolicySet::decode(key).map(Self::Policies),
         }
         .ok_or(Malformed::Key(table))
     }
@@ -149,6 +174,10 @@ impl<'u> Row<'u> {
             Self::Service(frontend, _) => Key::Service(*frontend),
             Self::Endpoints(set, _) => Key::Endpoints(*set),
             Self::Range(range) => Key::Range(*range),
+            Self::Owner(address, _) => Key::Owner(*address),
+            Self::Identity(identity, _) => Key::Identity(*identity),
+            Self::Block(block, _) => Key::Block(*block),
+            Self::Policies(set, _) => Key::Policies(*set),
         }
     }
 
@@ -158,6 +187,10 @@ impl<'u> Row<'u> {
             Self::Service(_, service) => service.encode(&mut out),
             Self::Endpoints(_, endpoints) => out.extend(endpoints.octets()),
             Self::Range(_) => {}
+            Self::Owner(_, owner) => owner.encode(&mut out),
+            Self::Identity(_, selectors) => out.extend(selectors.octets()),
+            Self::Block(_, addresses) => out.extend(addresses.octets()),
+            Self::Policies(_, policies) => policies.encode(&mut out),
         }
         out
     }
@@ -169,6 +202,14 @@ impl<'u> Row<'u> {
             }
             Key::Endpoints(set) => Endpoints::new(value).map(|it| Self::Endpoints(set, it)),
             Key::Range(range) => value.is_empty().then_some(Self::Range(range)),
+            Key::Owner(address) => Owner::decode(value).map(|it| Self::Owner(address, it)),
+            Key::Identity(identity) => List::new(value)
+                .filter(|it: &Selectors<'_>| it.iter().is_sorted_by(|a, b| a < b))
+                .map(|selectors| Self::Identity(identity, selectors)),
+            Key::Block(block) => List::new(value)
+                .filter(|it: &Addresses<'_>| it.count() > 0)
+                .map(|addresses| Self::Block(block, addresses)),
+            Key::Policies(set) => Policies::decode(value).map(|it| Self::Policies(set, it)),
         }
         .ok_or(Malformed::Value(table))
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_tables::{
-    Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range, Row,
-    Service, Table, Tables, TrafficPolicy, Update,
+    Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner,
+    Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Table,
+    Tables, TrafficPolicy, Update,
 };
 
 const TEXT: &str = include_str!("../TABLES.md");
@@ -115,6 +116,68 @@ fn the_layouts_are_those_that_are_written() {
     let (key, value) = written(Row::Range(range));
     check("Range", &key, &[("address", 0xffff_0a60_0000), ("length", 12), ("zero", 0)]);
     assert!(value.is_empty());
+}
+
+#[test]
+fn the_layouts_of_policies_are_those_that_are_written() {
+    let owner = Owner {
+        place: Place::Node,
+        identity: Identity(0x0102_0304),
+        egress: PolicySet(0x1112_1314),
+        ingress: PolicySet(0x2122_2324),
+    };
+    let (key, value) = written(Row::Owner(frontend().address, owner));
+    assert_eq!(key, MAPPED.to_be_bytes());
+    check(
+        "Owner,",
+        &value,
+        &[
+            ("identity", 0x0102_0304),
+            ("egress", 0x1112_1314),
+            ("ingress", 0x2122_2324),
+            ("place", 2),
+            ("zero", 0),
+        ],
+    );
+
+    let octets = List::encode(&[Selector(0x0102_0304), Selector(0x0202_0304)]);
+    let selectors = List::new(&octets).expect("they are in order");
+    let (key, value) = written(Row::Identity(Identity(7), selectors));
+    assert_eq!((&key[..], &value[..]), (&7u32.to_le_bytes()[..], &[4, 3, 2, 1, 4, 3, 2, 2][..]));
+
+    let range = Range { address: "10.96.0.0".parse().expect("an address"), len: 12 };
+    let octets = List::encode(&[range]);
+    let (key, value) = written(Row::Block(Block(9), List::new(&octets).expect("a range")));
+    assert_eq!(key, 9u32.to_le_bytes());
+    check("Range", &value, &[("address", 0xffff_0a60_0000), ("length", 12), ("zero", 0)]);
+
+    let peers = [
+        (Peer::Any, 0, 0),
+        (Peer::Selected(Selector(3)), 1, 3),
+        (Peer::Is(Identity(4)), 2, 4),
+        (Peer::Within(Block(5)), 3, 5),
+    ];
+    for (peer, kind, number) in peers {
+        let protocol = Some(Protocol::Sctp);
+        let permit = Permit { peer, protocol, first: 0x1234, last: 0x5678, rule: 0x0908_0706 };
+        let octets = List::encode(&[permit]);
+        let permits = List::new(&octets).expect("a permit");
+        let policies = Policies { otherwise: 0x3132_3334, permits };
+        let (key, value) = written(Row::Policies(PolicySet(8), policies));
+        assert_eq!(key, 8u32.to_le_bytes());
+        let (header, permit) = value.split_at(8);
+        check("Policies", header, &[("otherwise", 0x3132_3334), ("zero", 0)]);
+        let expected = [
+            ("peer", number),
+            ("rule", 0x0908_0706),
+            ("first", 0x1234),
+            ("last", 0x5678),
+            ("protocol", 132),
+            ("kind", kind),
+            ("zero", 0),
+        ];
+        check("Permit", permit, &expected);
+    }
 }
 
 #[test]

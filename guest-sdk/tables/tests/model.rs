@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Malformed, Protocol, Range,
-    Row, Service, Table, Tables, TrafficPolicy, Update,
+    Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List,
+    Malformed, Owner, Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector,
+    Service, Table, Tables, TrafficPolicy, Update,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -15,6 +16,10 @@ enum Owned {
     Service(Frontend, Service),
     Endpoints(EndpointSet, Vec<u8>),
     Range(Range),
+    Owner(IpAddr, Owner),
+    Identity(Identity, Vec<u8>),
+    Block(Block, Vec<u8>),
+    Policies(PolicySet, u32, Vec<u8>),
 }
 
 impl Owned {
@@ -25,6 +30,15 @@ impl Owned {
                 Row::Endpoints(*set, Endpoints::new(octets).expect("endpoints"))
             }
             Self::Range(range) => Row::Range(*range),
+            Self::Owner(address, owner) => Row::Owner(*address, *owner),
+            Self::Identity(identity, octets) => {
+                Row::Identity(*identity, List::new(octets).expect("selectors"))
+            }
+            Self::Block(block, octets) => Row::Block(*block, List::new(octets).expect("ranges")),
+            Self::Policies(set, otherwise, octets) => {
+                let permits = List::new(octets).expect("permits");
+                Row::Policies(*set, Policies { otherwise: *otherwise, permits })
+            }
         }
     }
 }
@@ -52,7 +66,52 @@ fn row() -> impl Strategy<Value = Owned> {
     prop_oneof![
         (frontend, service).prop_map(|(frontend, service)| Owned::Service(frontend, service)),
         (1..5u32, endpoints).prop_map(|(set, octets)| Owned::Endpoints(EndpointSet(set), octets)),
-        (0..=24u8).prop_map(|len| Owned::Range(Range { address: [0; 4].into(), len })),
+        range().prop_map(Owned::Range),
+        of_policies(),
+    ]
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    (0..=24u8).prop_map(|len| Range { address: [0; 4].into(), len })
+}
+
+/// A row of a table for policies.
+fn of_policies() -> impl Strategy<Value = Owned> {
+    let sets =
+        (0..3u32, 0..3u32).prop_map(|(egress, ingress)| (PolicySet(egress), PolicySet(ingress)));
+    let owner = (select(&Place::ALL[..]), 0..4u32, sets).prop_map(|(place, identity, sets)| {
+        let (egress, ingress) = sets;
+        Owner { place, identity: Identity(identity), egress, ingress }
+    });
+    let selectors = proptest::collection::btree_set((0..9u32).prop_map(Selector), 0..5)
+        .prop_map(|set| List::encode(&set.into_iter().collect::<Vec<_>>()));
+    let ranges = prop::collection::vec(range(), 1..4).prop_map(|them| List::encode(&them));
+    let peer = prop_oneof![
+        Just(Peer::Any),
+        (0..9u32).prop_map(|it| Peer::Selected(Selector(it))),
+        (0..9u32).prop_map(|it| Peer::Is(Identity(it))),
+        (0..9u32).prop_map(|it| Peer::Within(Block(it))),
+    ];
+    let protocol = proptest::option::of(select(&Protocol::ALL[..]));
+    let permit = (peer, protocol, any::<u16>(), any::<u16>(), any::<u32>()).prop_map(
+        |(peer, protocol, a, b, rule)| Permit {
+            peer,
+            protocol,
+            first: a.min(b),
+            last: a.max(b),
+            rule,
+        },
+    );
+    let permits = prop::collection::vec(permit, 0..4).prop_map(|them| List::encode(&them));
+    prop_oneof![
+        (address(), owner).prop_map(|(address, owner)| Owned::Owner(address, owner)),
+        (1..5u32, selectors).prop_map(|(it, octets)| Owned::Identity(Identity(it), octets)),
+        (0..5u32, ranges).prop_map(|(it, octets)| Owned::Block(Block(it), octets)),
+        (1..5u32, any::<u32>(), permits).prop_map(|(it, otherwise, octets)| Owned::Policies(
+            PolicySet(it),
+            otherwise,
+            octets
+        )),
     ]
 }
 
@@ -153,6 +212,11 @@ fn what_is_wrong_with_an_update_is_said() {
     let unsorted = Endpoint::encode_all(&[endpoint(2), endpoint(1)]);
     let mut range = [0; 20];
     (range[15], range[16]) = (1, 127);
+    let mut nowhere = [0; 16];
+    nowhere[12] = 9;
+    // from port 1 to port 0
+    let mut backwards = [0; 24];
+    backwards[16] = 1;
     for (octets, wrong) in [
         (record(1, 1, &[], &[])[..7].to_vec(), Malformed::Truncated),
         (record(3, 2, &[1, 0, 0, 0], &[])[..12].to_vec(), Malformed::Truncated),
@@ -163,6 +227,15 @@ fn what_is_wrong_with_an_update_is_said() {
         (record(3, 3, &range, &[]), Malformed::Key(Table::Ranges)),
         (record(2, 2, &[1, 0, 0, 0], &[]), Malformed::Value(Table::Endpoints)),
         (record(2, 2, &[1, 0, 0, 0], &unsorted), Malformed::Value(Table::Endpoints)),
+        (record(3, 4, &[0; 4], &[]), Malformed::Key(Table::Owners)),
+        (record(2, 4, &[0; 16], &nowhere), Malformed::Value(Table::Owners)),
+        (record(3, 5, &[0; 4], &[]), Malformed::Key(Table::Identities)),
+        (record(2, 5, &[1, 0, 0, 0], &[1; 8]), Malformed::Value(Table::Identities)),
+        (record(2, 6, &[1, 0, 0, 0], &[]), Malformed::Value(Table::Blocks)),
+        (record(2, 6, &[1, 0, 0, 0], &range), Malformed::Value(Table::Blocks)),
+        (record(3, 7, &[0; 4], &[]), Malformed::Key(Table::Policies)),
+        (record(2, 7, &[1, 0, 0, 0], &[0; 7]), Malformed::Value(Table::Policies)),
+        (record(2, 7, &[1, 0, 0, 0], &backwards), Malformed::Value(Table::Policies)),
         (record(4, 0, &[1; 4], &[]), Malformed::Generation),
     ] {
         let outcome: Vec<_> = Update::new(&octets).changes().collect();

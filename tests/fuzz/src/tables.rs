@@ -2,8 +2,9 @@
 //! wrong; and what it has read it would read again of what a host publishes of it.
 
 use millrace_tables::{
-    Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range, Row, Service, Table,
-    Tables, TrafficPolicy, Update,
+    Block, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner, Peer,
+    Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Table, Tables,
+    TrafficPolicy, Update,
 };
 
 /// Reads an update, and publishes what it has made.
@@ -43,7 +44,27 @@ pub fn seeds() -> Vec<Vec<u8>> {
     tables.put(&Row::Service(frontend, service));
     tables.put(&Row::Endpoints(EndpointSet(1), endpoints));
     tables.put(&Row::Range(Range { address: [10, 96, 0, 0].into(), len: 12 }));
+    policies(&mut tables);
     let gone = tables.delta(&Tables::default());
     let all = usize::MAX;
     vec![tables.whole(&Table::ALL, 1, all).concat(), gone.updates(&Table::ALL, 2, all).concat()]
+}
+
+/// Puts a row into each table that is for policies.
+fn policies(tables: &mut Tables) {
+    let (identity, egress, ingress) = (Identity(3), PolicySet(5), PolicySet::NONE);
+    let owner = Owner { place: Place::Here, identity, egress, ingress };
+    tables.put(&Row::Owner([10, 1, 0, 1].into(), owner));
+    let selectors = List::encode(&[1, 2].map(Selector));
+    tables.put(&Row::Identity(identity, List::new(&selectors).expect("they are in order")));
+    let ranges = [8, 16].map(|len| Range { address: [10, 0, 0, 0].into(), len });
+    let ranges = List::encode(&ranges);
+    tables.put(&Row::Block(Block(4), List::new(&ranges).expect("they are prefixes")));
+    let peers =
+        [Peer::Any, Peer::Selected(Selector(1)), Peer::Is(identity), Peer::Within(Block(4))];
+    let permit =
+        |peer| Permit { peer, protocol: Some(Protocol::Udp), first: 53, last: 54, rule: 9 };
+    let permits = List::encode(&peers.map(permit));
+    let permits = List::new(&permits).expect("their ports are in order");
+    tables.put(&Row::Policies(egress, Policies { otherwise: 8, permits }));
 }

@@ -1,0 +1,163 @@
+//! What policies allow.
+
+use alloc::vec::Vec;
+
+use crate::list::Element;
+use crate::octets::Reader;
+use crate::{Identity, List, Protocol, Range, Selector};
+
+/// The number of a set of policies: the key of [`Table::Policies`](crate::Table::Policies). Pods
+/// that the same policies are for, in one direction, share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicySet(pub u32);
+
+/// What a set of policies says, in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies<'u> {
+    /// The rule that decides where no permit does: the connection is denied.
+    pub otherwise: u32,
+    /// What is allowed; their order says nothing.
+    pub permits: List<'u, Permit>,
+}
+
+/// What one rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Permit {
+    /// With whom.
+    pub peer: Peer,
+    /// With which protocol; any, those without ports too, if there is none.
+    pub protocol: Option<Protocol>,
+    /// The first destination port; 0 with the last one 65535 is any, and none as well.
+    pub first: u16,
+    /// The last destination port.
+    pub last: u16,
+    /// The rule's number, for decisions to name.
+    pub rule: u32,
+}
+
+/// Whom a rule is about: the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// Anybody.
+    Any,
+    /// Pods that satisfy a selector.
+    Selected(Selector),
+    /// Pods of one identity.
+    Is(Identity),
+    /// Whoever has an address of a block.
+    Within(Block),
+}
+
+/// The number of a block of addresses: the key of [`Table::Blocks`](crate::Table::Blocks). Which
+/// addresses it has never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Block(pub u32);
+
+/// The addresses of a block: those of the first range that are in none of the others.
+pub type Addresses<'u> = List<'u, Range>;
+
+impl PolicySet {
+    /// No set: nothing is asked for.
+    pub const NONE: Self = Self(0);
+
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.extend(self.0.to_le_bytes());
+    }
+
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let set = Self(from.u32()?);
+        from.end(set).filter(|set| *set != Self::NONE)
+    }
+}
+
+impl<'u> Policies<'u> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.otherwise.to_le_bytes());
+        out.extend([0; 4]);
+        out.extend(self.permits.octets());
+    }
+
+    pub(crate) fn decode(octets: &'u [u8]) -> Option<Self> {
+        let (header, permits) = octets.split_at_checked(8)?;
+        let mut from = Reader(header);
+        let otherwise = from.u32()?;
+        from.zeros::<4>()?;
+        Some(Self { otherwise, permits: List::new(permits)? })
+    }
+}
+
+impl Permit {
+    /// Whether it is about connections with this protocol to this port; 0 for protocols without.
+    #[inline]
+    pub fn is_about(&self, protocol: u8, port: u16) -> bool {
+        self.protocol.is_none_or(|it| it as u8 == protocol)
+            && (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Element for Permit {
+    const LEN: usize = 16;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, peer) = match self.peer {
+            Peer::Any => (ANY, 0),
+            Peer::Selected(Selector(number)) => (SELECTED, number),
+            Peer::Is(Identity(number)) => (IS, number),
+            Peer::Within(Block(number)) => (WITHIN, number),
+        };
+        out.extend(peer.to_le_bytes());
+        out.extend(self.rule.to_le_bytes());
+        out.extend(self.first.to_le_bytes());
+        out.extend(self.last.to_le_bytes());
+        out.extend([self.protocol.map_or(0, |it| it as u8), kind, 0, 0]);
+    }
+
+    fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let (peer, rule) = (from.u32()?, from.u32()?);
+        let (first, last) = (from.u16()?, from.u16()?);
+        let protocol = match from.u8()? {
+            0 => None,
+            number => Some(Protocol::from_u8(number)?),
+        };
+        let peer = match (from.u8()?, peer) {
+            (ANY, 0) => Peer::Any,
+            (SELECTED, number) => Peer::Selected(Selector(number)),
+            (IS, number) => Peer::Is(Identity(number)),
+            (WITHIN, number) => Peer::Within(Block(number)),
+            _ => return None,
+        };
+        from.zeros::<2>()?;
+        from.end(Self { peer, protocol, first, last, rule }).filter(|_| first <= last)
+    }
+}
+
+impl Block {
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.extend(self.0.to_le_bytes());
+    }
+
+    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut from = Reader(octets);
+        let block = Self(from.u32()?);
+        from.end(block)
+    }
+}
+
+impl Element for Range {
+    const LEN: usize = 20;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        Range::encode(self, out);
+    }
+
+    fn decode(octets: &[u8]) -> Option<Self> {
+        Range::decode(octets)
+    }
+}
+
+const ANY: u8 = 0;
+const SELECTED: u8 = 1;
+const IS: u8 = 2;
+const WITHIN: u8 = 3;
