@@ -14,8 +14,9 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::BitRate;
+use crate::policy::NetworkPolicy;
 use crate::service::Services;
+use crate::{BitRate, QualifiedName};
 
 /// All that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct World {
     pub pods: BTreeMap<PodName, Pod>,
     /// Services and what belongs to them.
     pub services: Services,
+    /// By namespace and name.
+    pub policies: BTreeMap<QualifiedName, NetworkPolicy>,
 }
 
 /// Labels, by key.

@@ -5,12 +5,15 @@
 //! - [`Compiler`]: what a node was told last, and what changes with another world
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
-//! - `sets`: numbers for sets of endpoints
+//! - `sets`: numbers for sets of endpoints; `numbers`: for other things
+//! - `policies`: who may talk to whom
 //!
 //! Everything is a function of the world, the node and the numbers that sets have already: the
 //! same on every run. Nothing is in force before somebody has [adopted](Compiler::adopt) it.
 
 mod endpoints;
+mod numbers;
+mod policies;
 mod services;
 mod sets;
 
@@ -21,12 +24,15 @@ use millrace_tables::{Delta, Endpoint, Endpoints, Frontend, Range, Row, Service,
 
 use crate::{QualifiedName, World};
 use endpoints::Backing;
+use policies::Facts;
+pub use policies::{Local, PolicySummary, Rule};
 use sets::Sets;
 
 /// What a node was told last.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     node: String,
+    local: Local,
     told: Told,
     generation: u64,
 }
@@ -42,6 +48,10 @@ pub struct Publication {
     pub tags: Vec<Tag>,
     /// What is to be said of each Service.
     pub services: BTreeMap<QualifiedName, ServiceSummary>,
+    /// What is to be said of each NetworkPolicy.
+    pub policies: BTreeMap<QualifiedName, PolicySummary>,
+    /// The rules of policies that decisions may name, by number.
+    pub rules: BTreeMap<u32, Rule>,
     told: Told,
 }
 
@@ -61,12 +71,18 @@ struct Told {
     tables: Tables,
     sets: Sets,
     services: BTreeMap<Frontend, Service>,
+    policies: Facts,
 }
 
 impl Compiler {
     /// Nothing has been told yet on this node.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), told: Told::default(), generation: 0 }
+        Self { node: node.into(), local: Local::default(), told: Told::default(), generation: 0 }
+    }
+
+    /// Takes note of what the node knows of itself, for worlds that are compiled from now on.
+    pub fn note(&mut self, local: Local) {
+        self.local = local;
     }
 
     /// What is to be told of a world.
@@ -107,12 +123,18 @@ impl Compiler {
             let (address, len) = (prefix.network(), prefix.prefix());
             tables.put(&Row::Range(Range { address, len }));
         }
+        let (policies, of_policies) = self.told.policies.next(world, &self.node, &self.local);
+        policies.put(&mut tables);
+        let mut tags = tags(&self.told.services, &services);
+        tags.extend(self.told.policies.tags(&policies));
         Publication {
             generation: self.generation + 1,
             delta: self.told.tables.delta(&tables),
-            tags: tags(&self.told.services, &services),
+            tags,
             services: summaries,
-            told: Told { tables, sets, services },
+            policies: of_policies,
+            rules: policies.rules(),
+            told: Told { tables, sets, services, policies },
         }
     }
 

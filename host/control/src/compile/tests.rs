@@ -91,12 +91,12 @@ fn strings(texts: &[&str]) -> Vec<String> {
 fn s1_headless_services_names_and_those_of_others_are_not_told() {
     for spec in ["clusterIP: None", "type: ExternalName, clusterIP: 10.96.0.10"] {
         let publication = compile(&service(spec));
-        assert!(publication.delta.is_empty(), "{spec}");
+        assert!(rows(&publication).is_empty(), "{spec}");
         assert_eq!(publication.services.len(), 1, "{spec}");
     }
     let other = service(VIP)
         .replace("name: web}", "name: web, labels: {service.kubernetes.io/service-proxy-name: x}}");
-    assert!(compile(&other).delta.is_empty());
+    assert!(rows(&compile(&other)).is_empty());
     let headless = slice("s", &endpoint("10.1.0.2", ""))
         .replace("labels: {", "labels: {service.kubernetes.io/headless: '', ");
     assert_eq!(behind(&compile(&(service(VIP) + &headless))).0, [""; 0]);

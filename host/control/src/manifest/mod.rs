@@ -1,7 +1,7 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
-//! - `meta`, `node`, `namespace`, `pod`, `service`, `slice`, `range`: the fields that count, of each kind; all others are passed
-//!   over
+//! - `meta`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `policy`, `selector`: the fields
+//!   that count, of each kind; all others are passed over
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -14,7 +14,9 @@ mod meta;
 mod namespace;
 mod node;
 mod pod;
+mod policy;
 mod range;
+mod selector;
 mod service;
 mod slice;
 
@@ -24,10 +26,12 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_norway::Value;
 
+use crate::policy::NetworkPolicy;
 use crate::{EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World};
 use namespace::NamespaceManifest;
 use node::NodeManifest;
 use pod::PodManifest;
+use policy::PolicyManifest;
 use range::RangeManifest;
 use service::ServiceManifest;
 use slice::SliceManifest;
@@ -47,6 +51,8 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     /// `networking.k8s.io/v1 ServiceCIDR`
     ServiceRange(ServiceRange),
+    /// `networking.k8s.io/v1 NetworkPolicy`
+    NetworkPolicy(NetworkPolicy),
 }
 
 /// The kinds of objects that count.
@@ -64,6 +70,8 @@ pub enum Kind {
     EndpointSlice,
     /// `networking.k8s.io/v1 ServiceCIDR`
     ServiceRange,
+    /// `networking.k8s.io/v1 NetworkPolicy`
+    NetworkPolicy,
 }
 
 /// A field that is not as it should be.
@@ -78,13 +86,14 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
         Self::ServiceRange,
+        Self::NetworkPolicy,
     ];
 
     /// The kind with this name in a group's version, if it counts.
@@ -97,7 +106,7 @@ impl Kind {
         match self {
             Self::Node | Self::Namespace | Self::Pod | Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::ServiceRange => "networking.k8s.io/v1",
+            Self::ServiceRange | Self::NetworkPolicy => "networking.k8s.io/v1",
         }
     }
 
@@ -110,6 +119,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::ServiceRange => "ServiceCIDR",
+            Self::NetworkPolicy => "NetworkPolicy",
         }
     }
 
@@ -127,6 +137,17 @@ impl Kind {
                 decode::<SliceManifest>(object)?.try_into().map(Object::EndpointSlice)
             }
             Self::ServiceRange => Ok(Object::ServiceRange(decode::<RangeManifest>(object)?.into())),
+            Self::NetworkPolicy => {
+                decode::<PolicyManifest>(object)?.try_into().map(Object::NetworkPolicy)
+            }
+        }
+    }
+
+    /// What counts of an object that cannot be [read](Self::read): of a policy, that it denies.
+    pub fn read_closed(self, object: &Value) -> Option<Object> {
+        match self {
+            Self::NetworkPolicy => policy::closed(object).map(Object::NetworkPolicy),
+            _ => None,
         }
     }
 }
@@ -141,6 +162,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::ServiceRange(_) => Kind::ServiceRange,
+            Self::NetworkPolicy(_) => Kind::NetworkPolicy,
         }
     }
 
@@ -153,6 +175,7 @@ impl Object {
             Self::Service(service) => service.name.to_string(),
             Self::EndpointSlice(slice) => slice.name.to_string(),
             Self::ServiceRange(range) => range.name.clone(),
+            Self::NetworkPolicy(policy) => policy.name.to_string(),
         }
     }
 }
@@ -171,7 +194,10 @@ pub fn write(world: &World) -> String {
     let services = services.services.values();
     let services = services.map(|it| text(Kind::Service, ServiceManifest::from(it)));
     let first = nodes.chain(namespaces).chain(pods);
-    first.chain(ranges).chain(services).chain(slices).collect::<Vec<_>>().join("---\n")
+    let policies = world.policies.values();
+    let policies = policies.map(|it| text(Kind::NetworkPolicy, PolicyManifest::from(it)));
+    let others = ranges.chain(services).chain(slices).chain(policies);
+    first.chain(others).collect::<Vec<_>>().join("---\n")
 }
 
 /// What an object says of itself before its kind is known; for messages about a broken one.

@@ -94,10 +94,15 @@ impl Assembly {
             let fault = Fault::OtherKind { api_version, kind };
             return self.complain(complaint(&FieldPath::root(), fault));
         };
+        // kept for what may have to be closed
+        let copy = (kind == Kind::NetworkPolicy).then(|| value.clone());
         match kind.read(value) {
             Ok(object) => self.keep(object, origin),
             Err(FieldError { field, reason }) => {
                 self.complain(complaint(&field.clone(), Fault::Field { field, reason }));
+                if let Some(object) = copy.and_then(|value| kind.read_closed(&value)) {
+                    self.keep(object, origin);
+                }
             }
         }
     }
@@ -125,6 +130,9 @@ impl Assembly {
             }
             Object::ServiceRange(range) => {
                 self.world.services.ranges.insert(range.name.clone(), range);
+            }
+            Object::NetworkPolicy(policy) => {
+                self.world.policies.insert(policy.name.clone(), policy);
             }
         }
     }

@@ -1,0 +1,215 @@
+//! What is told of policies, and when. What it means is shown where the filter judges by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use millrace_abi::{Tag, TagKind};
+use millrace_tables::{Change, Owner, Place, PolicySet, Row, Table, Tables, Update};
+
+use super::super::{Compiler, Local, Publication};
+use crate::source::Manifests;
+use crate::{PodName, World};
+
+fn world(manifests: &str) -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("all.yaml"), manifests).expect("the folder is there");
+    let (world, complaints) =
+        Manifests::open(folder.path()).and_then(|it| it.read()).expect("the folder is there");
+    assert!(complaints.is_empty(), "{complaints:?}");
+    world
+}
+
+const NODES: &str = "
+{apiVersion: v1, kind: Node, metadata: {name: a}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: b}, status: {addresses: [{type: InternalIP, address: 192.0.2.2}]}}
+---
+";
+
+fn pod(name: &str, node: &str, address: &str, labels: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{{labels}}}}}, spec: {{nodeName: {node}, \
+         containers: [{{name: c, ports: [{{name: http, containerPort: 80}}]}}]}}, \
+         status: {{podIPs: [{{ip: '{address}'}}]}}}}\n---\n"
+    )
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}}}, \
+         spec: {{{spec}}}}}\n---\n"
+    )
+}
+
+/// A server and a client here, and a friend and a stranger elsewhere.
+fn cluster(friend: &str) -> String {
+    NODES.to_owned()
+        + &pod("server", "a", "10.1.0.2", "app: web")
+        + &pod("client", "a", "10.1.0.3", "app: shop")
+        + &pod("friend", "b", "10.1.1.2", friend)
+        + &pod("stranger", "b", "10.1.1.3", "")
+}
+
+const FRIENDS: &str = "podSelector: {matchLabels: {app: web}}, \
+                       ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}]}]";
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn owners(publication: &Publication) -> BTreeMap<String, Owner> {
+    let mut tables = Tables::default();
+    let all = publication.told.tables.whole(&[Table::Owners], 1, usize::MAX).concat();
+    Update::new(&all).apply_to(&mut tables).expect("it is well-formed");
+    let owner = |change| match change {
+        Ok(Change::Upsert(Row::Owner(address, owner))) => Some((address.to_string(), owner)),
+        _ => None,
+    };
+    Update::new(&all).changes().filter_map(owner).collect()
+}
+
+fn tags(publication: &Publication) -> BTreeSet<u32> {
+    publication.tags.iter().map(|tag| tag.bits()).collect()
+}
+
+fn of(addresses: &[&str]) -> BTreeSet<u32> {
+    addresses.iter().map(|it| Tag::of_address(address(it)).bits()).collect()
+}
+
+#[test]
+fn n1_n12_pods_here_are_told_with_their_sets_and_the_node_itself() {
+    let host = pod("host", "a", "192.0.2.1", "app: web")
+        .replace("containers", "hostNetwork: true, containers");
+    let all = cluster("role: friend") + &host + &policy("web", FRIENDS);
+    let owners = owners(&Compiler::new("a").compile(&world(&all)));
+    let places: Vec<_> = owners.iter().map(|(address, it)| (address.as_str(), it.place)).collect();
+    assert_eq!(
+        places,
+        [
+            ("10.1.0.2", Place::Here),
+            ("10.1.0.3", Place::Here),
+            // the stranger is nothing to any policy
+            ("10.1.1.2", Place::Elsewhere),
+            ("192.0.2.1", Place::Node),
+        ]
+    );
+    let isolated = |address: &str| {
+        [owners[address].ingress, owners[address].egress].map(|set| set != PolicySet::NONE)
+    };
+    assert_eq!(isolated("10.1.0.2"), [true, false]);
+    assert_eq!(isolated("10.1.0.3"), [false, false]);
+    // on another node they are others'
+    let elsewhere = Compiler::new("b").compile(&world(&all));
+    assert!(elsewhere.policies.values().all(|it| it.pods.is_empty()));
+}
+
+#[test]
+fn n13_n15_a_change_names_what_decisions_depend_on_that_may_be_others_now() {
+    let first = cluster("role: friend") + &policy("web", FRIENDS);
+    let mut compiler = Compiler::new("a");
+    let publication = compiler.compile(&world(&first));
+    let server = owners(&publication)["10.1.0.2"];
+    let set = Tag::new(TagKind::PolicySet, server.ingress.0).bits();
+    compiler.adopt(publication);
+
+    let same = compiler.compile(&world(&first));
+    assert!(same.delta.is_empty() && same.tags.is_empty(), "{same:?}");
+    let other_rule = FRIENDS.replace("friend", "other");
+    let udp = FRIENDS.replace("{from", "{ports: [{protocol: UDP}], from");
+    let for_clients = "podSelector: {matchLabels: {app: shop}}, policyTypes: [Egress]";
+    let about_strangers = "podSelector: {matchLabels: {app: none}}, \
+                           ingress: [{from: [{podSelector: {}}]}]";
+    for (text, expected) in [
+        // a rule of a policy
+        (cluster("role: friend") + &policy("web", &other_rule), BTreeSet::from([set])),
+        (cluster("role: friend") + &policy("web", &udp), BTreeSet::from([set])),
+        // a label that a selector asks for, and one that none does
+        (cluster("role: foe") + &policy("web", FRIENDS), of(&["10.1.1.2"])),
+        (cluster("role: friend, x: y") + &policy("web", FRIENDS), BTreeSet::new()),
+        // a policy for others, and one for nobody
+        (first.clone() + &policy("shop", for_clients), of(&["10.1.0.3"])),
+        (first.clone() + &policy("none", about_strangers), BTreeSet::new()),
+        // an address that another has
+        (first.replace("10.1.1.2", "10.1.1.9"), of(&["10.1.1.2", "10.1.1.9"])),
+        // no policy any more: the set is gone, and the pod has none
+        (cluster("role: friend"), &of(&["10.1.0.2"]) | &BTreeSet::from([set])),
+    ] {
+        assert_eq!(tags(&compiler.compile(&world(&text))), expected, "{text}");
+    }
+}
+
+#[test]
+fn n6_n15_a_named_port_that_moves_is_another_permit_of_the_set() {
+    let named = "podSelector: {matchLabels: {app: shop}}, policyTypes: [Egress], \
+                 egress: [{ports: [{port: http}]}]";
+    let first = cluster("role: friend") + &policy("shop", named);
+    let mut compiler = Compiler::new("a");
+    let publication = compiler.compile(&world(&first));
+    let set = owners(&publication)["10.1.0.3"].egress;
+    compiler.adopt(publication);
+    let moved = first.replacen("containerPort: 80", "containerPort: 81", 1);
+    let next = compiler.compile(&world(&moved));
+    assert!(tags(&next).contains(&Tag::new(TagKind::PolicySet, set.0).bits()));
+}
+
+#[test]
+fn n14_a_pod_that_is_attached_before_its_manifest_comes_is_closed_if_any_policy_may_be_for_it() {
+    let pods = BTreeMap::from([(PodName::new("default", "new"), vec![address("10.1.0.9")])]);
+    let nameless = vec![address("10.1.0.8")];
+    let local = Local { pods, nameless, addresses: vec![address("10.1.0.1")] };
+    for (policies, closed) in [
+        (String::new(), [false, false]),
+        (policy("web", FRIENDS), [true, false]),
+        (
+            policy("web", "podSelector: {matchLabels: {app: x}}, policyTypes: [Egress]"),
+            [false, true],
+        ),
+    ] {
+        let mut compiler = Compiler::new("a");
+        compiler.note(local.clone());
+        let publication = compiler.compile(&world(&(NODES.to_owned() + &policies)));
+        let owners = owners(&publication);
+        let new = owners["10.1.0.9"];
+        assert_eq!(new.place, Place::Here);
+        assert_eq!([new.ingress, new.egress].map(|set| set != PolicySet::NONE), closed);
+        assert_eq!(owners["10.1.0.1"].place, Place::Node);
+        // no policy can be for what is no pod
+        let nameless = owners["10.1.0.8"];
+        assert_eq!((nameless.place, nameless.ingress), (Place::Here, PolicySet::NONE));
+        let said: Vec<_> = publication.rules.values().map(ToString::to_string).collect();
+        assert_eq!(said.iter().any(|it| it.contains("pod default/new")), closed != [false; 2]);
+    }
+    // the address that the node has given it counts, not the one of its manifest
+    let known = NODES.to_owned() + &pod("new", "a", "10.1.0.77", "");
+    let mut compiler = Compiler::new("a");
+    compiler.note(local);
+    let owners = owners(&compiler.compile(&world(&known)));
+    assert!(owners.contains_key("10.1.0.9") && !owners.contains_key("10.1.0.77"));
+}
+
+#[test]
+fn pods_with_the_same_policies_share_a_set_and_rules_say_whose_they_are() {
+    let all = cluster("role: friend")
+        + &pod("twin", "a", "10.1.0.4", "app: web, x: y")
+        + &policy("web", FRIENDS)
+        + &policy("all", "podSelector: {}, egress: [{}]");
+    let publication = Compiler::new("a").compile(&world(&all));
+    let owners = owners(&publication);
+    let sets = |address: &str| (owners[address].ingress, owners[address].egress);
+    assert_eq!(sets("10.1.0.2"), sets("10.1.0.4"));
+    assert_ne!(sets("10.1.0.2").0, sets("10.1.0.3").0, "one policy more is another set");
+    assert_eq!(sets("10.1.0.2").1, sets("10.1.0.3").1);
+    let said: BTreeSet<_> = publication.rules.values().map(ToString::to_string).collect();
+    for expected in [
+        "NetworkPolicy default/web, spec.ingress[0]",
+        "NetworkPolicy default/all, spec.egress[0]",
+        "no ingress rule of NetworkPolicy default/all, default/web",
+    ] {
+        assert!(said.contains(expected), "{said:?}");
+    }
+    let pods = &publication.policies[&crate::QualifiedName::new("default", "web")].pods;
+    assert_eq!(
+        pods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["default/server", "default/twin"]
+    );
+}
