@@ -7,7 +7,7 @@ use std::{env, fs};
 use millrace_guest_build::{Build, DebugInfo, compile_c};
 
 /// Filters that every host has, by name.
-const BUILT_IN: &[&str] = &["bridge", "router", "service-lb"];
+const BUILT_IN: &[&str] = &["bridge", "policy", "router", "service-lb"];
 /// Filters for people to start from; the demo, tests and benches use them too.
 const EXAMPLES: &[&str] = &["deny-list", "dns-log", "rate-limit", "static-nat"];
 /// The same, in C: the source is `filter.c`.

@@ -1,0 +1,138 @@
+//! Kubernetes NetworkPolicy: a connection goes on if the policies of the pod that opens it allow
+//! that, and those of the pod that it is for.
+//!
+//! It has no configuration: what policies allow, and whose addresses are, it is told by tables.
+//! Judged is the connection as it is once a Service's address is translated, with the client that
+//! has opened it (N5). Of pods, those on this node are judged for: their own connections where they
+//! begin, others' where they end. The host carries the answers of a connection, and ICMP errors
+//! about it, without asking (N8).
+//!
+//! Whatever is not known to be allowed to a pod that policies are for is dropped. Protocols that
+//! policies have no word for (ICMP and others) are allowed by rules without ports alone (N9).
+//!
+//! - `known`: what it was told
+
+mod known;
+
+use std::net::IpAddr;
+
+use millrace_filter::prelude::*;
+use millrace_filter::tables::{Owner, Place, PolicySet};
+use millrace_filter::{Class, Field, PortKind, Tag, TagKind};
+
+use known::{Known, Ruling, Subject};
+
+/// The policies.
+pub struct Policy {
+    known: Known,
+    allowed: Counter,
+    denied_egress: Counter,
+    denied_ingress: Counter,
+    denied_unknown: Counter,
+}
+
+impl Filter for Policy {
+    const MANIFEST: Manifest = Manifest::new("policy", env!("CARGO_PKG_VERSION"))
+        .describes("Allows connections of pods as NetworkPolicies say.")
+        .wants(&[Capability::Drop])
+        .subscribes(&[Table::Owners, Table::Identities, Table::Blocks, Table::Policies])
+        .rules(&[UNKNOWN_SOURCE, TO_MANY, UNTOLD]);
+    type Config = ();
+
+    fn new((): (), setup: &mut Setup) -> Result<Self, Error> {
+        Ok(Self {
+            known: Known::default(),
+            allowed: setup.counter("allowed")?,
+            denied_egress: setup.counter("denied_egress")?,
+            denied_ingress: setup.counter("denied_ingress")?,
+            denied_unknown: setup.counter("denied_unknown")?,
+        })
+    }
+
+    fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
+        self.known.update(update)
+    }
+
+    fn flow(&mut self, slot: &Slot, decision: &mut Decision) {
+        let is_link = matches!(slot.class(), Class::Arp | Class::Nd | Class::NonIp);
+        let ends = slot.source().zip(slot.translated_destination());
+        let Some((source, destination)) = ends.filter(|_| !is_link) else { return };
+        if !self.known.is_told() {
+            self.denied_unknown.add(1);
+            decision.drop(Reason::Isolated).by_rule(UNTOLD.id).once();
+            return;
+        }
+        // nobody keeps a pod from itself, not even by way of a Service (N10, N11)
+        if source == destination {
+            return;
+        }
+        let (from, to) = (self.known.owner(source), self.known.owner(destination));
+        let is_from_pod = slot.ingress_kind() == PortKind::Pod;
+        let is_from_node = slot.ingress_kind() == PortKind::Host && is(from, Place::Node);
+        if is_from_pod && !is(from, Place::Here) {
+            // whatever it may do is not known, and it has no other address (N14)
+            self.denied_unknown.add(1);
+            decision.drop(Reason::Isolated).by_rule(UNKNOWN_SOURCE.id);
+            decision.depends_on(Tag::of_address(source));
+            return;
+        }
+        if goes_to_many(slot, destination) && self.known.guards_somebody() {
+            self.denied_ingress.add(1);
+            decision.drop(Reason::Isolated).by_rule(TO_MANY.id);
+            return;
+        }
+        // a pod and its own node are never kept from each other (N10)
+        let egress = set(from, |owner| owner.egress).filter(|_| !is(to, Place::Node));
+        let ingress = set(to, |owner| owner.ingress).filter(|_| !is_from_node);
+        decision.depends_on(Tag::of_address(source)).depends_on(Tag::of_address(destination));
+        for (set, peer, denied) in [
+            (egress, destination, &mut self.denied_egress),
+            (ingress, source, &mut self.denied_ingress),
+        ] {
+            let Some(set) = set else { continue };
+            let subject = Subject { peer, protocol: slot.protocol, port: slot.to_port };
+            decision.depends_on(Tag::new(TagKind::PolicySet, set.0));
+            match self.known.judge(set, subject) {
+                Ruling::Allowed(rule) => decision.by_rule(rule),
+                Ruling::Denied(rule) => {
+                    denied.add(1);
+                    decision.drop(Reason::Isolated).by_rule(rule);
+                    return;
+                }
+            };
+        }
+        self.allowed.add(1);
+    }
+}
+
+filter!(Policy: flow, update);
+
+fn is(owner: Option<&Owner>, place: Place) -> bool {
+    owner.is_some_and(|owner| owner.place == place)
+}
+
+/// The set of policies that a pod of this node has in a direction, if it has one.
+fn set(owner: Option<&Owner>, of: fn(&Owner) -> PolicySet) -> Option<PolicySet> {
+    owner.filter(|owner| owner.place == Place::Here).map(of).filter(|set| *set != PolicySet::NONE)
+}
+
+/// Whether several are to get the packet: some of them may be pods with policies.
+fn goes_to_many(slot: &Slot, destination: IpAddr) -> bool {
+    let is_broadcast = matches!(destination, IpAddr::V4(v4) if v4.is_broadcast());
+    slot.has(Field::Flood) || destination.is_multicast() || is_broadcast
+}
+
+const UNKNOWN_SOURCE: Rule = Rule::new(
+    1,
+    "unknown-source",
+    "The address is of no pod that policies are known of: none has it, or its manifest has not come yet.",
+);
+const TO_MANY: Rule = Rule::new(
+    2,
+    "to-many",
+    "The packet is for all of the segment, and policies do not let everybody to some of them.",
+);
+const UNTOLD: Rule = Rule::new(3, "untold", "The host has not said yet which policies there are.");
+
+#[cfg(test)]
+mod tests;
