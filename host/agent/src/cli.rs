@@ -13,7 +13,7 @@ use crate::node::{self, NodeArgs, cleanup};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
-use crate::show::{drops, flows, ports, services, stats, status, top};
+use crate::show::{drops, flows, policies, ports, services, stats, status, top};
 use crate::trace::{self, TraceArgs};
 use crate::workbench::playground::{self, PlaygroundArgs};
 
@@ -47,6 +47,7 @@ enum Command {
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
     Services(services::ServicesArgs),
+    Policies(policies::PoliciesArgs),
     Trace(Box<TraceArgs>),
     Capture(CaptureArgs),
     #[command(subcommand)]
@@ -83,6 +84,7 @@ impl Cli {
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),
             Command::Services(args) => services::run(&args),
+            Command::Policies(args) => policies::run(&args),
             Command::Trace(args) => trace::run(&args),
             Command::Capture(args) => capture::run(&args),
             Command::Port(command) => port::run(&command),

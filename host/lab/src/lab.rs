@@ -88,7 +88,7 @@ impl Lab {
         clear(name, Folder::open(name)?)
     }
 
-    /// Has the agents of a lab know another world: its Services, and what it says of the pods that
+    /// Has the agents of a lab know another world: its Services and policies, and what it says of pods that
     /// there are. Nodes and pods stay as they were made; the names of pods that the lab has and
     /// the world has not, or the reverse, are returned.
     ///
@@ -113,6 +113,7 @@ impl Lab {
         }
         next.namespaces = world.namespaces;
         next.services = world.services;
+        next.policies = world.policies;
         manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
         Ok(others)
     }

@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 use crate::api::error::ApiError;
 use crate::api::logs::Lines;
 use crate::api::server::{Host, Shared};
-use crate::api::types::{Happened, LiveTrace, Trace};
+use crate::api::trace::named;
+use crate::api::types::{Happened, LiveTrace};
 use crate::capture::comment;
 use crate::capture::pcapng::{Packet, Pcapng};
 
@@ -138,6 +139,12 @@ impl Watch {
             Vec::new()
         });
         packets.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        for packet in &mut packets {
+            if let Some(rule) = &mut packet.rule {
+                let known = self.host.policy_rule(packet.by.as_deref(), rule.id);
+                rule.name = known.or(rule.name.take());
+            }
+        }
         self.left -= packets.len() as u64;
         packets
     }
@@ -183,7 +190,7 @@ impl Watch {
                         egress: packet.egress,
                         carrier: packet.carrier,
                     },
-                    trace: Trace { report, pods: self.host.pods_by_port() },
+                    trace: named(&self.host, report),
                 };
                 let mut text = serde_json::to_vec(&line).expect("a report is numbers and texts");
                 text.push(b'\n');

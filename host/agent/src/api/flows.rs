@@ -57,6 +57,7 @@ fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
     let flows = host.plane.flows(query)?.into_iter().map(|status| Flow {
         client_pod: named(Some(&status.original.ingress)),
         server_pod: named(status.original.egress.as_ref()),
+        policy: host.policy_rule(status.original.by.as_deref(), status.original.rule),
         status,
     });
     let flows = flows.collect();

@@ -45,6 +45,7 @@ mod filters;
 mod flows;
 mod logs;
 mod maps;
+mod policies;
 mod ports;
 pub(crate) mod redecide;
 pub(crate) mod server;

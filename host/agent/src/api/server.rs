@@ -21,9 +21,11 @@ use tokio::sync::{Notify, watch};
 use crate::api::error::ApiError;
 use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
 use crate::api::{
-    attachments, capture, filters, flows, logs, maps, ports, redecide, services, succession, trace,
+    attachments, capture, filters, flows, logs, maps, policies, ports, redecide, services,
+    succession, trace,
 };
-use crate::node::{Pods, Statuses};
+use crate::node::chain::POLICY;
+use crate::node::{Known, Pods};
 use crate::output::quoted_names;
 
 /// What requests are about.
@@ -32,8 +34,8 @@ pub(crate) struct Host {
     pub(crate) plane: Dataplane,
     /// The pods, if this is a node of a cluster.
     pub(crate) pods: Option<Mutex<Pods>>,
-    /// What has become of Services, if this is a node of a cluster.
-    pub(crate) services: Option<Statuses>,
+    /// What has become of Services and policies, if this is a node of a cluster.
+    pub(crate) known: Option<Arc<Mutex<Known>>>,
     /// Whether another host is taking over.
     pub(crate) leaving: AtomicBool,
     /// Told when another host has taken over.
@@ -74,6 +76,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         )
         .route("/v1/attachments/{container}/{interface}/check", post(attachments::check))
         .route("/v1/services", get(services::list))
+        .route("/v1/policies", get(policies::list))
         .route("/v1/succession/leave", post(succession::leave))
         .route("/v1/succession/drain", post(succession::drain))
         .route("/v1/succession/stay", post(succession::stay))
@@ -163,6 +166,12 @@ impl Host {
             let attached = pods.attached().values();
             attached.map(|pod| (pod.port.clone(), pod.title().to_owned())).collect()
         })
+    }
+
+    /// What a rule of a policy is called that a stage has named.
+    pub(super) fn policy_rule(&self, stage: Option<&str>, number: u32) -> Option<String> {
+        let known = self.known.as_ref().filter(|_| stage == Some(POLICY))?;
+        known.lock().rules.get(&number).cloned()
     }
 
     /// The port of a pod.

@@ -12,6 +12,6 @@ use crate::node::ServiceStatus;
 /// What has become of each Service, by `namespace/name`.
 pub(super) async fn list(State(host): Shared) -> Answer<BTreeMap<String, ServiceStatus>> {
     let none = || ApiError::not_found("this host has no Services: it is no `millrace node`");
-    let services = host.services.as_ref().ok_or_else(none)?;
-    Ok(Json(services.lock().clone()))
+    let known = host.known.as_ref().ok_or_else(none)?;
+    Ok(Json(known.lock().services.clone()))
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use millrace_dataplane::control::trace::TraceRequest;
+use millrace_dataplane::control::trace::{TraceReport, TraceRequest};
 use millrace_dataplane::port::PortId;
 use millrace_filter::wire::MacAddr;
 
@@ -37,8 +37,18 @@ fn traced(host: &Host, packet: &TracePacket) -> Result<Trace, ApiError> {
             .map_err(|error| ApiError::bad_request(format!("`frame`: no Base64: {error}")))?,
         None => compose(&sender, packet).map_err(ApiError::bad_request)?,
     };
-    let report = host.plane.trace(&TraceRequest { port, frame })?;
-    Ok(Trace { report, pods: host.pods_by_port() })
+    Ok(named(host, host.plane.trace(&TraceRequest { port, frame })?))
+}
+
+/// What was found, with the names of pods and of policies.
+pub(super) fn named(host: &Host, mut report: TraceReport) -> Trace {
+    for step in &mut report.stages {
+        if let Some(rule) = &mut step.rule {
+            let known = host.policy_rule(Some(&step.stage), rule.id);
+            rule.name = known.or(rule.name.take());
+        }
+    }
+    Trace { report, pods: host.pods_by_port() }
 }
 
 /// Who is behind the port that the packet comes in by.

@@ -224,6 +224,9 @@ pub(crate) struct Flow {
     pub(crate) client_pod: Option<String>,
     /// The pod that it leads to.
     pub(crate) server_pod: Option<String>,
+    /// What the rule is called that has decided, if it is one of a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
 }
 
 /// A packet that nobody sent: its frame, or what there is to know of it.

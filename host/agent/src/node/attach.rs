@@ -6,21 +6,25 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
 use millrace_cni::departures::DeparturesError;
 use millrace_cni::{Attach, Attached, AttachmentId, Departures};
+use millrace_control::compile::Local;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_netns::{Namespace, NamespaceError, NetlinkError};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
 use crate::node::link::{GATEWAY_MAC, LinkError, PodLink, is_of_pod};
 use crate::node::peers::Peer;
+use crate::node::publisher::Publisher;
 use crate::node::state::{NodeState, StateError};
 use crate::node::uplink::Surroundings;
 
@@ -90,6 +94,7 @@ pub(crate) struct Pods {
     mtu: u32,
     state: NodeState,
     attached: BTreeMap<AttachmentId, Attached>,
+    publisher: Arc<Mutex<Publisher>>,
 }
 
 impl Pods {
@@ -101,6 +106,7 @@ impl Pods {
         beyond: Beyond,
         mtu: u32,
         state: NodeState,
+        publisher: Arc<Mutex<Publisher>>,
     ) -> Result<Self, AttachError> {
         let net = node.netlink()?;
         let mut attached = BTreeMap::new();
@@ -118,7 +124,7 @@ impl Pods {
             tracing::info!(link = link.name, "removed: it leads to no pod");
             net.delete_link(&link.name)?;
         }
-        let mut pods = Self { node, ipam, beyond, mtu, state, attached };
+        let mut pods = Self { node, ipam, beyond, mtu, state, attached, publisher };
         pods.remember()?;
         Ok(pods)
     }
@@ -138,7 +144,7 @@ impl Pods {
                 self.ipam.put(&pod.addresses);
             }
         }
-        chain::publish(plane, self)?;
+        self.publish(plane)?;
         Ok(self.remember()?)
     }
 
@@ -214,6 +220,31 @@ impl Pods {
         outcome
     }
 
+    /// Tells the chain which pods there are: policies first, so that none is reached before it is
+    /// known what may reach it (N14).
+    fn publish(&self, plane: &Dataplane) -> Result<(), StageError> {
+        let mut publisher = self.publisher.lock();
+        publisher.note(self.local());
+        publisher.tell(plane)?;
+        drop(publisher);
+        chain::publish(plane, self)
+    }
+
+    /// What the node knows of itself.
+    fn local(&self) -> Local {
+        let gateways = self.ipam.gateways().map(|gateway| gateway.ip());
+        let addresses = gateways.chain(self.beyond.around.here.iter().copied()).collect();
+        let mut local = Local { addresses, ..Local::default() };
+        for attached in self.attached.values() {
+            let addresses = attached.addresses.iter().map(|address| address.ip());
+            match attached.pod.as_ref().and_then(|pod| pod.parse().ok()) {
+                Some(pod) => local.pods.entry(pod).or_default().extend(addresses),
+                None => local.nameless.extend(addresses),
+            }
+        }
+        local
+    }
+
     /// Remembers the pods as they are.
     fn remember(&mut self) -> Result<(), StateError> {
         let attached = &self.attached;
@@ -255,7 +286,7 @@ impl Pods {
         self.attached.insert(id.clone(), attached.clone());
         let added = plane.add_port(port_of(&attached)?);
         let known = added.map_err(AttachError::from).and_then(|()| {
-            chain::publish(plane, self).inspect_err(|_| {
+            self.publish(plane).inspect_err(|_| {
                 // the first failure is the one to tell of
                 let _ = plane.remove_port(&port);
             })?;
@@ -313,7 +344,7 @@ impl Pods {
             Ok(()) | Err(PortError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        chain::publish(plane, self)?;
+        self.publish(plane)?;
         // the pod's namespace may have taken it along
         match self.node.netlink()?.delete_link(&gone.port) {
             Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => Ok(()),

@@ -10,7 +10,9 @@ use crate::node::attach::{Beyond, Pods};
 use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT, everywhere};
 
 /// The chain of a node, by the names of its filters.
-pub(crate) const CHAIN: [&str; 3] = ["bridge", "service-lb", "router"];
+pub(crate) const CHAIN: [&str; 4] = ["bridge", "service-lb", POLICY, "router"];
+/// The stage whose rules policies have.
+pub(crate) const POLICY: &str = "policy";
 
 /// Tells the chain which pods there are.
 pub(crate) fn publish(plane: &Dataplane, pods: &Pods) -> Result<(), StageError> {

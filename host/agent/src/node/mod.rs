@@ -6,7 +6,7 @@
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them
-//! - `follow`: what filters are told of Services, whenever the manifests change
+//! - `publisher`: what filters are told of the cluster; `follow`: whenever the manifests change
 
 mod attach;
 pub(crate) mod chain;
@@ -17,12 +17,14 @@ mod ipam;
 mod link;
 mod peers;
 pub(crate) mod pins;
+mod publisher;
 pub(crate) mod state;
 mod tunnel;
 mod uplink;
 
 pub(crate) use attach::{AttachError, Pods};
-pub(crate) use follow::{Follower, ServiceStatus, Statuses};
+pub(crate) use follow::Follower;
+pub(crate) use publisher::{Known, PolicyStatus, ServiceStatus};
 pub(crate) use tunnel::TunnelArgs;
 
 use std::collections::BTreeMap;
@@ -54,8 +56,8 @@ use uplink::OutsideArgs;
 /// Be the network of a node: its pods, and the node itself.
 ///
 /// Pods are attached over the admin socket. The first packet of a flow goes through the chain
-/// (bridge, service-lb, then router); what that decides is kept in the kernel, which carries the
-/// rest. Services are read anew whenever the manifests change.
+/// (bridge, service-lb, policy, then router); what that decides is kept in the kernel, which carries
+/// the rest. Services and policies are read anew whenever the manifests change.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace node --name worker-1 --manifests /etc/millrace/manifests")]
@@ -170,7 +172,8 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     })?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
     ports.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
-    let pods = Pods::new(node, ipam, Beyond { peers, around }, mtu, state)
+    let beyond = Beyond { peers, around };
+    let pods = Pods::new(node, ipam, beyond, mtu, state, follower.publisher())
         .context("the pods of before")?;
     pins::prepare(&args.pins)?;
 

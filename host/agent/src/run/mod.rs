@@ -93,13 +93,12 @@ fn host(config: &Config, plan: StartPlan) -> anyhow::Result<()> {
 pub(crate) fn node(
     plan: StartPlan,
     mut pods: Pods,
-    mut follower: Follower,
+    follower: Follower,
     mut doors: Doors,
 ) -> anyhow::Result<()> {
     let words = Words::of(&plan, &doors.path);
     let plane = start(plan)?;
     pods.open(&plane).context("the pods of before")?;
-    follower.tell(&plane);
     let mut predecessor = doors.predecessor.take();
     let drained = || {
         if let Some(predecessor) = &mut predecessor {
@@ -223,11 +222,11 @@ fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyh
     let (end, ended) = watch::channel(false);
     let address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
     let (pods, follower) = node.unzip();
-    let services = follower.as_ref().map(Follower::statuses);
+    let known = follower.as_ref().map(|follower| follower.publisher().lock().known());
     let host = Arc::new(Host {
         plane,
         pods: pods.map(Mutex::new),
-        services,
+        known,
         leaving: AtomicBool::new(false),
         relieved: Notify::new(),
         started: Instant::now(),

@@ -85,7 +85,7 @@ fn text(answer: &Flows) -> String {
         Heading::number("bytes"),
         Heading::number("idle"),
     ]);
-    for Flow { status, client_pod, server_pod } in &answer.flows {
+    for Flow { status, client_pod, server_pod, policy } in &answer.flows {
         let (there, back) = (&status.original, &status.reply);
         let both = |of: fn(&FlowDirection) -> u64| {
             format!("{} / {}", short(of(there) as f64), short(of(back) as f64))
@@ -99,7 +99,7 @@ fn text(answer: &Flows) -> String {
             status.state.to_string(),
             named(there.source.to_string(), client_pod),
             named(there.destination.to_string(), server_pod),
-            decider(there),
+            decider(there, policy.as_deref()),
             leaves(there),
             status.redecided.to_string(),
             kernel(there, back).to_owned(),
@@ -134,7 +134,10 @@ fn leaves(way: &FlowDirection) -> String {
     }
 }
 
-fn decider(way: &FlowDirection) -> String {
+fn decider(way: &FlowDirection, policy: Option<&str>) -> String {
+    if let Some(policy) = policy {
+        return policy.to_owned();
+    }
     let stage = way.by.as_deref().unwrap_or("the host");
     if way.rule == 0 { stage.to_owned() } else { format!("{stage}, rule {}", way.rule) }
 }
@@ -191,7 +194,8 @@ mod tests {
             original: way("10.1.0.2:4000", "[fd01::3]:7", 8),
             reply: way("[fd01::3]:7", "10.1.0.2:4000", 0),
         };
-        let flow = Flow { status, client_pod: Some("default/web".into()), server_pod: None };
+        let flow =
+            Flow { status, client_pod: Some("default/web".into()), server_pod: None, policy: None };
         let text = text(&Flows { connections: 2, flows: vec![flow] });
         for said in [
             "10.1.0.2:4000 (default/web)  [fd01::3]:7  router, rule 3  mp2           3",

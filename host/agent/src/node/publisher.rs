@@ -1,0 +1,151 @@
+//! Tells filters what the cluster is: what the manifests say, and what the node knows of itself.
+//!
+//! What a filter refuses is in force for none, and is tried again with the next change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_control::World;
+use millrace_control::compile::{Compiler, Local, Publication};
+use millrace_dataplane::control::{Dataplane, StageError};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+/// Who tells them. Those who attach pods and those who follow the manifests share it.
+pub(crate) struct Publisher {
+    compiler: Compiler,
+    world: World,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What has become of what was told.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Of Services, by `namespace/name`.
+    pub(crate) services: BTreeMap<String, ServiceStatus>,
+    /// Of NetworkPolicies, likewise.
+    pub(crate) policies: BTreeMap<String, PolicyStatus>,
+    /// What the rules of policies are called that decisions name.
+    pub(crate) rules: BTreeMap<u32, String>,
+}
+
+/// What has become of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServiceStatus {
+    /// The generation of tables that it is in force with as it is now; absent if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<u64>,
+    /// Where it is reached: `10.96.0.10:80/TCP`.
+    pub(crate) frontends: Vec<String>,
+    /// Where its connections go from this node.
+    pub(crate) endpoints: Vec<String>,
+    /// What of it does not count, and why; or why it is not in force.
+    pub(crate) problems: Vec<String>,
+}
+
+/// What has become of a NetworkPolicy on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyStatus {
+    /// The generation of tables since which it is in force for these pods; absent if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<u64>,
+    /// The pods of this node that it is for.
+    pub(crate) pods: Vec<String>,
+    /// Why it is not in force.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Publisher {
+    /// For a node; nothing is known of the cluster yet.
+    pub(crate) fn new(node: &str) -> Self {
+        Self { compiler: Compiler::new(node), world: World::default(), known: Arc::default() }
+    }
+
+    /// What has become of what was told.
+    pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
+        Arc::clone(&self.known)
+    }
+
+    /// Takes note of what the manifests say.
+    pub(crate) fn learn(&mut self, world: World) {
+        self.world = world;
+    }
+
+    /// Takes note of what the node knows of itself.
+    pub(crate) fn note(&mut self, local: Local) {
+        self.compiler.note(local);
+    }
+
+    /// Tells filters what has changed.
+    ///
+    /// # Errors
+    /// If one refuses it: all stays as it was then.
+    pub(crate) fn tell(&mut self, plane: &Dataplane) -> Result<(), StageError> {
+        let publication = self.compiler.compile(&self.world);
+        let outcome = match publication.delta.is_empty() {
+            true => Ok(()),
+            false => plane.publish(&publication.delta, publication.generation, &publication.tags),
+        };
+        self.note_outcome(&publication, outcome.as_ref().err());
+        if outcome.is_ok() && !publication.delta.is_empty() {
+            tracing::info!(generation = publication.generation, "filters know the cluster");
+            self.compiler.adopt(publication);
+        }
+        outcome
+    }
+
+    fn note_outcome(&self, publication: &Publication, error: Option<&StageError>) {
+        let mut known = self.known.lock();
+        let since = |before: Option<Option<u64>>| match (error, before) {
+            (Some(_), _) => None,
+            // who is as before is in force since then
+            (None, Some(Some(generation))) => Some(generation),
+            (None, _) => Some(publication.generation),
+        };
+        let refused = error.map(ToString::to_string);
+
+        let before = std::mem::take(&mut known.services);
+        for (name, summary) in &publication.services {
+            let mut status = ServiceStatus {
+                generation: None,
+                frontends: summary.frontends.iter().map(ToString::to_string).collect(),
+                endpoints: summary.endpoints.iter().map(ToString::to_string).collect(),
+                problems: summary.problems.clone(),
+            };
+            let name = name.to_string();
+            let alike = before.get(&name).filter(|it| it.is_like(&status));
+            status.generation = since(alike.map(|it| it.generation));
+            status.problems.extend(refused.clone());
+            known.services.insert(name, status);
+        }
+        let before = std::mem::take(&mut known.policies);
+        for (name, summary) in &publication.policies {
+            let pods = summary.pods.iter().map(ToString::to_string).collect();
+            let name = name.to_string();
+            let alike = before.get(&name).filter(|it| it.pods == pods);
+            let generation = since(alike.map(|it| it.generation));
+            let problems = refused.clone().into_iter().collect();
+            known.policies.insert(name, PolicyStatus { generation, pods, problems });
+        }
+        if error.is_none() {
+            let rules = publication.rules.iter();
+            known.rules = rules.map(|(number, rule)| (*number, rule.to_string())).collect();
+        }
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
+    }
+}
+
+impl ServiceStatus {
+    fn is_like(&self, other: &Self) -> bool {
+        let same = (&self.frontends, &self.endpoints, &self.problems)
+            == (&other.frontends, &other.endpoints, &other.problems);
+        same && self.generation.is_some()
+    }
+}

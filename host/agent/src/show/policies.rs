@@ -1,0 +1,44 @@
+//! `millrace policies`: the NetworkPolicies of a node, and the pods that they are for.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::node::PolicyStatus;
+use crate::output::{Asking, Heading, Table};
+
+/// Show the NetworkPolicies that a node knows: for which of its pods they are in force, and since
+/// which generation of tables.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace policies
+  millrace policies -o json | jq '.[\"shop/web\"].generation'")]
+pub(crate) struct PoliciesArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Asks and prints.
+pub(crate) fn run(args: &PoliciesArgs) -> anyhow::Result<()> {
+    let policies: BTreeMap<String, PolicyStatus> = args.asking.client()?.get("/v1/policies")?;
+    args.asking.print(&policies, text)
+}
+
+fn text(policies: &BTreeMap<String, PolicyStatus>) -> String {
+    if policies.is_empty() {
+        return "there are no policies".to_owned();
+    }
+    let mut table = Table::new([
+        Heading::text("policy"),
+        Heading::number("generation"),
+        Heading::text("pods here"),
+    ]);
+    for (name, policy) in policies {
+        let generation = policy.generation.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        table.row([name.clone(), generation, policy.pods.join(", ")]);
+    }
+    let problems = policies.iter().flat_map(|(name, policy)| {
+        policy.problems.iter().map(move |problem| format!("\n! {name}: {problem}"))
+    });
+    table.text() + &problems.collect::<String>()
+}

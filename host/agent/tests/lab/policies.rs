@@ -1,0 +1,154 @@
+//! NetworkPolicies in a lab: who still reaches whom, and what becomes of connections that there are.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bed::{Bed, NODES, PATIENCE, until};
+use crate::talk::{ECHO, Talk};
+
+/// Two nodes; a server with a friend and a stranger beside it, and a friend on the other node.
+struct Town(Bed);
+
+impl Town {
+    /// Without policies.
+    fn open() -> Option<Self> {
+        Some(Self(Bed::of(&[("nodes.yaml", NODES), ("pods.yaml", &pods("friend"))], &[])?))
+    }
+
+    /// Has policies be in force, for so many pods of both nodes together.
+    fn rule(&self, policies: &str, pods: usize) {
+        self.0.write(&[("policies.yaml", policies)]);
+        self.0.done(&["apply", &self.0.folder()]);
+        until(|| {
+            let nodes = ["east", "west"].map(|node| self.0.asked(node, &["policies"]));
+            let each = nodes.iter().filter_map(Value::as_object).flat_map(|it| it.values());
+            let count = |it: &Value| it["pods"].as_array().map_or(0, Vec::len);
+            (each.map(count).sum::<usize>() == pods).then_some(())
+        });
+    }
+
+    /// Waits until those do not reach each other, and all others do.
+    fn is_cut(&self, expected: &BTreeSet<(String, String, String)>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.cut();
+            if seen == *expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{seen:?} are cut, not {expected:?}");
+        }
+    }
+
+    /// Who does not reach whom, over TCP, UDP and by ping, with both families.
+    fn cut(&self) -> BTreeSet<(String, String, String)> {
+        let output = self.0.lab(&["probe", "--patience", "300ms", "-o", "json"]);
+        let probes: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let probes = probes.as_array().expect("a list").clone();
+        assert!(!probes.is_empty());
+        let text =
+            |it: &Value| it.as_str().expect("a text").trim_start_matches("default/").to_owned();
+        let missed = probes.iter().filter(|probe| probe["reached"] == false);
+        missed.map(|it| (text(&it["from"]), text(&it["to"]), text(&it["by"]))).collect()
+    }
+}
+
+/// The pods, of which `a` and `far` play this role.
+fn pods(role: &str) -> String {
+    let friend = format!("{{role: {role}}}");
+    let pods = [
+        ("server", "east", "{app: web}"),
+        ("a", "east", &*friend),
+        ("b", "east", "{role: stranger}"),
+        ("far", "west", &*friend),
+    ];
+    let pod = |(name, node, labels): (&str, &str, &str)| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {labels}}}, \
+             spec: {{nodeName: {node}, containers: [{{name: server, image: none}}]}}}}\n---\n"
+        )
+    };
+    pods.map(pod).concat()
+}
+
+fn policy(spec: &str) -> String {
+    format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: web}}, \
+         spec: {{podSelector: {{matchLabels: {{app: web}}}}, {spec}}}}}\n"
+    )
+}
+
+fn cuts(of: &[(&str, &str)], by: &[&str]) -> BTreeSet<(String, String, String)> {
+    let each = of.iter().flat_map(|(from, to)| by.iter().map(move |by| (*from, *to, *by)));
+    each.map(|(from, to, by)| (from.to_owned(), to.to_owned(), by.to_owned())).collect()
+}
+
+const ALL: [&str; 3] = ["ping", "tcp", "udp"];
+
+#[test]
+fn n1_n2_n4_what_policies_do_not_allow_reaches_nobody_whichever_node_it_is_from() {
+    let Some(town) = Town::open() else { return };
+    assert_eq!(town.cut(), BTreeSet::new(), "there is no policy");
+
+    town.rule(&policy("policyTypes: [Ingress]"), 1);
+    let everybody = [("a", "server"), ("b", "server"), ("far", "server")];
+    town.is_cut(&cuts(&everybody, &ALL));
+    let friends = "ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}]}]";
+    town.rule(&policy(friends), 1);
+    town.is_cut(&cuts(&[("b", "server")], &ALL));
+    let echo =
+        "ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: 7}]}]";
+    town.rule(&policy(echo), 1);
+    let mut expected = cuts(&[("a", "server"), ("far", "server")], &["ping", "udp"]);
+    expected.extend(cuts(&[("b", "server")], &ALL));
+    town.is_cut(&expected);
+
+    town.rule(&policy("policyTypes: [Egress]"), 1);
+    let everybody = [("server", "a"), ("server", "b"), ("server", "far")];
+    town.is_cut(&cuts(&everybody, &ALL));
+    town.rule("", 0);
+    town.is_cut(&BTreeSet::new());
+}
+
+#[test]
+fn n13_n15_a_label_that_goes_ends_what_it_allowed_and_the_policy_that_denies_is_named() {
+    let Some(town) = Town::open() else { return };
+    let friends = policy("ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}]}]");
+    town.rule(&friends, 1);
+    let (_, addresses) = town.0.pod("server");
+    let mut talks = Vec::new();
+    for pod in ["a", "far"] {
+        for address in &addresses {
+            let (namespace, _) = town.0.pod(pod);
+            let to = SocketAddr::new(*address, ECHO);
+            let mut talk = Talk::open(&namespace, to).expect("it is allowed");
+            talk.say("hello").expect("it is allowed");
+            talks.push(talk);
+        }
+    }
+
+    town.0.write(&[("pods.yaml", &pods("stranger"))]);
+    town.0.done(&["apply", &town.0.folder()]);
+    for talk in &mut talks {
+        let client = talk.client().to_string();
+        let flow = until(|| {
+            let flows = town.0.asked("east", &["flows"]);
+            let ours = |it: &&Value| it["original"]["source"] == client;
+            let flow = flows["flows"].as_array()?.iter().find(ours)?.clone();
+            (flow["original"]["reason"] == "isolated").then_some(flow)
+        });
+        assert_eq!(flow["policy"], "no ingress rule of NetworkPolicy default/web", "{flow:#}");
+        assert_eq!(flow["original"]["by"], "policy");
+        talk.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+        let error = talk.say("again").expect_err("it is not allowed any more");
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    }
+    let trace =
+        town.0.asked("east", &["trace", "--from", "b", "--to", &format!("{}:7", addresses[0])]);
+    let stages = trace["stages"].as_array().expect("there are stages");
+    let policy = stages.iter().find(|it| it["stage"] == "policy").expect("it was asked");
+    assert_eq!(policy["rule"]["name"], "no ingress rule of NetworkPolicy default/web", "{trace:#}");
+}
