@@ -10,6 +10,7 @@ use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
 use crate::node::{self, NodeArgs, cleanup};
+use crate::policy::{self, PolicyCommand};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
@@ -48,6 +49,8 @@ enum Command {
     Flows(flows::FlowsArgs),
     Services(services::ServicesArgs),
     Policies(policies::PoliciesArgs),
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     Trace(Box<TraceArgs>),
     Capture(CaptureArgs),
     #[command(subcommand)]
@@ -85,6 +88,7 @@ impl Cli {
             Command::Flows(args) => flows::run(&args),
             Command::Services(args) => services::run(&args),
             Command::Policies(args) => policies::run(&args),
+            Command::Policy(command) => return policy::run(&command),
             Command::Trace(args) => trace::run(&args),
             Command::Capture(args) => capture::run(&args),
             Command::Port(command) => port::run(&command),

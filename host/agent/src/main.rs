@@ -20,6 +20,7 @@ mod lab;
 mod metrics;
 mod node;
 mod output;
+mod policy;
 mod port;
 mod redecide;
 mod run;

@@ -1,0 +1,78 @@
+//! `millrace policy test`: manifests in a folder, and nothing else.
+
+use std::fs;
+use std::process::{Command, Output};
+
+const MANIFESTS: &str = "
+{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: db, labels: {app: db}}, spec: {containers: [{name: c}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: other}, spec: {containers: [{name: c}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: db}, spec: {
+  podSelector: {matchLabels: {app: db}},
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 5432}]}]}}
+";
+
+/// Runs `millrace policy test` over these manifests.
+fn run(manifests: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("all.yaml"), manifests).expect("the folder is there");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.args(["policy", "test"]).arg(folder.path()).args(arguments);
+    command.output().expect("the program is there")
+}
+
+fn said(output: &Output) -> (bool, String) {
+    let text = String::from_utf8(output.stdout.clone()).expect("it is text");
+    (output.status.success(), text)
+}
+
+#[test]
+fn the_rule_that_decides_is_named_and_the_exit_code_says_what_it_says() {
+    for (from, to, allowed, by) in [
+        ("web", "db:5432", true, "allowed by NetworkPolicy default/db, spec.ingress[0]"),
+        ("web", "db:5433", false, "denied by no ingress rule of NetworkPolicy default/db"),
+        ("other", "db:5432", false, "denied by no ingress rule of NetworkPolicy default/db"),
+        ("db", "other:80/udp", true, "no policy is against it"),
+        ("198.51.100.1", "db:5432", false, "denied by no ingress rule of NetworkPolicy default/db"),
+        ("web", "db/icmp", false, "denied by no ingress rule of NetworkPolicy default/db"),
+    ] {
+        let (success, text) = said(&run(MANIFESTS, &["--from", from, "--to", to]));
+        assert_eq!(success, allowed, "{from} to {to}: {text}");
+        assert!(text.contains(by), "{from} to {to}: {text}");
+    }
+}
+
+#[test]
+fn a_matrix_shows_every_pair_and_how_many_each_rule_denies() {
+    let (success, text) = said(&run(MANIFESTS, &["--matrix", "--on", "5432/tcp"]));
+    assert!(!success);
+    assert!(
+        text.contains("1 pair is denied by no ingress rule of NetworkPolicy default/db"),
+        "{text}"
+    );
+    assert_eq!(text.matches("ok").count(), 8, "{text}");
+}
+
+#[test]
+fn a_field_that_is_wrong_is_said_with_its_line_and_the_policy_denies() {
+    let wrong = MANIFESTS.replace("port: 5432", "port: 0");
+    let output = run(&wrong, &["--from", "web", "--to", "db:5432"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        complaint.contains("all.yaml:10: NetworkPolicy db: spec.ingress[0].ports[0].port"),
+        "{complaint}"
+    );
+    let (success, text) = said(&output);
+    assert!(!success && text.contains("denied by"), "{text}");
+}
+
+#[test]
+fn an_end_that_is_not_there_is_named() {
+    let output = run(MANIFESTS, &["--from", "nobody", "--to", "db:5432"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("pod `default/nobody`"), "{error}");
+}

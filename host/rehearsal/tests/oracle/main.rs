@@ -1,0 +1,71 @@
+//! The compiled tables and the compiled filter against a second reading of the rules: random
+//! clusters, each made of the one before as changes are, and every connection that they can have.
+//!
+//! - `naive`: what the rules say, read one by one with nothing remembered
+//! - `clusters`: random worlds
+
+mod clusters;
+mod naive;
+
+use std::cell::RefCell;
+
+use millrace_control::World;
+use millrace_rehearsal::{End, Rehearsal, Traffic};
+use proptest::prelude::*;
+
+/// Protocols and ports that policies may be about, and that none is.
+const TRAFFIC: [Traffic; 7] = [
+    Traffic { protocol: 6, port: 80 },
+    Traffic { protocol: 6, port: 81 },
+    Traffic { protocol: 6, port: 9999 },
+    Traffic { protocol: 17, port: 80 },
+    Traffic { protocol: 17, port: 53 },
+    Traffic { protocol: 132, port: 80 },
+    Traffic { protocol: 1, port: 0 },
+];
+
+/// Every end that a connection can have: pods, nodes, and somebody outside.
+fn ends(world: &World) -> Vec<End> {
+    let pods = world.pods.keys().cloned().map(End::Pod);
+    let nodes = world.nodes.keys().cloned().map(End::Node);
+    let outside = ["198.51.100.1", "10.1.9.9", "2001:db8::1"];
+    let outside = outside.map(|text| End::Address(text.parse().expect("an address")));
+    pods.chain(nodes).chain(outside).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// N1 to N12, for both families, whatever was told before.
+    #[test]
+    fn n1_to_n12_what_the_filter_says_is_what_the_rules_say(
+        worlds in prop::collection::vec(clusters::world(), 1..=12),
+    ) {
+        thread_local! {
+            static CLUSTER: RefCell<Option<Rehearsal>> = const { RefCell::new(None) };
+        }
+        CLUSTER.with_borrow_mut(|kept| {
+            let mut cluster = match kept.take() {
+                Some(cluster) => cluster,
+                None => Rehearsal::new(World::default()).expect("filters can be run here"),
+            };
+            for world in &worlds {
+                cluster.learn(world.clone()).expect("the filter takes it");
+                let ends = ends(world);
+                for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (from, to))) {
+                    for traffic in TRAFFIC {
+                        for answer in cluster.ask(from, to, traffic).expect("it answers") {
+                            let expected = naive::allows(world, answer.ends, (from, to), traffic);
+                            prop_assert_eq!(
+                                answer.is_allowed(), expected,
+                                "{:?} to {:?}, {:?}: {:?}", from, to, traffic, answer
+                            );
+                        }
+                    }
+                }
+            }
+            *kept = Some(cluster);
+            Ok(())
+        })?;
+    }
+}
