@@ -7,7 +7,7 @@
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
 //! and cannot say which field it was. Here a field is checked where it is read, so the reader
 //! knows file, line and path of whatever is wrong with it. A source that watches an API server
-//! has the same objects as JSON, and reads them with the same structs.
+//! reads the same objects with the same structs.
 
 pub(crate) mod field;
 mod meta;
@@ -86,7 +86,7 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -140,6 +140,17 @@ impl Kind {
             Self::NetworkPolicy => {
                 decode::<PolicyManifest>(object)?.try_into().map(Object::NetworkPolicy)
             }
+        }
+    }
+
+    /// Reads an object of this kind, or what has to count in its place; with the first field that is
+    /// not as it should be.
+    pub fn read_or_close(self, object: Value) -> (Option<Object>, Option<FieldError>) {
+        // kept for what may have to be closed
+        let copy = (self == Self::NetworkPolicy).then(|| object.clone());
+        match self.read(object) {
+            Ok(object) => (Some(object), None),
+            Err(error) => (copy.and_then(|object| self.read_closed(&object)), Some(error)),
         }
     }
 
@@ -224,10 +235,15 @@ impl<'v> Rough<'v> {
 
     /// `Pod default/web`, as far as it says.
     pub(crate) fn title(&self) -> Option<String> {
-        let (kind, name) = (self.kind?, self.name?);
+        Some(format!("{} {}", self.kind?, self.name()?))
+    }
+
+    /// `default/web`, as far as it says.
+    pub(crate) fn name(&self) -> Option<String> {
+        let name = self.name?;
         Some(match self.namespace {
-            Some(namespace) => format!("{kind} {}", PodName::new(namespace, name)),
-            None => format!("{kind} {name}"),
+            Some(namespace) => PodName::new(namespace, name).to_string(),
+            None => name.to_owned(),
         })
     }
 }

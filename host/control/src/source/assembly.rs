@@ -18,12 +18,13 @@ use crate::{Namespace, Node, World};
 #[derive(Default)]
 pub(super) struct Assembly {
     world: World,
-    origins: BTreeMap<(Kind, String), Origin>,
+    /// Where each object was read, if that was in a file.
+    origins: BTreeMap<(Kind, String), Option<Origin>>,
     complaints: Vec<Complaint>,
 }
 
 /// Where an object was read.
-struct Origin {
+pub(super) struct Origin {
     /// A `List` has many objects.
     document: Rc<Document>,
     /// Where in the document it is: in a `List` not at the root.
@@ -47,7 +48,8 @@ impl Assembly {
             Ok(Value::Null) => {}
             Ok(value) => self.add_value(value, &Rc::new(document)),
             Err((place, reason)) => {
-                self.complain(Complaint { place, object: None, fault: Fault::Syntax { reason } });
+                let fault = Fault::Syntax { reason };
+                self.complain(Complaint { place: Some(place), object: None, fault });
             }
         }
     }
@@ -82,7 +84,7 @@ impl Assembly {
         let rough = Rough::of(&value);
         let title = rough.title();
         let complaint = |field: &FieldPath, fault| Complaint {
-            place: origin.place(field),
+            place: Some(origin.place(field)),
             object: title.clone(),
             fault,
         };
@@ -94,26 +96,23 @@ impl Assembly {
             let fault = Fault::OtherKind { api_version, kind };
             return self.complain(complaint(&FieldPath::root(), fault));
         };
-        // kept for what may have to be closed
-        let copy = (kind == Kind::NetworkPolicy).then(|| value.clone());
-        match kind.read(value) {
-            Ok(object) => self.keep(object, origin),
-            Err(FieldError { field, reason }) => {
-                self.complain(complaint(&field.clone(), Fault::Field { field, reason }));
-                if let Some(object) = copy.and_then(|value| kind.read_closed(&value)) {
-                    self.keep(object, origin);
-                }
-            }
+        let (object, error) = kind.read_or_close(value);
+        if let Some(FieldError { field, reason }) = error {
+            self.complain(complaint(&field.clone(), Fault::Field { field, reason }));
+        }
+        if let Some(object) = object {
+            self.keep(object, Some(origin));
         }
     }
 
-    fn keep(&mut self, object: Object, origin: Origin) {
+    /// Adds an object; `origin` is where it was read, if that was in a file.
+    pub(super) fn keep(&mut self, object: Object, origin: Option<Origin>) {
         let key = (object.kind(), object.name());
         if let Some(first) = self.origins.get(&key) {
-            let root = FieldPath::root();
-            let fault = Fault::Duplicate { first: first.place(&root) };
-            let object = Some(title(&key));
-            return self.complain(Complaint { place: origin.place(&root), object, fault });
+            let root = |origin: &Origin| origin.place(&FieldPath::root());
+            let fault = Fault::Duplicate { first: first.as_ref().map(root) };
+            let (place, object) = (origin.as_ref().map(root), Some(title(&key)));
+            return self.complain(Complaint { place, object, fault });
         }
         self.origins.insert(key, origin);
         match object {
@@ -167,7 +166,7 @@ impl Assembly {
     }
 
     fn turn_away(&mut self, key: (Kind, String), field: FieldPath, reason: String) {
-        let place = self.origins[&key].place(&field);
+        let place = self.origins[&key].as_ref().map(|origin| origin.place(&field));
         let fault = Fault::Field { field, reason };
         self.complain(Complaint { place, object: Some(title(&key)), fault });
     }

@@ -8,8 +8,8 @@ use crate::manifest::FieldPath;
 /// One thing that does not count. Shown as `pods.yaml:12: Pod default/web: spec.nodeName: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
-    /// Where it is.
-    pub place: Place,
+    /// Where it is, if it is in a file.
+    pub place: Option<Place>,
     /// Kind and name of the object that it is in, as far as it says.
     pub object: Option<String>,
     /// What is wrong.
@@ -50,7 +50,7 @@ pub enum Fault {
     /// There was an object of this kind and name before, which counts.
     Duplicate {
         /// Where that one is.
-        first: Place,
+        first: Option<Place>,
     },
     /// Not wrong, just nothing that is looked at: a note.
     OtherKind {
@@ -70,7 +70,9 @@ impl Complaint {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }
@@ -92,7 +94,10 @@ impl fmt::Display for Fault {
             Self::NoObject => f.write_str("this is no object: give it `apiVersion` and `kind`"),
             Self::Field { field, reason } if *field == FieldPath::root() => f.write_str(reason),
             Self::Field { field, reason } => write!(f, "{field}: {reason}"),
-            Self::Duplicate { first } => write!(f, "there is one already at {first}, which counts"),
+            Self::Duplicate { first: Some(first) } => {
+                write!(f, "there is one already at {first}, which counts")
+            }
+            Self::Duplicate { first: None } => f.write_str("there is one already, which counts"),
             Self::OtherKind { api_version, kind } => {
                 write!(f, "not looked at: {api_version} {kind} is no kind that counts here")
             }

@@ -1,11 +1,12 @@
 //! Walk `control` 1/4: **source** → compile.
 //!
-//! A directory of ordinary Kubernetes YAML as a source of the world.
+//! Sources of the world: first of all a directory of ordinary Kubernetes YAML.
 //!
 //! - [`Manifests`]: the directory; read as often as one likes, each time as a whole
 //! - `document`: the YAML documents of a file, and on which line of it a field is
 //! - `assembly`: objects become a world; what does not fit together is turned away
 //! - [`Complaint`]: what was turned away, and why
+//! - [`Objects`]: the same out of objects that come one by one, as from an API server
 //! - [`Watch`]: waits until something in the directory has changed
 //!
 //! What is deleted from the directory is gone from the next world. Nothing is kept between two
@@ -14,9 +15,11 @@
 mod assembly;
 mod complaint;
 mod document;
+mod objects;
 mod watch;
 
 pub use complaint::{Complaint, Fault, Place};
+pub use objects::Objects;
 pub use watch::{Waited, Watch};
 
 use std::fs;
@@ -65,7 +68,7 @@ impl Manifests {
                 // whoever deleted it meanwhile meant it
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => assembly.complain(Complaint {
-                    place: Place { file, line: 1 },
+                    place: Some(Place { file, line: 1 }),
                     object: None,
                     fault: Fault::Unreadable { reason: error.to_string() },
                 }),
