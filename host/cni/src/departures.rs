@@ -98,6 +98,19 @@ impl Departures {
         })
     }
 
+    /// Forgets all departures, and removes the folder.
+    ///
+    /// # Errors
+    /// If it stays.
+    pub fn forget(&self) -> Result<(), DeparturesError> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(DeparturesError::Io { folder: self.folder.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does something while nobody else does, with the folder there.
     fn locked<T>(&self, work: impl FnOnce() -> io::Result<T>) -> Result<T, DeparturesError> {
         let locked = || {
@@ -143,6 +156,10 @@ mod tests {
         }
         assert_eq!(read(&departures, false), ["a", "b"], "to be tried again");
         assert_eq!(read(&departures, true), ["a", "b"]);
+        assert_eq!(read(&departures, true), [""; 0]);
+        departures.note(&id("c"), || false).unwrap();
+        departures.forget().unwrap();
+        departures.forget().unwrap();
         assert_eq!(read(&departures, true), [""; 0]);
     }
 

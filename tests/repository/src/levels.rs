@@ -33,7 +33,7 @@ pub const LEVELS: &[&[&str]] = &[
         "millrace-service-lb",
         "millrace-static-nat",
     ],
-    &["millrace-lab", "millrace-rehearsal", "millrace-traffic"],
+    &["millrace-kube", "millrace-lab", "millrace-rehearsal", "millrace-traffic"],
     &["millrace"],
     &["millrace-bench", "millrace-fuzz", "millrace-packet-tests", "millrace-repository-tests"],
 ];

@@ -168,6 +168,21 @@ impl Pods {
         &self.beyond
     }
 
+    /// Bytes of a pod's largest IP packet.
+    pub(crate) fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// The node's own namespace, and what is remembered of it.
+    pub(crate) fn ground(&mut self) -> (&Namespace, &mut NodeState) {
+        (&self.node, &mut self.state)
+    }
+
+    /// The other nodes are these.
+    pub(crate) fn know(&mut self, peers: Vec<Peer>) {
+        self.beyond.peers = peers;
+    }
+
     /// The gateway's address in each of the node's prefixes.
     pub(crate) fn gateways(&self) -> Vec<IpNetwork> {
         self.ipam.gateways().collect()
@@ -222,7 +237,7 @@ impl Pods {
 
     /// Tells the chain which pods there are: policies first, so that none is reached before it is
     /// known what may reach it (N14).
-    fn publish(&self, plane: &Dataplane) -> Result<(), StageError> {
+    pub(crate) fn publish(&self, plane: &Dataplane) -> Result<(), StageError> {
         let mut publisher = self.publisher.lock();
         publisher.note(self.local());
         publisher.tell(plane)?;

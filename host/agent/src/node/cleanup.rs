@@ -1,7 +1,7 @@
 //! `millrace cleanup`: takes away all that a node's agent has made and left.
 //!
-//! Owns the order: links go before the programs on them, so that no packet of a pod finds its way
-//! without. To do it again is to find nothing.
+//! Owns the order: nobody attaches pods any more before they go, and links go before the programs on
+//! them, so that no packet of a pod finds its way without. To do it again is to find nothing.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use millrace_cni::Attached;
+use millrace_cni::{Attached, Departures};
 use millrace_fastpath::remove_pins;
 use millrace_netns::{Namespace, Route, RouteTable};
 use serde::Serialize;
@@ -75,6 +75,9 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
     let node = Namespace::current().context("the node's network namespace")?;
     let state = NodeState::beside(socket)?;
     let mut removed = Vec::new();
+    if let Some(conflist) = &state.kept().conflist {
+        file(conflist, &mut removed)?;
+    }
     links(&node, &state, &mut removed)?;
     routes(&node, &state, &mut removed)?;
     sysctls(&node, &state, &mut removed)?;
@@ -82,16 +85,22 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
         remove_pins(pins).with_context(|| format!("{}", pins.display()))?;
         removed.push(Removed::new("pins", pins.display()));
     }
-    let file = state.remove()?;
-    removed.extend(file.map(|file| Removed::new("file", file.display())));
+    let remembered = state.remove()?;
+    removed.extend(remembered.map(|file| Removed::new("file", file.display())));
+    Departures::beside(socket).forget()?;
     for left in [socket.to_owned(), socket.with_extension("next")] {
-        match std::fs::remove_file(&left) {
-            Ok(()) => removed.push(Removed::new("file", left.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("{}", left.display())),
-        }
+        file(&left, &mut removed)?;
     }
     Ok(removed)
+}
+
+fn file(path: &Path, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => removed.push(Removed::new("file", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+    }
+    Ok(())
 }
 
 /// The links of pods, also of those that are not remembered, and the host's own.

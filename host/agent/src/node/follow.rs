@@ -1,36 +1,48 @@
 //! Walk `control` 3/4: compile → **follow** → tables.
 //!
-//! Follows the manifests: what they say becomes what filters are told, for as long as the node runs.
+//! Follows the cluster: what is known of it becomes what filters are told, and other nodes are met,
+//! for as long as the node runs.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::Context;
-use millrace_control::World;
-use millrace_control::source::{Manifests, Waited, Watch};
-use millrace_dataplane::control::Dataplane;
+use millrace_control::source::Waited;
+use millrace_control::{Node, World};
 use parking_lot::Mutex;
 
+use crate::api::server::Host;
+use crate::node::TunnelArgs;
 use crate::node::publisher::Publisher;
+use crate::node::source::Source;
 
-/// Who follows them.
+/// Who follows it.
 pub(crate) struct Follower {
-    manifests: Manifests,
-    watch: Watch,
+    node: String,
+    source: Source,
+    tunnel: TunnelArgs,
     publisher: Arc<Mutex<Publisher>>,
     /// What was complained of before.
     known: BTreeSet<String>,
+    /// The nodes as they were met last.
+    met: BTreeMap<String, Node>,
+    /// Whether the cluster knows that the node's network is there.
+    is_announced: bool,
 }
 
 impl Follower {
-    /// Follows the manifests in a directory, for a node. What changes from here on is noticed.
-    pub(crate) fn new(node: &str, directory: &Path) -> anyhow::Result<Self> {
-        let manifests = Manifests::open(directory)?;
-        let watch = manifests.watch().context("watching the manifests")?;
-        let publisher = Arc::new(Mutex::new(Publisher::new(node)));
-        Ok(Self { manifests, watch, publisher, known: BTreeSet::new() })
+    /// Follows a cluster, for a node that is joined to others like this.
+    pub(crate) fn new(node: &str, source: Source, tunnel: TunnelArgs) -> Self {
+        Self {
+            node: node.to_owned(),
+            source,
+            tunnel,
+            publisher: Arc::new(Mutex::new(Publisher::new(node))),
+            known: BTreeSet::new(),
+            met: BTreeMap::new(),
+            is_announced: false,
+        }
     }
 
     /// Who tells filters what was read.
@@ -38,37 +50,88 @@ impl Follower {
         Arc::clone(&self.publisher)
     }
 
-    /// What the manifests say now, which is what filters are told next; what of them does not count
-    /// is logged, once.
-    pub(crate) fn read(&mut self) -> anyhow::Result<World> {
-        let (world, complaints) = self.manifests.read()?;
+    /// Where the cluster is known from, for messages.
+    pub(crate) fn place(&self) -> String {
+        self.source.place()
+    }
+
+    /// What is known first. If it may come yet, what the node needs is waited for.
+    pub(crate) fn first(&mut self) -> anyhow::Result<World> {
+        let mut awaited = None;
+        loop {
+            let world = self.read()?;
+            let node = world.as_ref().and_then(|world| world.nodes.get(&self.node));
+            let lack = match &world {
+                None => Some("the API server has not told of everything yet"),
+                Some(_) => self.source.lacks(node),
+            };
+            match (world, lack) {
+                (Some(world), None) => return Ok(world),
+                _ if lack == awaited => {}
+                (_, lack) => tracing::info!(node = self.node, lack, "waiting"),
+            }
+            awaited = lack;
+            self.source.wait(HEARTBEAT)?;
+        }
+    }
+
+    /// What is known now, which is what filters are told next; what of it does not count is logged,
+    /// once.
+    fn read(&mut self) -> anyhow::Result<Option<World>> {
+        let Some((world, complaints)) = self.source.read()? else { return Ok(None) };
         let complaints: BTreeSet<String> = complaints.iter().map(ToString::to_string).collect();
         for complaint in complaints.difference(&self.known) {
             tracing::warn!("{complaint}");
         }
         self.known = complaints;
         self.publisher.lock().learn(world.clone());
-        Ok(world)
+        Ok(Some(world))
     }
 
-    /// Tells filters whatever changes, until it is over.
-    pub(crate) fn follow(mut self, plane: &Dataplane, ended: &dyn Fn() -> bool) {
+    /// Tells filters whatever changes, and meets other nodes, until it is over.
+    pub(crate) fn follow(mut self, host: &Host, ended: &dyn Fn() -> bool) {
         while !ended() {
-            match self.watch.wait(Some(HEARTBEAT)) {
+            self.announce();
+            match self.source.wait(HEARTBEAT) {
                 Ok(Waited::Unchanged) => {}
                 Ok(Waited::Changed) => match self.read() {
-                    Ok(_) => {
-                        if let Err(error) = self.publisher.lock().tell(plane) {
+                    Ok(world) => {
+                        world.into_iter().for_each(|world| self.meet(host, &world));
+                        if let Err(error) = self.publisher.lock().tell(&host.plane) {
                             tracing::error!(%error, "Services and policies stay as they were");
                         }
                     }
-                    Err(error) => tracing::error!(%error, "the manifests cannot be read"),
+                    Err(error) => tracing::error!(%error, "the cluster cannot be read"),
                 },
                 Err(error) => {
-                    tracing::error!(%error, "manifests are not followed any more");
+                    tracing::error!(%error, "the cluster is not followed any more");
                     return;
                 }
             }
+        }
+    }
+
+    /// Has the cluster know that the node's network is there, if it does not.
+    fn announce(&mut self) {
+        if self.is_announced {
+            return;
+        }
+        match self.source.announce(&self.node) {
+            Ok(()) => self.is_announced = true,
+            Err(error) => tracing::debug!(%error, "nobody knows yet that the network is there"),
+        }
+    }
+
+    /// Knows the other nodes as they are now. An agent that leaves changes nothing any more. What
+    /// fails is tried again with the next change.
+    fn meet(&mut self, host: &Host, world: &World) {
+        let (Some(this), Some(pods)) = (world.nodes.get(&self.node), &host.pods) else { return };
+        if world.nodes == self.met || host.leaving.load(Ordering::Acquire) {
+            return;
+        }
+        match pods.lock().meet(&host.plane, this, world, &self.tunnel) {
+            Ok(()) => self.met.clone_from(&world.nodes),
+            Err(error) => tracing::error!(%error, "another node is not reached as it is now"),
         }
     }
 }

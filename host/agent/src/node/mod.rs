@@ -6,18 +6,23 @@
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them
-//! - `publisher`: what filters are told of the cluster; `follow`: whenever the manifests change
+//! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
+//!   whenever it changes; `meet`: other nodes that come and go
+//! - `conflist`: has container runtimes call the plugin
 
 mod attach;
 pub(crate) mod chain;
 mod check;
 pub(crate) mod cleanup;
+mod conflist;
 mod follow;
 mod ipam;
 mod link;
+mod meet;
 mod peers;
 pub(crate) mod pins;
 mod publisher;
+mod source;
 pub(crate) mod state;
 mod tunnel;
 mod uplink;
@@ -47,9 +52,11 @@ use crate::config::{Config, LogFormat, StartPlan};
 use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use attach::Beyond;
+pub(crate) use conflist::Conflist;
 use ipam::Ipam;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use pins::DEFAULT_PINS;
+use source::{Source, SourceArgs};
 use state::NodeState;
 use uplink::OutsideArgs;
 
@@ -57,18 +64,24 @@ use uplink::OutsideArgs;
 ///
 /// Pods are attached over the admin socket. The first packet of a flow goes through the chain
 /// (bridge, service-lb, policy, then router); what that decides is kept in the kernel, which carries
-/// the rest. Services and policies are read anew whenever the manifests change.
+/// the rest. Services and policies are read anew whenever the cluster changes.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  millrace node --name worker-1 --manifests /etc/millrace/manifests")]
+  millrace node --name worker-1 --manifests /etc/millrace/manifests
+  millrace node --name worker-1 --kubeconfig /etc/kubernetes/millrace.conf \
+      --conflist /etc/cni/net.d/05-millrace.conflist")]
 pub(crate) struct NodeArgs {
     /// The name of the node; its Node object says which addresses its pods get.
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     name: String,
 
-    /// The directory whose manifests describe the cluster: `*.yaml`, `*.yml` and `*.json`.
-    #[arg(long, value_name = "DIRECTORY")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// Write this file once pods can be attached, as /etc/cni/net.d/05-millrace.conflist: it has
+    /// container runtimes call `millrace-cni`.
+    #[arg(long, value_name = "FILE")]
+    conflist: Option<PathBuf>,
 
     /// Bytes of the largest IP packet between nodes; by default that of the interface with the
     /// node's address, and no more than 1500. Pods get what a tunnel leaves of it.
@@ -127,14 +140,17 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     run::privileges::check()?;
 
     let node = Namespace::current().context("the node's network namespace")?;
-    let mut follower = Follower::new(&args.name, &args.manifests)?;
-    let world = follower.read()?;
+    let source = Source::open(&args.source)?;
+    // whoever waits for the first other node does not make links smaller once it comes
+    let is_open = matches!(source, Source::Cluster(_));
+    let mut follower = Follower::new(&args.name, source, args.tunnel);
+    let world = follower.first()?;
     let this = world.nodes.get(&args.name).with_context(|| {
         let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();
         format!(
             "there is no Node `{}` in {}; there is: {}",
             args.name,
-            args.manifests.display(),
+            follower.place(),
             names.join(", ")
         )
     })?;
@@ -160,7 +176,9 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
     let peers = peers::of(this, &world, args.tunnel.mode, &around.subnets);
     let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
-    let mtu = args.tunnel.mtu(between, &peers);
+    let ends = peers.iter().filter_map(|peer| peer.tunnel);
+    let mtu =
+        args.tunnel.mtu(between, ends.chain(this.addresses.first().copied().filter(|_| is_open)));
     let ipam = Ipam::new(this.pod_cidrs.iter().copied());
     let gateways: Vec<_> = ipam.gateways().collect();
     link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
@@ -170,6 +188,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     state.change(|kept| {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);
     })?;
+    state.change(|kept| kept.conflist.clone_from(&args.conflist))?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
     ports.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
     let beyond = Beyond { peers, around };
@@ -197,7 +216,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         beyond: None,
     });
     plan.ports.extend(ports);
-    run::node(plan, pods, follower, doors)
+    run::node(plan, pods, follower, doors, args.conflist.map(Conflist::at))
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

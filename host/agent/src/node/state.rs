@@ -30,6 +30,9 @@ pub(crate) struct Kept {
     /// The UDP port of the tunnels' link, if there is one.
     #[serde(default)]
     pub(crate) tunnel_port: Option<u16>,
+    /// The file that has container runtimes call the plugin, if one was written.
+    #[serde(default)]
+    pub(crate) conflist: Option<PathBuf>,
     /// Settings of the kernel's that were changed, and what they were before.
     pub(crate) sysctls: BTreeMap<String, String>,
     /// The routes that were made.

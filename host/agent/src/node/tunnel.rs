@@ -46,12 +46,13 @@ impl TunnelArgs {
         ]
     }
 
-    /// Bytes of the largest IP packet of a pod, where `underlay` are those of one between nodes.
-    pub(crate) fn mtu(&self, underlay: u32, peers: &[Peer]) -> u32 {
-        let overhead = peers.iter().map(|peer| match (self.mode, peer.tunnel) {
-            (Mode::Native, _) | (_, None) => 0,
-            (_, Some(IpAddr::V4(_))) => OVERHEAD_V4,
-            (_, Some(IpAddr::V6(_))) => OVERHEAD_V6,
+    /// Bytes of the largest IP packet of a pod, where `underlay` are those of one between nodes, and
+    /// tunnels lead to these.
+    pub(crate) fn mtu(&self, underlay: u32, ends: impl Iterator<Item = IpAddr>) -> u32 {
+        let overhead = ends.map(|end| match (self.mode, end) {
+            (Mode::Native, _) => 0,
+            (_, IpAddr::V4(_)) => OVERHEAD_V4,
+            (_, IpAddr::V6(_)) => OVERHEAD_V6,
         });
         underlay.saturating_sub(overhead.max().unwrap_or(0))
     }

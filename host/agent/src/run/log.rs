@@ -10,7 +10,7 @@ use crate::config::LogFormat;
 
 /// Starts to log what `filter` lets through; `info` if there is none.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
-    let text = filter.unwrap_or("info");
+    let text = filter.unwrap_or(USUAL);
     let filter: EnvFilter = text.parse().with_context(|| {
         format!("`--log {text}`: a level such as `debug`, or levels of parts of the host")
     })?;
@@ -24,3 +24,6 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     }
     .context("the log")
 }
+
+/// Whoever follows the API server says that it is away, once; its client says so with each try.
+const USUAL: &str = "info,kube_client=off";

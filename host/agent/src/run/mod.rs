@@ -34,7 +34,7 @@ use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
-use crate::node::{Follower, Pods};
+use crate::node::{Conflist, Follower, Pods};
 use predecessor::Predecessor;
 
 /// Forward packets between interfaces, through a chain of filters.
@@ -95,6 +95,7 @@ pub(crate) fn node(
     mut pods: Pods,
     follower: Follower,
     mut doors: Doors,
+    conflist: Option<Conflist>,
 ) -> anyhow::Result<()> {
     let words = Words::of(&plan, &doors.path);
     let plane = start(plan)?;
@@ -114,6 +115,7 @@ pub(crate) fn node(
     );
     pods.see_off(&plane, &Departures::beside(&doors.path)).context("departures of before")?;
     doors.enter()?;
+    conflist.map(|conflist| conflist.write(&doors.path)).transpose()?;
     words.say()?;
     serve(plane, Some((pods, follower)), doors)
 }
@@ -238,9 +240,9 @@ fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyh
         let (host, ended) = (Arc::clone(&host), ended.clone());
         thread::Builder::new()
             .name("millrace-world".to_owned())
-            .spawn(move || follower.follow(&host.plane, &|| *ended.borrow()))
+            .spawn(move || follower.follow(&host, &|| *ended.borrow()))
     });
-    let follower = follower.transpose().context("a thread that follows the manifests")?;
+    let follower = follower.transpose().context("a thread that follows the cluster")?;
     runtime.block_on(async {
         let until_the_end = |mut ended: watch::Receiver<bool>| async move {
             // the sender is not dropped before it has sent
@@ -269,7 +271,7 @@ fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyh
     })?;
     runtime.shutdown_timeout(GRACE);
     if follower.is_some_and(|follower| follower.join().is_err()) {
-        tracing::error!("the thread that follows the manifests has panicked");
+        tracing::error!("the thread that follows the cluster has panicked");
     }
     // the last one to have it takes the dataplane down
     drop(host);

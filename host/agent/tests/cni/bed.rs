@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use millrace_netns::{Namespace, NamespaceError, unique_name};
+use millrace_netns::{Namespace, NamespaceError, RouteTable, unique_name};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -56,10 +56,36 @@ impl Bed {
         };
         let folder = TempDir::new().expect("a folder");
         fs::create_dir(folder.path().join("manifests")).expect("the folder can be written");
-        let manifest = folder.path().join("manifests/node.yaml");
-        fs::write(manifest, NODE).expect("the folder can be written");
         let pins = PathBuf::from(format!("/sys/fs/bpf/{}", unique_name("cni")));
-        Some(Self { node, folder, pins })
+        let bed = Self { node, folder, pins };
+        bed.write("node.yaml", NODE);
+        Some(bed)
+    }
+
+    /// Writes a manifest, which the agent notices.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let path = self.folder.path().join("manifests").join(file);
+        fs::write(path, text).expect("the folder can be written");
+    }
+
+    pub(crate) fn remove(&self, file: &str) {
+        let path = self.folder.path().join("manifests").join(file);
+        fs::remove_file(path).expect("it is there");
+    }
+
+    /// Where runtimes look for the plugin.
+    pub(crate) fn conflist(&self) -> PathBuf {
+        self.folder.path().join("05-millrace.conflist")
+    }
+
+    /// The destinations that the node's own stack reaches through the dataplane, but its own pods.
+    pub(crate) fn routes(&self) -> Vec<String> {
+        let routes = self.node.netlink().and_then(|net| net.routes(RouteTable::MAIN));
+        let routes = routes.expect("the kernel says");
+        let through = routes.iter().filter(|route| route.gateway.is_some());
+        let mut destinations: Vec<_> = through.map(|it| it.destination.to_string()).collect();
+        destinations.sort();
+        destinations
     }
 
     /// Starts the agent, and waits until it can be asked.
@@ -73,6 +99,8 @@ impl Bed {
             .arg(manifests)
             .arg("--socket")
             .arg(self.socket())
+            .arg("--conflist")
+            .arg(self.conflist())
             .arg("--pins")
             .arg(&self.pins)
             .arg("--module-cache")
@@ -260,6 +288,7 @@ apiVersion: v1
 kind: Node
 metadata: {name: here}
 spec: {podCIDRs: [10.1.0.0/26, 'fd01::/64']}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
 ";
 /// How long something may take that comes by itself: filters are compiled first.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,9 +4,11 @@
 //! - `bed`: a node, containers, and calls of the plugin
 //! - `attaching`: ADD and DEL, `asking`: the other verbs, `failing`: what goes wrong
 //! - `departing`: containers that go while no agent is there
+//! - `joining`: a node that becomes part of a cluster, and others that do
 
 mod asking;
 mod attaching;
 mod bed;
 mod departing;
 mod failing;
+mod joining;

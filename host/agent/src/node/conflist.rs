@@ -1,0 +1,74 @@
+//! The file that has container runtimes call the CNI plugin.
+//!
+//! It is written as a whole, and last: a runtime that finds it may attach containers at once.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct Conflist {
+    path: PathBuf,
+}
+
+impl Conflist {
+    /// At this path.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Writes it, for an agent behind `socket`.
+    pub(crate) fn write(&self, socket: &Path) -> anyhow::Result<()> {
+        let write = || {
+            // hidden from runtimes, which look for their ending
+            let next = self.path.with_extension("next");
+            let mut file = File::create(&next)?;
+            file.write_all(format!("{:#}\n", text(socket)).as_bytes())?;
+            file.sync_all()?;
+            fs::rename(next, &self.path)?;
+            io::Result::Ok(())
+        };
+        write().with_context(|| format!("the configuration of CNI, {}", self.path.display()))
+    }
+}
+
+fn text(socket: &Path) -> Value {
+    json!({
+        "name": "millrace",
+        // who does not know the list takes the one
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "plugins": [{
+            "type": "millrace-cni",
+            "socket": socket,
+            "capabilities": { "bandwidth": true },
+        }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c2_the_file_is_there_whole_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let conflist = Conflist::at(folder.path().join("05-millrace.conflist"));
+        for socket in ["/run/a.sock", "/run/b.sock"] {
+            conflist.write(Path::new(socket)).unwrap();
+            let names = fs::read_dir(folder.path()).unwrap();
+            let names: Vec<_> = names.map(|file| file.unwrap().file_name()).collect();
+            assert_eq!(names, ["05-millrace.conflist"]);
+            let written = fs::read(folder.path().join(&names[0])).unwrap();
+            let written: Value = serde_json::from_slice(&written).unwrap();
+            assert_eq!(written["plugins"][0]["socket"], socket);
+        }
+        let nowhere = Conflist::at(folder.path().join("none/05-millrace.conflist"));
+        let error = nowhere.write(Path::new("/run/a.sock")).unwrap_err();
+        assert!(format!("{error:#}").contains("none/05-millrace.conflist"), "{error:#}");
+    }
+}

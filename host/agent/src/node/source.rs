@@ -1,0 +1,95 @@
+//! Where a node knows its cluster from: a directory of manifests, or the API server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use millrace_control::source::{Complaint, Manifests, Waited, Watch};
+use millrace_control::{Node, World};
+use millrace_kube::{Cluster, ClusterError};
+
+/// Where the cluster is known from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SourceArgs {
+    /// The directory whose manifests describe the cluster: `*.yaml`, `*.yml` and `*.json`.
+    #[arg(long, value_name = "DIRECTORY")]
+    manifests: Option<PathBuf>,
+
+    /// The kubeconfig that names the API server, by an address that is no Service's: the agent is
+    /// what makes Services reachable. While the server is away, what it said last stays in force.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Where the cluster is known from, once it is open.
+pub(crate) enum Source {
+    /// A directory, and a watch of it.
+    Manifests(Manifests, Watch),
+    /// The API server.
+    Cluster(Cluster),
+}
+
+impl Source {
+    /// Opens it. What changes from here on is noticed.
+    pub(crate) fn open(args: &SourceArgs) -> anyhow::Result<Self> {
+        if let Some(kubeconfig) = &args.kubeconfig {
+            return Ok(Self::Cluster(Cluster::follow(kubeconfig)?));
+        }
+        let directory = args.manifests.as_ref().context("the command line names no source")?;
+        let manifests = Manifests::open(directory)?;
+        let watch = manifests.watch().context("watching the manifests")?;
+        Ok(Self::Manifests(manifests, watch))
+    }
+
+    /// The world as it is known now, and what of it does not count; `None` if it is not known yet.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<(World, Vec<Complaint>)>> {
+        match self {
+            Self::Manifests(manifests, _) => Ok(Some(manifests.read()?)),
+            Self::Cluster(cluster) => Ok(cluster.read()),
+        }
+    }
+
+    /// Waits for a change.
+    pub(crate) fn wait(&mut self, patience: Duration) -> anyhow::Result<Waited> {
+        match self {
+            Self::Manifests(_, watch) => Ok(watch.wait(Some(patience))?),
+            Self::Cluster(cluster) => Ok(cluster.wait(patience)),
+        }
+    }
+
+    /// What has yet to come before the agent of a node can start. Manifests are as they are meant.
+    pub(crate) fn lacks(&self, node: Option<&Node>) -> Option<&'static str> {
+        if let Self::Manifests(..) = self {
+            return None;
+        }
+        match node {
+            None => Some("there is no Node of this name yet: the kubelet makes it"),
+            Some(node) if node.addresses.is_empty() => {
+                Some("the Node has no InternalIP yet: the kubelet says it")
+            }
+            Some(node) if node.pod_cidrs.is_empty() => Some(
+                "the Node has no podCIDRs yet: kube-controller-manager gives them, with \
+                 `--allocate-node-cidrs`",
+            ),
+            Some(_) => None,
+        }
+    }
+
+    /// Tells the API server, if there is one, that the node's pods are attached.
+    pub(crate) fn announce(&self, node: &str) -> Result<(), ClusterError> {
+        match self {
+            Self::Manifests(..) => Ok(()),
+            Self::Cluster(cluster) => cluster.announce_network(node),
+        }
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Manifests(manifests, _) => manifests.directory().display().to_string(),
+            Self::Cluster(_) => "the cluster".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Follows the objects of one kind.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Error, Event, watcher};
+use kube::{Api, Client};
+use millrace_control::manifest::Kind;
+use millrace_control::source::Objects;
+use parking_lot::{Condvar, Mutex};
+use serde_norway::Value;
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) objects: Objects,
+    /// The kinds of which all objects were told at least once.
+    whole: BTreeSet<Kind>,
+    /// Whether nothing was told since it was read.
+    pub(crate) is_read: bool,
+}
+
+impl Told {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.len() == Kind::ALL.len()
+    }
+}
+
+/// Follows a kind for as long as its runtime lives.
+pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Condvar)>) {
+    let objects: Api<DynamicObject> = Api::all_with(client, &resource(kind));
+    let mut events = watcher(objects, watcher::Config::default()).default_backoff().boxed();
+    let mut listed = Vec::new();
+    let (mut is_away, mut is_absent) = (false, false);
+    let tell = |change: &mut dyn FnMut(&mut Told)| {
+        let mut told_now = told.0.lock();
+        change(&mut told_now);
+        told_now.is_read = false;
+        told.1.notify_all();
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => listed.extend(value(&object)),
+            Ok(Event::InitDone) => tell(&mut |told| {
+                told.objects.replace(kind, listed.drain(..));
+                told.whole.insert(kind);
+            }),
+            Ok(Event::Apply(object)) => tell(&mut |told| {
+                value(&object).into_iter().for_each(|object| told.objects.put(kind, object));
+            }),
+            Ok(Event::Delete(object)) => tell(&mut |told| {
+                value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
+            }),
+            Err(Error::InitialListFailed(kube::Error::Api(status))) if status.is_not_found() => {
+                // the cluster has no such kind, or not yet
+                if !std::mem::replace(&mut is_absent, true) {
+                    tell(&mut |told| {
+                        told.objects.replace(kind, []);
+                        told.whole.insert(kind);
+                    });
+                }
+                continue;
+            }
+            Err(error) => {
+                if !is_away {
+                    let kind = kind.name();
+                    tracing::warn!(kind, %error, "what the API server said last stays in force");
+                }
+                is_away = true;
+                continue;
+            }
+        }
+        is_absent = false;
+        if std::mem::take(&mut is_away) {
+            tracing::info!(kind = kind.name(), "the API server tells again");
+        }
+    }
+}
+
+/// How the API server calls the objects of a kind.
+pub(crate) fn resource(kind: Kind) -> ApiResource {
+    let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()))
+}
+
+/// The object as manifests have it.
+fn value(object: &DynamicObject) -> Option<Value> {
+    match serde_norway::to_value(object) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(name = object.metadata.name, %error, "it cannot be read");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_asked_for_by_the_names_that_the_api_server_has_for_them() {
+        let paths: Vec<_> = Kind::ALL.map(resource).into_iter().collect();
+        let names: Vec<_> =
+            paths.iter().map(|it| format!("{}/{}", it.api_version, it.plural)).collect();
+        for (name, is_there) in [
+            ("v1/nodes", true),
+            ("v1/pods", true),
+            ("discovery.k8s.io/v1/endpointslices", true),
+            ("networking.k8s.io/v1/servicecidrs", true),
+            ("networking.k8s.io/v1/networkpolicies", true),
+        ] {
+            assert_eq!(names.iter().any(|it| it == name), is_there, "{names:?}");
+        }
+    }
+}

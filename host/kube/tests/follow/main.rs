@@ -1,0 +1,102 @@
+//! A cluster that is followed, whatever becomes of its API server. The server here speaks lists and
+//! watches, and no more; `tests/cluster` has the real one.
+
+mod server;
+
+use std::time::{Duration, Instant};
+
+use millrace_control::World;
+use millrace_control::source::Waited;
+use millrace_kube::Cluster;
+use server::Server;
+
+#[test]
+fn the_world_is_as_the_server_tells_once_it_has_told_of_every_kind() {
+    let server = Server::start();
+    server.put("nodes", "a", r#"{"spec": {"podCIDRs": ["10.1.0.0/24"]}}"#);
+    let cluster = server.followed();
+    let world = until(&cluster, |world| world.nodes.contains_key("a"));
+    assert_eq!(world.nodes["a"].pod_cidrs[0].to_string(), "10.1.0.0/24");
+
+    server.put("pods", "web", r#"{"spec": {"nodeName": "a", "containers": [{"name": "c"}]}}"#);
+    let world = until(&cluster, |world| !world.pods.is_empty());
+    assert_eq!(world.pods.keys().next().expect("one").to_string(), "default/web");
+    assert_eq!(cluster.wait(Duration::ZERO), Waited::Unchanged, "all is read");
+    server.delete("pods", "web");
+    until(&cluster, |world| world.pods.is_empty() && world.nodes.len() == 1);
+}
+
+#[test]
+fn a_watch_that_is_cut_goes_on_where_it_was() {
+    let server = Server::start();
+    let cluster = server.followed();
+    until(&cluster, |world| world.nodes.is_empty());
+    let lists = server.lists();
+    for name in ["a", "b", "c"] {
+        server.cut();
+        server.put("nodes", name, "{}");
+        until(&cluster, |world| world.nodes.contains_key(name));
+    }
+    assert_eq!(server.lists(), lists, "nothing was listed anew");
+}
+
+#[test]
+fn what_happened_before_the_server_forgot_is_found_in_a_new_list() {
+    let server = Server::start();
+    server.put("nodes", "a", "{}");
+    let cluster = server.followed();
+    until(&cluster, |world| world.nodes.contains_key("a"));
+    server.forget(|server| {
+        server.delete("nodes", "a");
+        server.put("nodes", "b", "{}");
+    });
+    let world = until(&cluster, |world| world.nodes.contains_key("b"));
+    assert!(!world.nodes.contains_key("a"));
+}
+
+#[test]
+fn a_server_that_is_away_leaves_in_force_what_it_said_and_is_found_again() {
+    let server = Server::start();
+    server.put("nodes", "a", "{}");
+    let cluster = server.followed();
+    until(&cluster, |world| world.nodes.contains_key("a"));
+    server.leave();
+    server.put("nodes", "b", "{}");
+    // it is asked again, in vain
+    assert_eq!(cluster.wait(Duration::from_secs(2)), Waited::Unchanged);
+    let (world, _) = cluster.read().expect("it has told of every kind");
+    assert_eq!(world.nodes.keys().collect::<Vec<_>>(), ["a"]);
+    server.come_back();
+    until(&cluster, |world| world.nodes.contains_key("b"));
+}
+
+#[test]
+fn a_kind_that_the_cluster_has_not_keeps_nothing_waiting_and_counts_once_it_is_there() {
+    let server = Server::start();
+    server.lack(Some("servicecidrs"));
+    server.put("nodes", "a", "{}");
+    server.put("servicecidrs", "kubernetes", r#"{"spec": {"cidrs": ["10.96.0.0/16"]}}"#);
+    let cluster = server.followed();
+    let world = until(&cluster, |world| world.nodes.contains_key("a"));
+    assert!(world.services.ranges.is_empty());
+    server.lack(None);
+    until(&cluster, |world| world.services.ranges.contains_key("kubernetes"));
+}
+
+/// Waits until the world is so.
+fn until(cluster: &Cluster, is_so: impl Fn(&World) -> bool) -> World {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some((world, complaints)) = cluster.read() {
+            assert_eq!(complaints, []);
+            if is_so(&world) {
+                return world;
+            }
+        }
+        assert!(Instant::now() < deadline, "what is awaited does not come");
+        cluster.wait(PATIENCE);
+    }
+}
+
+/// How long something may take that comes by itself.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,246 @@
+//! Lists and watches, as an API server has them.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::stream;
+use millrace_kube::Cluster;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+/// A server, on a port of the loopback.
+pub(crate) struct Server {
+    told: Arc<Told>,
+    runtime: Runtime,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+struct Told {
+    /// What happened, in this order, by resource.
+    events: Mutex<Vec<(String, Value)>>,
+    /// How much of it is told of in lists alone.
+    forgotten: AtomicUsize,
+    lists: AtomicUsize,
+    /// A resource that there is none of.
+    lacks: Mutex<Option<String>>,
+    /// How many events there are; sent once more when connections are to be cut.
+    count: watch::Sender<usize>,
+    cuts: watch::Sender<usize>,
+    is_away: watch::Sender<bool>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a thread");
+        let told = Arc::new(Told {
+            // versions begin with 1
+            events: Mutex::new(vec![(String::new(), Value::Null)]),
+            forgotten: AtomicUsize::new(0),
+            lists: AtomicUsize::new(0),
+            lacks: Mutex::default(),
+            count: watch::Sender::new(0),
+            cuts: watch::Sender::new(0),
+            is_away: watch::Sender::new(false),
+        });
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let routes = Router::new()
+            .route("/api/v1/{resource}", get(core))
+            .route("/apis/{group}/v1/{resource}", get(grouped))
+            .with_state(Arc::clone(&told));
+        runtime.spawn(async move { axum::serve(listener, routes).await });
+        Self { told, runtime, port, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Who follows it.
+    pub(crate) fn followed(&self) -> Cluster {
+        let kubeconfig = json!({
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
+            "users": [{"name": "u", "user": {}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        });
+        let path = self.folder.path().join("kubeconfig");
+        fs::write(&path, kubeconfig.to_string()).expect("the folder can be written");
+        Cluster::follow(&path).expect("it is a kubeconfig")
+    }
+
+    /// There is such an object.
+    pub(crate) fn put(&self, resource: &str, name: &str, object: &str) {
+        let mut object: Value = serde_json::from_str(object).expect("it is JSON");
+        object["metadata"] = json!({"name": name});
+        if resource == "pods" {
+            object["metadata"]["namespace"] = json!("default");
+        }
+        self.told.happened(resource, "MODIFIED", object);
+    }
+
+    /// There is none of this name any more.
+    pub(crate) fn delete(&self, resource: &str, name: &str) {
+        let object = json!({"metadata": {"name": name, "namespace": (resource == "pods").then_some("default")}});
+        self.told.happened(resource, "DELETED", object);
+    }
+
+    /// Has no such resource.
+    pub(crate) fn lack(&self, resource: Option<&str>) {
+        *self.told.lacks.lock() = resource.map(str::to_owned);
+    }
+
+    /// Ends all watches.
+    pub(crate) fn cut(&self) {
+        self.told.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Ends all watches, and remembers nothing of what happened until after `meanwhile`.
+    pub(crate) fn forget(&self, meanwhile: impl FnOnce(&Self)) {
+        self.told.is_away.send_replace(true);
+        meanwhile(self);
+        let events = self.told.events.lock().len();
+        self.told.forgotten.store(events, Ordering::Release);
+        self.told.is_away.send_replace(false);
+    }
+
+    /// Ends all watches, and answers nothing.
+    pub(crate) fn leave(&self) {
+        self.told.is_away.send_replace(true);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.told.is_away.send_replace(false);
+    }
+
+    /// How many lists it was asked for.
+    pub(crate) fn lists(&self) -> usize {
+        self.told.lists.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.leave();
+        // what is asked meanwhile is not waited for
+        let idle = Builder::new_current_thread().build().expect("a runtime");
+        std::mem::replace(&mut self.runtime, idle).shutdown_background();
+    }
+}
+
+impl Told {
+    fn happened(&self, resource: &str, what: &str, mut object: Value) {
+        let mut events = self.events.lock();
+        object["metadata"]["resourceVersion"] = json!((events.len() + 1).to_string());
+        events.push((resource.to_owned(), json!({"type": what, "object": object})));
+        self.count.send_replace(events.len());
+    }
+
+    fn list(&self, resource: &str) -> Value {
+        self.lists.fetch_add(1, Ordering::AcqRel);
+        let events = self.events.lock();
+        let mut objects = BTreeMap::new();
+        for (_, event) in events.iter().filter(|(of, _)| of == resource) {
+            let name = event["object"]["metadata"]["name"].to_string();
+            match event["type"] == "DELETED" {
+                true => objects.remove(&name),
+                false => objects.insert(name, event["object"].clone()),
+            };
+        }
+        let items: Vec<_> = objects.into_values().collect();
+        let version = events.len().to_string();
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items})
+    }
+}
+
+async fn core(
+    State(told): State<Arc<Told>>,
+    Path(resource): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    answer(told, resource, &query)
+}
+
+async fn grouped(
+    State(told): State<Arc<Told>>,
+    Path((_, resource)): Path<(String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    answer(told, resource, &query)
+}
+
+fn answer(told: Arc<Told>, resource: String, query: &BTreeMap<String, String>) -> Response {
+    if *told.is_away.borrow() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if told.lacks.lock().as_ref() == Some(&resource) {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound",
+            "message": "the server could not find the requested resource", "code": 404,
+        });
+        return (StatusCode::NOT_FOUND, axum::Json(status)).into_response();
+    }
+    if query.get("watch").is_none_or(|watch| watch != "true") {
+        return axum::Json(told.list(&resource)).into_response();
+    }
+    let since = query.get("resourceVersion").and_then(|it| it.parse::<usize>().ok());
+    let since = since.unwrap_or_default();
+    if since < told.forgotten.load(Ordering::Acquire) {
+        let gone = json!({"type": "ERROR", "object": {
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired",
+            "message": "too old resource version", "code": 410,
+        }});
+        return format!("{gone}\n").into_response();
+    }
+    Body::from_stream(stream::unfold(Watching::new(told, resource, since), Watching::next))
+        .into_response()
+}
+
+/// A watch.
+struct Watching {
+    resource: String,
+    /// How many events were told.
+    told_of: usize,
+    count: watch::Receiver<usize>,
+    cuts: watch::Receiver<usize>,
+    is_away: watch::Receiver<bool>,
+    told: Arc<Told>,
+}
+
+impl Watching {
+    fn new(told: Arc<Told>, resource: String, since: usize) -> Self {
+        let (count, mut cuts) = (told.count.subscribe(), told.cuts.subscribe());
+        let is_away = told.is_away.subscribe();
+        cuts.mark_unchanged();
+        Self { resource, told_of: since, count, cuts, is_away, told }
+    }
+
+    /// The next event as a line; `None` when the watch is cut.
+    async fn next(mut self) -> Option<(Result<String, Infallible>, Self)> {
+        loop {
+            let next = self.told.events.lock().get(self.told_of).cloned();
+            if let Some((resource, event)) = next {
+                self.told_of += 1;
+                if resource == self.resource {
+                    return Some((Ok(format!("{event}\n")), self));
+                }
+                continue;
+            }
+            tokio::select! {
+                _ = self.count.changed() => {}
+                _ = self.cuts.changed() => return None,
+                _ = self.is_away.wait_for(|is_away| *is_away) => return None,
+            }
+        }
+    }
+}
