@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni test bench old-kernel fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni test bench old-kernel cluster fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -43,6 +43,12 @@ old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a v
 	scripts/old-kernel
 
 SECONDS ?= 60
+cluster: setup ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
+	$(if $(unprivileged),$(error $(unprivileged)))
+	cargo build $(locked) --release --package millrace
+	folder=$$(cargo metadata --no-deps --format-version=1 | jq --raw-output .target_directory)/release; \
+		tests/cluster/up $$folder/millrace $$folder/millrace-cni && tests/cluster/check
+
 fuzz: setup ## look for input that breaks parsers, SECONDS=60 for each of them
 	scripts/fuzz --seconds $(SECONDS)
 
