@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_wrong_filter_says_what_is_wrong_with_it() {
         for (text, complaint) in [
-            ("x=firewall", "no built-in filter is called `firewall`; there are bridge, router,"),
+            ("x=firewall", "no built-in filter is called `firewall`; there are bridge, policy,"),
             ("brigde", "did you mean `bridge`?"),
             ("bridge:", "the path of a JSON file"),
             ("bridge:{rules}", "is not JSON"),
