@@ -122,6 +122,13 @@ struct echo {
 	__u16 identifier, zero;
 };
 
+// A port of an address that a Service is reached by; IPv4 as IPv4-mapped IPv6.
+struct frontend {
+	__u32 address[4];
+	__u16 port;
+	__u8 protocol, zero;
+};
+
 // Of a prefix's owner: its packets come without a tunnel, too.
 #define EITHER_WAY 0x10000
 
@@ -228,6 +235,7 @@ _Static_assert(sizeof(struct uplink) == 72, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own4) == 12, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own6) == 24, "layout.rs: RawUplink");
 _Static_assert(sizeof(struct echo) == 20, "layout.rs: RawEcho");
+_Static_assert(sizeof(struct frontend) == 20, "layout.rs: RawFrontend");
 _Static_assert(sizeof(struct prefix) == 20, "layout.rs: RawPrefix");
 _Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");

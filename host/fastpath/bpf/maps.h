@@ -83,6 +83,15 @@ struct {
 	__type(value, __u32);
 } echoes SEC(".maps");
 
+// Packets to these are pods', whoever has the address.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct frontend);
+	__type(value, __u32); // 1
+} frontends SEC(".maps");
+
 // How many packets of a flow were punted since it last had an entry that carries.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What of an uplink's packets is for pods: those for their addresses; and answers, errors and echoes
-// to those who sent from the node's own address. All else is the host's, and goes on untouched.
+// What of an uplink's packets is for pods: those for their addresses, and where Services are reached;
+// answers, errors and echoes to those who sent from the node's own address; and errors to Services.
+// All else is the host's, and goes on untouched.
 
 #ifndef UPLINK_H
 #define UPLINK_H
@@ -38,32 +39,46 @@ static __always_inline int is_asked(const __u32 *peer, __u16 identifier)
 	return bpf_map_lookup_elem(&echoes, &echo) != 0;
 }
 
-// Whose the packet is that an ICMP error quotes, which the node sent to `peer`.
+static __always_inline int is_frontend(const __u32 *address, __u16 port, __u8 protocol)
+{
+	struct frontend frontend = { .port = port, .protocol = protocol };
+
+	__builtin_memcpy(frontend.address, address, 16);
+	return bpf_map_lookup_elem(&frontends, &frontend) != 0;
+}
+
+static __always_inline int has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+// Whose ports a packet is from, or for: `address` may be the node's own.
+static __always_inline int claim_port(const __u32 *address, __u16 port, __u8 protocol, int is_own)
+{
+	if (is_own && protocol != IPPROTO_SCTP && is_reserved(port))
+		return PODS;
+	return is_frontend(address, port, protocol) ? PODS : HOSTS;
+}
+
+// Whose the packet is that an ICMP error quotes, which `address` sent to `peer`.
 static __always_inline int claim_quoted(struct __sk_buff *skb, __u32 at, __u8 protocol,
-					const __u32 *peer, __u8 echo_protocol)
+					const __u32 *address, int is_own, const __u32 *peer,
+					__u8 echo_protocol)
 {
 	struct opening quoted;
 
 	if (bpf_skb_load_bytes(skb, at, &quoted, sizeof(quoted)))
 		return HOSTS;
-	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
-		return is_reserved(quoted.source) ? PODS : HOSTS;
-	if (protocol == echo_protocol)
+	if (has_ports(protocol))
+		return claim_port(address, quoted.source, protocol, is_own);
+	if (is_own && protocol == echo_protocol)
 		return is_asked(peer, quoted.identifier) ? PODS : HOSTS;
 	return HOSTS;
 }
 
-// Whose a packet is that is for the node's own address.
-static __always_inline int claim_ports(const struct opening *opening, __u8 protocol,
-				       const struct uplink *uplink)
-{
-	if (protocol == IPPROTO_UDP && opening->destination == uplink->tunnel_port)
-		return TUNNELS;
-	return is_reserved(opening->destination) ? PODS : HOSTS;
-}
-
 static __always_inline int claim4(struct __sk_buff *skb, const struct uplink *uplink)
 {
+	__u32 address[4] = { 0, 0, bpf_htonl(0xffff), 0 };
 	__u32 peer[4] = { 0, 0, bpf_htonl(0xffff), 0 };
 	struct iphdr ip, quoted;
 	struct opening opening;
@@ -73,39 +88,49 @@ static __always_inline int claim4(struct __sk_buff *skb, const struct uplink *up
 	if ((ip.daddr & uplink->mask4) == uplink->pods4)
 		return PODS;
 	// later fragments do not say whose they are
-	if (ip.daddr != uplink->own4 || ip.frag_off & bpf_htons(0x1fff))
+	if (ip.frag_off & bpf_htons(0x1fff))
 		return HOSTS;
 	__u32 at = ETH_HLEN + ip.ihl * 4;
+	int is_own = ip.daddr == uplink->own4;
 
 	if (bpf_skb_load_bytes(skb, at, &opening, sizeof(opening)))
 		return HOSTS;
-	if (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP)
-		return claim_ports(&opening, ip.protocol, uplink);
+	if (is_own && ip.protocol == IPPROTO_UDP && opening.destination == uplink->tunnel_port)
+		return TUNNELS;
+	address[3] = ip.daddr;
+	if (has_ports(ip.protocol))
+		return claim_port(address, opening.destination, ip.protocol, is_own);
 	if (ip.protocol != IPPROTO_ICMP)
 		return HOSTS;
 	switch (*(__u8 *)&opening) {
 	case 0: // echo reply
 		peer[3] = ip.saddr;
-		return is_asked(peer, opening.identifier) ? PODS : HOSTS;
+		return is_own && is_asked(peer, opening.identifier) ? PODS : HOSTS;
 	case 3:  // destination unreachable
 	case 11: // time exceeded
 	case 12: // parameter problem
 		at += sizeof(opening);
 		if (bpf_skb_load_bytes(skb, at, &quoted, sizeof(quoted)) ||
-		    quoted.saddr != uplink->own4 || quoted.frag_off & bpf_htons(0x1fff))
+		    quoted.saddr != ip.daddr || quoted.frag_off & bpf_htons(0x1fff))
 			return HOSTS;
 		peer[3] = quoted.daddr;
-		return claim_quoted(skb, at + quoted.ihl * 4, quoted.protocol, peer, IPPROTO_ICMP);
+		return claim_quoted(skb, at + quoted.ihl * 4, quoted.protocol, address, is_own,
+				    peer, IPPROTO_ICMP);
 	}
 	return HOSTS;
 }
 
-static __always_inline int is_own6(const struct in6_addr *address, const struct uplink *uplink)
+static __always_inline int is_same6(const struct in6_addr *address, const __u32 *other)
 {
 	const __u32 *words = address->in6_u.u6_addr32;
 
-	return !((words[0] ^ uplink->own6[0]) | (words[1] ^ uplink->own6[1]) |
-		 (words[2] ^ uplink->own6[2]) | (words[3] ^ uplink->own6[3]));
+	return !((words[0] ^ other[0]) | (words[1] ^ other[1]) | (words[2] ^ other[2]) |
+		 (words[3] ^ other[3]));
+}
+
+static __always_inline int is_own6(const struct in6_addr *address, const struct uplink *uplink)
+{
+	return is_same6(address, uplink->own6);
 }
 
 static __always_inline int is_pod6(const struct in6_addr *address, const struct uplink *uplink)
@@ -128,14 +153,21 @@ static __always_inline int claim6(struct __sk_buff *skb, const struct uplink *up
 		return HOSTS;
 	if (is_pod6(&ip.daddr, uplink))
 		return PODS;
-	if (!is_own6(&ip.daddr, uplink) || bpf_skb_load_bytes(skb, at, &opening, sizeof(opening)))
+	if (bpf_skb_load_bytes(skb, at, &opening, sizeof(opening)))
 		return HOSTS;
-	if (ip.nexthdr == IPPROTO_TCP || ip.nexthdr == IPPROTO_UDP)
-		return claim_ports(&opening, ip.nexthdr, uplink);
+	const __u32 *address = ip.daddr.in6_u.u6_addr32;
+	int is_own = is_own6(&ip.daddr, uplink);
+
+	if (is_own && ip.nexthdr == IPPROTO_UDP && opening.destination == uplink->tunnel_port)
+		return TUNNELS;
+	if (has_ports(ip.nexthdr))
+		return claim_port(address, opening.destination, ip.nexthdr, is_own);
 	if (ip.nexthdr != IPPROTO_ICMPV6)
 		return HOSTS;
 	switch (*(__u8 *)&opening) {
 	case 129: // echo reply
+		if (!is_own)
+			return HOSTS;
 		return is_asked(ip.saddr.in6_u.u6_addr32, opening.identifier) ? PODS : HOSTS;
 	case 1: // destination unreachable
 	case 2: // packet too big
@@ -143,9 +175,9 @@ static __always_inline int claim6(struct __sk_buff *skb, const struct uplink *up
 	case 4: // parameter problem
 		at += sizeof(opening);
 		if (bpf_skb_load_bytes(skb, at, &quoted, sizeof(quoted)) ||
-		    !is_own6(&quoted.saddr, uplink))
+		    !is_same6(&quoted.saddr, address))
 			return HOSTS;
-		return claim_quoted(skb, at + sizeof(quoted), quoted.nexthdr,
+		return claim_quoted(skb, at + sizeof(quoted), quoted.nexthdr, address, is_own,
 				    quoted.daddr.in6_u.u6_addr32, IPPROTO_ICMPV6);
 	}
 	return HOSTS;

@@ -13,6 +13,7 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::frontends::Frontends;
 use crate::kernel::{Entries, Punted, SlotMemory};
 use crate::layout::{
     EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEcho, RawEgress, RawFilter, RawLimit,
@@ -41,6 +42,7 @@ pub struct FlowCache {
     pub(crate) uplinks: HashMap<MapData, u32, RawUplink>,
     pub(crate) reserved: Array<MapData, u32>,
     pub(crate) echoes: HashMap<MapData, RawEcho, u32>,
+    pub(crate) frontends: Frontends,
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
@@ -162,6 +164,7 @@ impl FlowCache {
             uplinks: open(HashMap::try_from(take("uplinks")))?,
             reserved: open(Array::try_from(take("reserved")))?,
             echoes: open(HashMap::try_from(take("echoes")))?,
+            frontends: Frontends::of(open(HashMap::try_from(take("frontends")))?)?,
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,

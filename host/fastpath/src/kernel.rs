@@ -16,7 +16,8 @@ use aya::maps::{HashMap, IterableMap, MapData};
 
 use crate::captured::RawTap;
 use crate::layout::{
-    RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot, RawUplink,
+    RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt, RawSlot,
+    RawUplink,
 };
 
 // SAFETY: holds because its fields are integers without padding for any `N`: 2 N bytes, two
@@ -37,6 +38,8 @@ unsafe impl Pod for RawFilter {}
 unsafe impl Pod for RawUplink {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawEcho {}
+// SAFETY: holds because its fields are octets, established at `layout`.
+unsafe impl Pod for RawFrontend {}
 
 // SAFETY: holds because its fields are integers without padding, established at `captured`.
 unsafe impl Pod for RawTap {}

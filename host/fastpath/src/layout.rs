@@ -219,6 +219,15 @@ pub(crate) struct RawEcho {
     pub(crate) zero: u16,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub(crate) struct RawFrontend {
+    pub(crate) address: RawAddress,
+    pub(crate) port: [u8; 2],
+    pub(crate) protocol: u8,
+    pub(crate) zero: u8,
+}
+
 impl<const N: usize> RawEntry<N> {
     pub(crate) fn blank() -> Self {
         Self {
@@ -304,6 +313,7 @@ const _: () = {
     assert!(offset_of!(RawUplink, own4) == 12);
     assert!(offset_of!(RawUplink, own6) == 24);
     assert!(size_of::<RawEcho>() == 20);
+    assert!(size_of::<RawFrontend>() == 20);
     assert!(size_of::<RawEgress>() == 32);
 };
 

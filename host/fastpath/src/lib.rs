@@ -5,7 +5,7 @@
 //!   [`Translation`]: the addresses they leave with
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
 //! - [`Remote`], [`Prefix`]: other nodes, behind tunnels; [`Uplink`]: links that are the host's,
-//!   but for what is for pods
+//!   but for what is for pods, and for each [`Frontend`]
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`Record`]: what else a successor has to know of a connection
@@ -28,6 +28,7 @@ mod carried;
 mod changes;
 mod entries;
 mod features;
+mod frontends;
 mod kernel;
 mod key;
 mod layout;
@@ -48,6 +49,7 @@ pub use carried::{Carried, Reader, Traffic};
 pub use changes::ChangeError;
 pub use entries::{Cursor, InsertError, Slice};
 pub use features::Features;
+pub use frontends::Frontend;
 pub use key::{Key, PortId, Protocol};
 pub use layout::Counter;
 pub use left::Left;

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::layout::{
-    RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawKey, RawLimit, RawPunt, RawSlot,
-    RawUplink,
+    RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt,
+    RawSlot, RawUplink,
 };
 use crate::records::{Name, Record};
 
@@ -186,7 +186,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 18] = [
+pub(crate) const MAPS: [(&str, usize, usize); 19] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -199,6 +199,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 18] = [
     ("uplinks", 4, size_of::<RawUplink>()),
     ("reserved", 4, 4),
     ("echoes", size_of::<RawEcho>(), 4),
+    ("frontends", size_of::<RawFrontend>(), 4),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
     ("records", size_of::<Name>(), size_of::<Record>()),

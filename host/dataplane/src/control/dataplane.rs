@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use millrace_abi::{Tag, TagKind};
 use millrace_netns::{Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
-use millrace_tables::Delta;
+use millrace_tables::{Delta, Frontend};
 use millrace_xsk::{Xsk, XskSettings};
 use parking_lot::Mutex;
 
@@ -237,6 +237,15 @@ impl Dataplane {
     /// If a filter does not take it, or as [`Dataplane::load`].
     pub fn publish(&self, delta: &Delta, generation: u64, tags: &[Tag]) -> Result<(), StageError> {
         self.shared.stages.lock().publish(delta, generation, tags)
+    }
+
+    /// Has packets to these be for the chain that come in by uplinks, whoever has the address, in
+    /// place of those before.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn claim(&self, frontends: impl IntoIterator<Item = Frontend>) -> Result<(), PortError> {
+        self.shared.ports.lock().claim(frontends)
     }
 
     /// Makes a stage's answers count, or not.

@@ -4,7 +4,7 @@
 //! queue and a socket for each worker: a packet that misses on a CPU is served on it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use millrace_netns::{
     unique_name,
 };
 use millrace_sandbox::now_ns;
+use millrace_tables::Frontend;
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
 use parking_lot::Mutex;
 
@@ -323,6 +324,18 @@ impl Punt {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Claims where Services are reached from outside, in place of what was claimed before.
+    pub(super) fn claim(
+        &self,
+        frontends: impl IntoIterator<Item = Frontend>,
+    ) -> Result<(), PuntError> {
+        let claim = |it: Frontend| fastpath::Frontend {
+            at: SocketAddr::new(it.address, it.port),
+            protocol: it.protocol as u8,
+        };
+        Ok(self.cache.lock().claim(frontends.into_iter().map(claim))?)
     }
 
     /// Takes it away again.

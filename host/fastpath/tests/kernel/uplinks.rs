@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use millrace_fastpath::{
-    Counter, Egress, FlowCache, Forward, Hop, Key, PortId, Prefix, Protocol, Remote, Translation,
-    Uplink, Verdict,
+    Counter, Egress, FlowCache, Forward, Frontend, Hop, Key, PortId, Prefix, Protocol, Remote,
+    Translation, Uplink, Verdict,
 };
 use millrace_netns::{Namespace, Neighbour, Route, VethSpec, VxlanMode, VxlanSpec};
 
@@ -130,6 +130,51 @@ fn what_is_for_pods_is_punted_and_so_are_errors_and_echoes_they_asked_for() {
 }
 
 #[test]
+fn where_services_are_reached_is_punted_and_the_hosts_again_when_it_is_none_any_more() {
+    with_and_without_features(|bed| {
+        let outside = outside(&bed);
+        bed.run(|mut cache, mut punt_end| {
+            cache.add_uplink(UPLINK, &uplink()).unwrap();
+            let net = outside.netlink().unwrap();
+            let virtuals = [4, 6].map(|family| (family, beyond(family)));
+            for (family, address) in virtuals {
+                let to = route_to(address).via(here(family, 0).ip());
+                net.add_route(&to).unwrap();
+            }
+            let frontends = virtuals.into_iter().flat_map(|(family, address)| {
+                [here(family, NODE_PORT), SocketAddr::new(address, 80)]
+                    .map(|at| Frontend { at, protocol: 17 })
+            });
+            cache.claim(frontends).unwrap();
+            for (family, address) in virtuals {
+                let client = udp(&outside, there(family, 2000));
+                let hosts = udp(&bed.host, here(family, NODE_PORT));
+                for to in [here(family, NODE_PORT), SocketAddr::new(address, 80)] {
+                    client.send_to(b"x", to).unwrap();
+                    punt_end.await_frame(|frame| {
+                        frame.vlan() == Some(UPLINK.number()) && frame.transport() == Some(17)
+                    });
+                }
+                // the same port with another protocol is nobody's but the host's
+                let listener = bed.host.run(|| TcpListener::bind(here(family, NODE_PORT)));
+                let listener = listener.unwrap().unwrap();
+                let connect = || TcpStream::connect(here(family, NODE_PORT));
+                outside.run(connect).unwrap().unwrap();
+                listener.accept().unwrap();
+                drop(hosts);
+            }
+            cache.claim([]).unwrap();
+            for (family, _) in virtuals {
+                let client = udp(&outside, there(family, 2000));
+                let hosts = udp(&bed.host, here(family, NODE_PORT));
+                client.send_to(b"x", here(family, NODE_PORT)).unwrap();
+                assert_eq!(hosts.recv_from(&mut [0; 4]).unwrap().1, client.local_addr().unwrap());
+            }
+        });
+    });
+}
+
+#[test]
 fn a_pods_address_is_not_believed_from_outside() {
     with_and_without_features(|bed| {
         let outside = outside(&bed);
@@ -226,6 +271,16 @@ fn there(family: u8, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
+/// An address that only Services have.
+fn beyond(family: u8) -> IpAddr {
+    if family == 4 { "203.0.113.10" } else { "2001:db8:f::10" }.parse().unwrap()
+}
+
+fn route_to(address: IpAddr) -> Route {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    Route::to(format!("{address}/{length}").parse().unwrap())
+}
+
 /// What pod 0 sends to port 2000 outside goes from the node's address, and answers come back.
 fn join(cache: &mut FlowCache, family: u8) {
     let (pod, beyond) = (SocketAddr::new(ip(0, family), 1000), there(family, 2000));
@@ -265,3 +320,5 @@ fn until(mut holds: impl FnMut() -> bool) {
 const UPLINK: PortId = PortId::new(300).unwrap();
 /// What pod 0 sends from, on the node's address.
 const MASQUERADED: u16 = 50_000;
+/// Where a Service is reached at the node's address.
+const NODE_PORT: u16 = 30_080;

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_abi::limits;
 use millrace_fastpath::Left;
 use millrace_netns::{Link, LinkEvent, Namespace, Netlink, NetlinkError};
+use millrace_tables::Frontend;
 use millrace_xsk::{AttachMode, Umem, XskSettings};
 
 use crate::control::flows::FlowReader;
@@ -291,6 +292,17 @@ impl Ports {
     /// Who reads the connections of cached ports, if there can be any.
     pub(super) fn flows(&self) -> Option<FlowReader> {
         self.punt.as_ref().map(Punt::flows)
+    }
+
+    /// Claims where Services are reached from outside, in place of what was claimed before.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(super) fn claim(
+        &self,
+        frontends: impl IntoIterator<Item = Frontend>,
+    ) -> Result<(), PortError> {
+        self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.claim(frontends)?))
     }
 
     /// Has the workers forget a port: they open no connections by way of it any more.
