@@ -8,7 +8,8 @@
 //! - [`Netlink`]: one namespace's rtnetlink; its methods live with their nouns:
 //!   - [`Link`], `links`: list and change links; [`VethSpec`], [`VxlanSpec`]: make them
 //!   - `shape`: how fast a link sends
-//!   - [`Address`], [`Route`], [`Neighbour`]
+//!   - [`Address`], [`Route`], [`Neighbour`]; `proxy`: addresses that are answered for
+//! - [`send_frame`]: a frame that is sent as it is
 //! - [`LinkWatch`]: links that appear, change and vanish
 //! - [`Ethtool`]: features, channels and driver of a link
 //! - `sysctl`: [`Namespace::sysctl`] and [`Namespace::set_sysctl`]
@@ -37,6 +38,7 @@
 mod address;
 mod ethtool;
 mod feature;
+mod frame;
 mod link;
 mod links;
 mod mountpoint;
@@ -44,6 +46,7 @@ mod named;
 mod neighbour;
 mod netlink;
 mod ns;
+mod proxy;
 mod route;
 mod shape;
 mod socket;
@@ -55,6 +58,7 @@ mod watch;
 pub use address::Address;
 pub use ethtool::{Channels, Driver, Ethtool, EthtoolError};
 pub use feature::Feature;
+pub use frame::send_frame;
 pub use link::{Link, LinkKind, LinkState, Peer};
 pub use named::unique_name;
 pub use neighbour::{Neighbour, NeighbourState};

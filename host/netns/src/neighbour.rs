@@ -121,7 +121,7 @@ impl From<NeighbourState> for KernelState {
 }
 
 /// What identifies an entry.
-fn key(index: u32, address: IpAddr) -> NeighbourMessage {
+pub(crate) fn key(index: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = match address {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -130,6 +130,15 @@ fn key(index: u32, address: IpAddr) -> NeighbourMessage {
     message.header.ifindex = index;
     message.attributes.push(NeighbourAttribute::Destination(address.into()));
     message
+}
+
+/// The IP address of an entry.
+pub(crate) fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some((*ip).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some((*ip).into()),
+        _ => None,
+    })
 }
 
 fn read(
@@ -147,18 +156,10 @@ fn read(
         KernelState::Failed => NeighbourState::Failed,
         _ => return None,
     };
-    let (mut address, mut mac) = (None, None);
-    for attribute in message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
-                address = Some(ip.into());
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
-                address = Some(ip.into());
-            }
-            NeighbourAttribute::LinkLayerAddress(octets) => mac = octets.try_into().ok(),
-            _ => {}
-        }
-    }
-    Some(Neighbour { link: name_of(message.header.ifindex)?, address: address?, mac, state })
+    let address = destination(&message)?;
+    let mac = message.attributes.into_iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(octets) => octets.try_into().ok(),
+        _ => None,
+    });
+    Some(Neighbour { link: name_of(message.header.ifindex)?, address, mac, state })
 }
