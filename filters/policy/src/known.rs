@@ -133,7 +133,7 @@ impl Known {
                 self.sets.insert(number, set);
             }
             // what it has not subscribed to it is not told
-            Row::Service(..) | Row::Endpoints(..) | Row::Range(_) => {}
+            Row::Service(..) | Row::Endpoints(..) | Row::Range(_) | Row::Source(_) => {}
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Known {
             Key::Identity(identity) => drop(self.identities.remove(identity)),
             Key::Block(block) => drop(self.blocks.remove(block)),
             Key::Policies(set) => drop(self.sets.remove(set)),
-            Key::Service(_) | Key::Endpoints(_) | Key::Range(_) => {}
+            Key::Service(_) | Key::Endpoints(_) | Key::Range(_) | Key::Source(_) => {}
         }
     }
 
@@ -160,7 +160,7 @@ impl Known {
             Table::Identities => self.identities.clear(),
             Table::Blocks => self.blocks.clear(),
             Table::Policies => self.sets.clear(),
-            Table::Services | Table::Endpoints | Table::Ranges => {}
+            Table::Services | Table::Endpoints | Table::Ranges | Table::Sources => {}
         }
     }
 

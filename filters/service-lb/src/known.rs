@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use millrace_filter::prelude::*;
 use millrace_filter::tables::{
     Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Key, Range, Row, Service,
+    SourceSet,
 };
 
 use crate::maglev::Maglev;
@@ -23,6 +24,8 @@ pub(crate) struct Known {
     addresses: Index<IpAddr, (u32, u32)>,
     ranges: Vec<Range>,
     reserved: PrefixMap<()>,
+    /// By set.
+    sources: Index<SourceSet, Vec<Prefix>>,
     /// Sets that Services name since the last commit.
     named: Vec<EndpointSet>,
 }
@@ -51,12 +54,17 @@ impl Known {
                     self.ranges.push(range);
                     self.reserve()?;
                 }
+                Change::Upsert(Row::Source(source)) => {
+                    self.sources.entry(source.set).or_default().push(prefix(&source.range)?);
+                }
                 Change::Remove(Key::Service(frontend)) => self.remove(&frontend),
                 Change::Remove(Key::Endpoints(set)) => drop(self.groups.remove(&set)),
                 Change::Remove(Key::Range(range)) => {
                     self.ranges.retain(|other| *other != range);
                     self.reserve()?;
                 }
+                // a set never changes: with one prefix go all
+                Change::Remove(Key::Source(source)) => drop(self.sources.remove(&source.set)),
                 Change::Commit(_) => self.check()?,
                 // what it has not subscribed to it is not told
                 Change::Upsert(_) | Change::Remove(_) => {}
@@ -85,6 +93,12 @@ impl Known {
     /// Whether an address is one for Services.
     pub(crate) fn is_reserved(&self, address: IpAddr) -> bool {
         self.reserved.longest_match(address).is_some()
+    }
+
+    /// Whether connections to a Service may come from an address.
+    pub(crate) fn allows(&self, set: SourceSet, source: IpAddr) -> bool {
+        let prefixes = self.sources.get(&set).map(Vec::as_slice).unwrap_or_default();
+        set == SourceSet::NONE || prefixes.iter().any(|prefix| prefix.contains(source))
     }
 
     fn put(&mut self, frontend: Frontend, service: Service) {
@@ -121,17 +135,15 @@ impl Known {
                 self.ranges.clear();
                 self.reserved = PrefixMap::new();
             }
+            Table::Sources => self.sources.clear(),
             // what it has not subscribed to it is not told
             _ => {}
         }
     }
 
     fn reserve(&mut self) -> Result<(), Error> {
-        let prefix = |range: &Range| {
-            let prefix = Prefix::new(range.address, range.len);
-            prefix.map(|it| (it, ())).ok_or_else(|| Error::from("a range is no prefix"))
-        };
-        self.reserved = self.ranges.iter().map(prefix).collect::<Result<_, _>>()?;
+        let reserved = |range| Ok::<_, Error>((prefix(range)?, ()));
+        self.reserved = self.ranges.iter().map(reserved).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -146,6 +158,10 @@ impl Known {
             None => Ok(()),
         }
     }
+}
+
+fn prefix(range: &Range) -> Result<Prefix, Error> {
+    Prefix::new(range.address, range.len).ok_or_else(|| Error::from("a range is no prefix"))
 }
 
 impl Group {

@@ -46,8 +46,16 @@ impl Filter for ServiceLb {
     const MANIFEST: Manifest = Manifest::new("service-lb", env!("CARGO_PKG_VERSION"))
         .describes("Spreads connections to Services over their endpoints.")
         .wants(&[Capability::Drop, Capability::Reject, Capability::Translate])
-        .subscribes(&[Table::Services, Table::Endpoints, Table::Ranges])
-        .rules(&[SERVICE, NO_ENDPOINT, NO_LOCAL_ENDPOINT, NO_PORT, NO_SERVICE, NO_CONNECTION])
+        .subscribes(&[Table::Services, Table::Endpoints, Table::Ranges, Table::Sources])
+        .rules(&[
+            SERVICE,
+            NO_ENDPOINT,
+            NO_LOCAL_ENDPOINT,
+            NO_PORT,
+            NO_SERVICE,
+            NO_CONNECTION,
+            SOURCE_RANGE,
+        ])
         .map::<Client, Choice>(affinity::MAP);
     type Config = ();
 
@@ -102,6 +110,13 @@ impl ServiceLb {
         if slot.is_new() && frontend.protocol == Protocol::Tcp && !opens(slot.tcp_flags) {
             self.refused.add(1);
             decision.drop(Reason::InvalidState).by_rule(NO_CONNECTION.id).once();
+            return;
+        }
+        // who was let in stays (S16)
+        let may = |source| self.known.allows(service.sources, source);
+        if !is_translated(slot) && !slot.source().is_some_and(may) {
+            self.refused.add(1);
+            decision.drop(Reason::SourceRange).by_rule(SOURCE_RANGE.id);
             return;
         }
         let group = match self.group(slot, service) {
@@ -229,6 +244,9 @@ const NO_PORT: Rule = Rule::new(4, "no-port", "The Service has no such port.");
 const NO_SERVICE: Rule = Rule::new(5, "no-service", "The address is reserved, and no Service's.");
 const NO_CONNECTION: Rule =
     Rule::new(6, "no-connection", "The packet belongs to no connection, and opens none.");
+
+const SOURCE_RANGE: Rule =
+    Rule::new(7, "source-range", "The Service is not for connections from there.");
 
 /// How soon an address that was nobody's may be somebody's.
 const REVALIDATE_MS: u32 = 1000;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use millrace_filter::tables::{
-    Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range, Row, Service, Table,
-    Tables, TrafficPolicy, Update,
+    Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range, Row, Service,
+    Source, SourceSet, Table, Tables, TrafficPolicy, Update,
 };
 use millrace_filter::testing::{Rig, frames};
 use millrace_filter::wire::tcp::Flags;
@@ -37,6 +37,7 @@ fn service(number: u32) -> Service {
         cluster: ALL,
         local: HERE,
         affinity_s: 0,
+        sources: SourceSet::NONE,
     }
 }
 
@@ -127,6 +128,55 @@ fn s2_one_port_number_is_another_service_with_another_protocol() {
     // nobody has said what SCTP is to do there
     let sctp = ask(&mut rig, PortKind::Pod, &frames::sctp("10.1.0.9:1", VIP, b""));
     assert_eq!(end(&sctp), (Control::Reject, Reason::NoService));
+}
+
+#[test]
+fn s16_connections_come_from_where_they_may_or_are_dropped_and_established_ones_stay() {
+    let ranges = [("192.0.2.0", 24), ("10.1.0.0", 16), ("2001:db8::", 32)];
+    let limited = Service { sources: SourceSet(5), kind: FrontendKind::LoadBalancer, ..service(1) };
+    let mut tables = tables(&[
+        (frontend(VIP, Protocol::Tcp), limited),
+        (frontend("10.96.0.11:80", Protocol::Tcp), service(2)),
+    ]);
+    for (first, len) in ranges {
+        let range = Range { address: address(first), len };
+        tables.put(&Row::Source(Source { set: SourceSet(5), range }));
+    }
+    let mut rig = Rig::<ServiceLb>::new("{}");
+    rig.publish(&tables).expect("they fit together");
+    for source in ["192.0.2.9:1", "10.1.255.7:1"] {
+        assert!(
+            endpoint(&ask(&mut rig, PortKind::Uplink, &syn(source, VIP))).is_some(),
+            "{source}"
+        );
+    }
+    let dropped = (Control::Drop, Reason::SourceRange);
+    for (from, source) in [(PortKind::Uplink, "192.0.3.9:1"), (PortKind::Pod, "10.2.0.9:1")] {
+        let decision = ask(&mut rig, from, &syn(source, VIP));
+        assert_eq!(end(&decision), dropped, "{source}");
+        assert!(
+            endpoint(&ask(&mut rig, from, &syn(source, "10.96.0.11:80"))).is_some(),
+            "{source}"
+        );
+        // one that was let in before
+        let to = rig.slot(1, &syn(source, &format!("{}:8080", BACKENDS[1])));
+        let slot = Slot {
+            origin: Origin::Redecide as u8,
+            ingress_kind: from as u8,
+            to_addr: to.dst_addr,
+            to_port: to.dst_port,
+            ..rig.slot(1, &syn(source, VIP))
+        };
+        assert_eq!(endpoint(&rig.decide(&slot)), Some((address(BACKENDS[1]), 8080)));
+    }
+
+    // a set that goes lets nobody in, and others do not mind
+    let mut next = Tables::default();
+    next.put(&Row::Service(frontend(VIP, Protocol::Tcp), limited));
+    let gone = tables.delta(&next);
+    let updates = gone.updates(&[Table::Sources], 2, usize::MAX).concat();
+    rig.update(Update::new(&updates)).expect("it is taken");
+    assert_eq!(end(&ask(&mut rig, PortKind::Uplink, &syn("192.0.2.9:1", VIP))), dropped);
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! - [`Table`]: which tables there are, each with its version
 //! - [`Frontend`], [`Service`]: where a Service is reached, and what is behind it
 //! - [`EndpointSet`], [`Endpoint`], [`Endpoints`]: where its connections go
-//! - [`Range`]: addresses that are reserved for Services
+//! - [`Range`]: addresses that are reserved for Services; [`SourceSet`], [`Source`]: whom connections
+//!   may come from
 //! - [`Owner`], [`Identity`], [`Selectors`]: whose addresses are, and what they are to policies
 //! - [`PolicySet`], [`Policies`], [`Permit`], [`Block`]: what those allow
 //! - [`List`], [`Element`]: values of several things
@@ -26,6 +27,7 @@ mod owner;
 mod policy;
 mod range;
 mod service;
+mod sources;
 mod store;
 mod table;
 mod update;
@@ -37,6 +39,7 @@ pub use owner::{Identity, Owner, Place, Selector, Selectors};
 pub use policy::{Addresses, Block, Peer, Permit, Policies, PolicySet};
 pub use range::Range;
 pub use service::{Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
+pub use sources::{Source, SourceSet};
 pub use store::{Delta, Tables};
 pub use table::Table;
 pub use update::{Change, Changes, Key, Row, Update};

@@ -1,11 +1,11 @@
-//! Addresses that are reserved for Services.
+//! Prefixes of addresses: those that are reserved for Services, and others.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::octets::{self, Reader};
 
-/// A prefix of addresses for Services, as a ServiceCIDR has it: the key of
+/// A prefix of addresses. One for Services, as a ServiceCIDR has it, is the key of
 /// [`Table::Ranges`](crate::Table::Ranges). The bits behind it are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::EndpointSet;
 use crate::octets::{self, Reader};
+use crate::{EndpointSet, SourceSet};
 
 /// Where a Service is reached: the key of [`Table::Services`](crate::Table::Services).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,8 @@ pub struct Service {
     /// Seconds that a client stays with the endpoint it got after its last connection; 0 if it does
     /// not.
     pub affinity_s: u32,
+    /// Whom connections may come from; [`SourceSet::NONE`] if from everybody.
+    pub sources: SourceSet,
 }
 
 /// What kind of address a frontend has.
@@ -99,6 +101,7 @@ impl Service {
         out.extend(self.affinity_s.to_le_bytes());
         out.extend(self.port.to_le_bytes());
         out.extend([self.kind as u8, self.policy as u8]);
+        out.extend(self.sources.0.to_le_bytes());
     }
 
     pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
@@ -110,7 +113,8 @@ impl Service {
         let kind = FrontendKind::ALL.into_iter().find(|it| *it as u8 == kind)?;
         let policy = from.u8()?;
         let policy = TrafficPolicy::ALL.into_iter().find(|it| *it as u8 == policy)?;
-        from.end(Self { number, port, kind, policy, cluster, local, affinity_s })
+        let sources = SourceSet(from.u32()?);
+        from.end(Self { number, port, kind, policy, cluster, local, affinity_s, sources })
     }
 }
 

@@ -20,11 +20,13 @@ pub enum Table {
     Blocks = 6,
     /// What policies allow: [`PolicySet`](crate::PolicySet) to [`Policies`](crate::Policies).
     Policies = 7,
+    /// Whom connections may come from: [`Source`](crate::Source) to nothing.
+    Sources = 8,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Services,
         Self::Endpoints,
         Self::Ranges,
@@ -32,6 +34,7 @@ impl Table {
         Self::Identities,
         Self::Blocks,
         Self::Policies,
+        Self::Sources,
     ];
 
     /// The word used in manifests: the table, and the version of its rows.
@@ -44,6 +47,7 @@ impl Table {
             Self::Identities => "identities/0",
             Self::Blocks => "blocks/0",
             Self::Policies => "policies/0",
+            Self::Sources => "sources/0",
         }
     }
 

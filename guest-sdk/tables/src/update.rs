@@ -14,7 +14,7 @@ use crate::octets::Reader;
 use crate::owner::{decode_address, encode_address};
 use crate::{
     Addresses, Block, EndpointSet, Endpoints, Frontend, Identity, List, Malformed, Owner, Policies,
-    PolicySet, Range, Selectors, Service, Table,
+    PolicySet, Range, Selectors, Service, Source, Table,
 };
 
 /// Changes of tables, as octets. They hold together: what the last of them commits is in force at
@@ -50,6 +50,7 @@ pub enum Key {
     Identity(Identity),
     Block(Block),
     Policies(PolicySet),
+    Source(Source),
 }
 
 /// A row of a table.
@@ -63,6 +64,7 @@ pub enum Row<'u> {
     Identity(Identity, Selectors<'u>),
     Block(Block, Addresses<'u>),
     Policies(PolicySet, Policies<'u>),
+    Source(Source),
 }
 
 impl<'u> Update<'u> {
@@ -136,6 +138,7 @@ impl Key {
             Self::Identity(_) => Table::Identities,
             Self::Block(_) => Table::Blocks,
             Self::Policies(_) => Table::Policies,
+            Self::Source(_) => Table::Sources,
         }
     }
 
@@ -149,6 +152,7 @@ impl Key {
             Self::Identity(identity) => identity.encode(&mut out),
             Self::Block(block) => block.encode(&mut out),
             Self::Policies(set) => set.encode(&mut out),
+            Self::Source(source) => source.encode(&mut out),
         }
         out
     }
@@ -162,6 +166,7 @@ impl Key {
             Table::Identities => Identity::decode(key).map(Self::Identity),
             Table::Blocks => Block::decode(key).map(Self::Block),
             Table::Policies => PolicySet::decode(key).map(Self::Policies),
+            Table::Sources => Source::decode(key).map(Self::Source),
         }
         .ok_or(Malformed::Key(table))
     }
@@ -178,6 +183,7 @@ impl<'u> Row<'u> {
             Self::Identity(identity, _) => Key::Identity(*identity),
             Self::Block(block, _) => Key::Block(*block),
             Self::Policies(set, _) => Key::Policies(*set),
+            Self::Source(source) => Key::Source(*source),
         }
     }
 
@@ -186,7 +192,7 @@ impl<'u> Row<'u> {
         match self {
             Self::Service(_, service) => service.encode(&mut out),
             Self::Endpoints(_, endpoints) => out.extend(endpoints.octets()),
-            Self::Range(_) => {}
+            Self::Range(_) | Self::Source(_) => {}
             Self::Owner(_, owner) => owner.encode(&mut out),
             Self::Identity(_, selectors) => out.extend(selectors.octets()),
             Self::Block(_, addresses) => out.extend(addresses.octets()),
@@ -210,6 +216,7 @@ impl<'u> Row<'u> {
                 .filter(|it: &Addresses<'_>| it.count() > 0)
                 .map(|addresses| Self::Block(block, addresses)),
             Key::Policies(set) => Policies::decode(value).map(|it| Self::Policies(set, it)),
+            Key::Source(source) => value.is_empty().then_some(Self::Source(source)),
         }
         .ok_or(Malformed::Value(table))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use millrace_tables::{
     Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner,
-    Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Table,
-    Tables, TrafficPolicy, Update,
+    Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Source,
+    SourceSet, Table, Tables, TrafficPolicy, Update,
 };
 
 const TEXT: &str = include_str!("../TABLES.md");
@@ -78,6 +78,7 @@ fn service() -> Service {
         cluster: EndpointSet(0x1112_1314),
         local: EndpointSet(0x2122_2324),
         affinity_s: 10_800,
+        sources: SourceSet(0x4142_4344),
     }
 }
 
@@ -102,6 +103,7 @@ fn the_layouts_are_those_that_are_written() {
             ("port", 0x5678),
             ("kind", 3),
             ("policy", 1),
+            ("sources", 0x4142_4344),
         ],
     );
 
@@ -115,6 +117,12 @@ fn the_layouts_are_those_that_are_written() {
     let range = Range { address: "10.96.0.0".parse().expect("an address"), len: 12 };
     let (key, value) = written(Row::Range(range));
     check("Range", &key, &[("address", 0xffff_0a60_0000), ("length", 12), ("zero", 0)]);
+    assert!(value.is_empty());
+
+    let source = Source { set: SourceSet(0x5152_5354), range };
+    let (key, value) = written(Row::Source(source));
+    let fields = [("set", 0x5152_5354), ("address", 0xffff_0a60_0000), ("length", 12), ("zero", 0)];
+    check("Source,", &key, &fields);
     assert!(value.is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use millrace_tables::{
     Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List,
     Malformed, Owner, Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector,
-    Service, Table, Tables, TrafficPolicy, Update,
+    Service, Source, SourceSet, Table, Tables, TrafficPolicy, Update,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -20,6 +20,7 @@ enum Owned {
     Identity(Identity, Vec<u8>),
     Block(Block, Vec<u8>),
     Policies(PolicySet, u32, Vec<u8>),
+    Source(Source),
 }
 
 impl Owned {
@@ -39,6 +40,7 @@ impl Owned {
                 let permits = List::new(octets).expect("permits");
                 Row::Policies(*set, Policies { otherwise: *otherwise, permits })
             }
+            Self::Source(source) => Row::Source(*source),
         }
     }
 }
@@ -55,11 +57,14 @@ fn row() -> impl Strategy<Value = Owned> {
     let frontend =
         frontend.prop_map(|(address, port, protocol)| Frontend { address, port, protocol });
     let kinds = (select(&FrontendKind::ALL[..]), select(&TrafficPolicy::ALL[..]));
-    let service = (any::<u32>(), any::<u16>(), kinds, 0..3u32, 0..3u32, any::<u32>());
-    let service = service.prop_map(|(number, port, (kind, policy), cluster, local, affinity_s)| {
-        let (cluster, local) = (EndpointSet(cluster), EndpointSet(local));
-        Service { number, port, kind, policy, cluster, local, affinity_s }
+    let sets = (0..3u32, 0..3u32, 0..3u32);
+    let service = (any::<u32>(), any::<u16>(), kinds, sets, any::<u32>());
+    let service = service.prop_map(|(number, port, (kind, policy), sets, affinity_s)| {
+        let (cluster, local) = (EndpointSet(sets.0), EndpointSet(sets.1));
+        let sources = SourceSet(sets.2);
+        Service { number, port, kind, policy, cluster, local, affinity_s, sources }
     });
+    let source = (1..4u32, range()).prop_map(|(set, range)| Source { set: SourceSet(set), range });
     let endpoint = (address(), 0..3u16).prop_map(|(address, port)| Endpoint { address, port });
     let endpoints = proptest::collection::btree_set(endpoint, 1..6)
         .prop_map(|set| Endpoint::encode_all(&set.into_iter().collect::<Vec<_>>()));
@@ -68,6 +73,7 @@ fn row() -> impl Strategy<Value = Owned> {
         (1..5u32, endpoints).prop_map(|(set, octets)| Owned::Endpoints(EndpointSet(set), octets)),
         range().prop_map(Owned::Range),
         of_policies(),
+        source.prop_map(Owned::Source),
     ]
 }
 
@@ -225,6 +231,7 @@ fn what_is_wrong_with_an_update_is_said() {
         (record(3, 1, &[0; 20], &[]), Malformed::Key(Table::Services)),
         (record(3, 2, &[0; 4], &[]), Malformed::Key(Table::Endpoints)),
         (record(3, 3, &range, &[]), Malformed::Key(Table::Ranges)),
+        (record(3, 8, &[0; 24], &[]), Malformed::Key(Table::Sources)),
         (record(2, 2, &[1, 0, 0, 0], &[]), Malformed::Value(Table::Endpoints)),
         (record(2, 2, &[1, 0, 0, 0], &unsorted), Malformed::Value(Table::Endpoints)),
         (record(3, 4, &[0; 4], &[]), Malformed::Key(Table::Owners)),

@@ -34,8 +34,8 @@ pub mod source;
 mod world;
 
 pub use quantity::{BitRate, QuantityError};
-pub use service::{EndpointSlice, QualifiedName, Service, ServiceRange, Services};
+pub use service::{AddressPool, EndpointSlice, QualifiedName, Service, ServiceRange, Services};
 pub use world::{
-    Bandwidth, Container, ContainerPort, Labels, Life, Namespace, Node, Pod, PodName, PodNetwork,
-    PodStatus, Protocol, Readiness, World,
+    Bandwidth, Container, ContainerPort, HostPort, Labels, Life, Namespace, Node, Pod, PodName,
+    PodNetwork, PodStatus, Protocol, Readiness, World,
 };

@@ -30,6 +30,11 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Its own addresses.
     pub cluster_ips: ClusterIps,
+    /// The families that it asks for addresses of, the first one first; the cluster's if it does not
+    /// say.
+    pub families: Vec<Family>,
+    /// Of how many families it is to have an address.
+    pub family_policy: FamilyPolicy,
     /// The labels of the pods behind it; without any its endpoints are somebody else's to say.
     pub selector: Labels,
     /// Its ports; their names tell them apart.
@@ -38,6 +43,12 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// Addresses of a load balancer in front of the cluster.
     pub load_balancer: Vec<LoadBalancerIp>,
+    /// Who may connect to those addresses; everybody if there is no prefix.
+    pub source_ranges: Vec<IpNetwork>,
+    /// Whether a load balancer needs node ports.
+    pub node_ports: NodePorts,
+    /// Where each node says whether it has endpoints.
+    pub health_check_node_port: Option<u16>,
     /// Which endpoints count for its own addresses.
     pub internal_policy: TrafficPolicy,
     /// Which count for all other addresses.
@@ -72,6 +83,28 @@ pub enum ClusterIps {
     Headless,
     /// One, or one of each family.
     Addresses(Vec<IpAddr>),
+}
+
+/// Of how many families a Service is to have an address (`ipFamilyPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FamilyPolicy {
+    /// Of one.
+    #[default]
+    Single,
+    /// Of all that the cluster has.
+    Prefer,
+    /// Of both.
+    Require,
+}
+
+/// Whether a Service for a load balancer has node ports (KEP-1864).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodePorts {
+    /// It gets those that it does not state.
+    #[default]
+    Allocated,
+    /// It has those that it states.
+    Stated,
 }
 
 /// A port of a Service.
@@ -214,6 +247,8 @@ pub struct Services {
     pub slices: BTreeMap<QualifiedName, EndpointSlice>,
     /// By name.
     pub ranges: BTreeMap<String, ServiceRange>,
+    /// By name.
+    pub pools: BTreeMap<String, AddressPool>,
 }
 
 /// Prefixes that Services get their addresses of.
@@ -223,6 +258,27 @@ pub struct ServiceRange {
     pub name: String,
     /// The prefixes.
     pub prefixes: Vec<IpNetwork>,
+}
+
+/// Prefixes that Services get addresses of for a load balancer, which are brought to the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressPool {
+    /// What tells it from others.
+    pub name: String,
+    /// The prefixes.
+    pub prefixes: Vec<IpNetwork>,
+    /// How others learn where they are.
+    pub announcement: Announcement,
+}
+
+/// How others learn where the addresses of a pool are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Announcement {
+    /// One node answers who asks its neighbours for an address (ARP, RFC 826; NDP, RFC 4861).
+    #[default]
+    Neighbours,
+    /// Whoever routes there knows.
+    None,
 }
 
 impl QualifiedName {
@@ -246,6 +302,12 @@ impl Family {
 }
 
 impl Service {
+    /// Whether nodes are asked if they have endpoints: a load balancer is to send to those alone that
+    /// do (S18).
+    pub fn has_health_check(&self) -> bool {
+        self.kind == ServiceKind::LoadBalancer && self.external_policy == TrafficPolicy::Local
+    }
+
     /// The label of Services that are somebody else's to serve.
     pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 }

@@ -47,6 +47,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNetwork>,
     /// The addresses that other nodes reach it by (`InternalIP`).
     pub addresses: Vec<IpAddr>,
+    /// Whether it is to be relied on.
+    pub readiness: Readiness,
 }
 
 /// A namespace.
@@ -88,7 +90,7 @@ pub struct PodStatus {
     pub life: Life,
 }
 
-/// Whether a pod is to be sent connections.
+/// Whether a pod, or a node, is to be sent connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Readiness {
     /// It is, or nobody has said that it is not.
@@ -157,6 +159,17 @@ pub struct ContainerPort {
     pub name: Option<String>,
     /// With which protocol.
     pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+    /// The port of the node that leads there, if one does.
+    pub host: Option<HostPort>,
+}
+
+/// A port of a node that leads to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The address of the node that has it; all of them without one.
+    pub address: Option<IpAddr>,
     /// Its number.
     pub port: u16,
 }

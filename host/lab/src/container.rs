@@ -52,7 +52,8 @@ mod tests {
     use super::*;
 
     fn container(command: &[&str], ports: &[(Protocol, u16)]) -> Container {
-        let port = |&(protocol, port): &(_, _)| ContainerPort { name: None, protocol, port };
+        let port =
+            |&(protocol, port): &(_, _)| ContainerPort { name: None, protocol, port, host: None };
         Container {
             name: "c".to_owned(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),

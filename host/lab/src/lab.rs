@@ -88,8 +88,8 @@ impl Lab {
         clear(name, Folder::open(name)?)
     }
 
-    /// Has the agents of a lab know another world: its Services and policies, and what it says of pods that
-    /// there are. Nodes and pods stay as they were made; the names of pods that the lab has and
+    /// Has the agents of a lab know another world: its Services and policies, and what it says of the
+    /// nodes and pods that there are. Those stay where they were made; the names of pods that the lab has and
     /// the world has not, or the reverse, are returned.
     ///
     /// # Errors
@@ -109,6 +109,12 @@ impl Lab {
                     next.pods.insert(name, Pod { node: Some(made.node.clone()), ..pod });
                 }
                 None => others.push(name),
+            }
+        }
+        for (name, node) in &mut next.nodes {
+            if let Some(stated) = world.nodes.get(name) {
+                node.labels.clone_from(&stated.labels);
+                node.readiness = stated.readiness;
             }
         }
         next.namespaces = world.namespaces;

@@ -3,8 +3,8 @@
 
 use millrace_tables::{
     Block, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner, Peer,
-    Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Table, Tables,
-    TrafficPolicy, Update,
+    Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, SourceSet, Table,
+    Tables, TrafficPolicy, Update,
 };
 
 /// Reads an update, and publishes what it has made.
@@ -36,6 +36,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         cluster: EndpointSet(1),
         local: EndpointSet::NONE,
         affinity_s: 0,
+        sources: SourceSet::NONE,
     };
     let endpoints = [1, 2].map(|last| Endpoint { address: [10, 1, 0, last].into(), port: 8080 });
     let octets = Endpoint::encode_all(&endpoints);

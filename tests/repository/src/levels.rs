@@ -35,7 +35,13 @@ pub const LEVELS: &[&[&str]] = &[
     ],
     &["millrace-kube", "millrace-lab", "millrace-rehearsal", "millrace-traffic"],
     &["millrace"],
-    &["millrace-bench", "millrace-fuzz", "millrace-packet-tests", "millrace-repository-tests"],
+    &[
+        "millrace-bench",
+        "millrace-conformance-tests",
+        "millrace-fuzz",
+        "millrace-packet-tests",
+        "millrace-repository-tests",
+    ],
 ];
 
 /// Dependencies that break the order, and crates that have no place in it.

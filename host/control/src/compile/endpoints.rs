@@ -25,7 +25,7 @@ pub(super) struct Backing<'w> {
 struct Candidate<'w> {
     endpoint: Endpoint,
     condition: Condition,
-    is_local: bool,
+    node: Option<&'w str>,
     hints: Option<&'w Hints>,
 }
 
@@ -52,31 +52,59 @@ impl<'w> Backing<'w> {
         Self { world, node, zone: zone.map(String::as_str), slices }
     }
 
+    /// The pods of this node.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &'w Pod> + use<'w> {
+        self.world.pods_on(self.node)
+    }
+
     /// This node's addresses.
     pub(super) fn node_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let node = self.world.nodes.get(self.node);
         node.into_iter().flat_map(|node| node.addresses.iter().copied())
     }
 
+    /// The addresses that this node's pods know it by: the first of their prefixes.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let node = self.world.nodes.get(self.node);
+        let prefixes = node.into_iter().flat_map(|node| &node.pod_cidrs);
+        prefixes.filter_map(|prefix| prefix.iter().nth(1))
+    }
+
     /// Who counts for a port of a Service, with addresses of a family.
     pub(super) fn usable(&self, service: &Service, port: &ServicePort, family: Family) -> Usable {
-        let QualifiedName { namespace, name } = &service.name;
-        let candidates = match self.slices.get(&(namespace.as_str(), name.as_str())) {
-            Some(slices) => sliced(slices, port, family, self.node),
-            None => self.selected(service, port, family),
-        };
+        let candidates = self.candidates(service, port, family);
         let cluster = match self.choose(candidates.iter(), |it| it.ready) {
             ready if ready.is_empty() => {
                 endpoints(candidates.iter().filter(|it| is_last_resort(it)))
             }
             ready => ready,
         };
-        let local = || candidates.iter().filter(|it| it.is_local);
+        let local = || candidates.iter().filter(|it| it.node == Some(self.node));
         let local = match endpoints(local().filter(|it| it.condition.ready)) {
             ready if ready.is_empty() => endpoints(local().filter(|it| is_last_resort(it))),
             ready => ready,
         };
         Usable { cluster, local }
+    }
+
+    /// The nodes that have endpoints of a Service, for themselves.
+    pub(super) fn nodes_of(&self, service: &'w Service, family: Family) -> BTreeSet<&'w str> {
+        let candidates = service.ports.iter().flat_map(|it| self.candidates(service, it, family));
+        let usable = candidates.filter(|it| it.condition.ready || is_last_resort(it));
+        usable.filter_map(|it| it.node).collect()
+    }
+
+    fn candidates(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        family: Family,
+    ) -> Vec<Candidate<'w>> {
+        let QualifiedName { namespace, name } = &service.name;
+        match self.slices.get(&(namespace.as_str(), name.as_str())) {
+            Some(slices) => sliced(slices, port, family),
+            None => self.selected(service, port, family),
+        }
     }
 
     /// Those with a condition that are nearest to this node, if it is said of each whose they are
@@ -108,11 +136,11 @@ impl<'w> Backing<'w> {
         service: &Service,
         port: &ServicePort,
         family: Family,
-    ) -> Vec<Candidate<'static>> {
+    ) -> Vec<Candidate<'w>> {
         if service.selector.is_empty() {
             return Vec::new();
         }
-        let candidate = |pod: &Pod| {
+        let candidate = |pod: &'w Pod| {
             let address = self.address(pod, family)?;
             let port = match &port.target {
                 TargetPort::Number(number) => *number,
@@ -125,7 +153,7 @@ impl<'w> Backing<'w> {
             Some(Candidate {
                 endpoint: Endpoint { address, port },
                 condition: Condition { ready, serving, terminating },
-                is_local: pod.node.as_deref() == Some(self.node),
+                node: pod.node.as_deref(),
                 hints: None,
             })
         };
@@ -153,7 +181,6 @@ fn sliced<'w>(
     slices: &[&'w EndpointSlice],
     port: &ServicePort,
     family: Family,
-    node: &str,
 ) -> Vec<Candidate<'w>> {
     let mut seen = BTreeSet::new();
     let mut candidates = Vec::new();
@@ -170,7 +197,7 @@ fn sliced<'w>(
                 candidates.push(Candidate {
                     endpoint,
                     condition: known.condition,
-                    is_local: known.node.as_deref() == Some(node),
+                    node: known.node.as_deref(),
                     hints: Some(&known.hints),
                 });
             }

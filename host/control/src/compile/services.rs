@@ -1,12 +1,14 @@
 //! A Service's frontends, as a node sees it (S1, S2, S7, S8, S14, S23).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use millrace_tables::{EndpointSet, Frontend, FrontendKind, Protocol, TrafficPolicy};
+use millrace_tables::{
+    EndpointSet, Frontend, FrontendKind, Protocol, Range, SourceSet, TrafficPolicy,
+};
 
-use super::ServiceSummary;
 use super::endpoints::{Backing, Usable};
-use super::sets::Sets;
+use super::{HealthCheck, Numbered, ServiceSummary, range};
 use crate::service::{
     ClusterIps, Family, IpMode, QualifiedName, Service, ServiceKind, ServicePort,
 };
@@ -25,7 +27,7 @@ struct Place {
 }
 
 /// Compiles a Service.
-pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Sets) -> Compiled {
+pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbered) -> Compiled {
     let mut compiled = Compiled { rows: Vec::new(), summary: ServiceSummary::default() };
     let somebody_elses = service.labels.contains_key(Service::PROXY_NAME_LABEL);
     if service.kind == ServiceKind::ExternalName || somebody_elses {
@@ -35,11 +37,14 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Sets)
         ClusterIps::Headless => return compiled,
         ClusterIps::Addresses(addresses) => addresses,
         ClusterIps::Unallocated => {
-            let problem = "spec.clusterIP: it has no address: state one".to_owned();
+            let problem =
+                "spec.clusterIP: it has no address: state one, or have a ServiceCIDR with room"
+                    .to_owned();
             compiled.summary.problems.push(problem);
             return compiled;
         }
     };
+    let sources = SourceSet(sets.sources.number(sources(service, backing)));
     for address in cluster_ips {
         let family = Family::of(*address);
         for port in &service.ports {
@@ -53,7 +58,8 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Sets)
                 continue;
             }
             compiled.summary.endpoints.extend(&usable.cluster);
-            let behind = Behind { service, port, sets: numbered(usable, sets) };
+            compiled.summary.local.extend(&usable.local);
+            let behind = Behind { service, port, sets: numbered(usable, sets), sources };
             let internal = Place {
                 address: *address,
                 kind: FrontendKind::ClusterIp,
@@ -72,8 +78,14 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Sets)
             }
         }
     }
-    compiled.summary.endpoints.sort_unstable();
-    compiled.summary.endpoints.dedup();
+    let ServiceSummary { endpoints, local, health_check, .. } = &mut compiled.summary;
+    for endpoints in [endpoints, &mut *local] {
+        endpoints.sort_unstable();
+        endpoints.dedup();
+    }
+    let port = service.health_check_node_port.filter(|_| service.has_health_check());
+    let hosts: BTreeSet<IpAddr> = local.iter().map(|it| it.address).collect();
+    *health_check = port.map(|port| HealthCheck { port, local: hosts.len() });
     compiled
 }
 
@@ -82,15 +94,12 @@ struct Behind<'s> {
     service: &'s Service,
     port: &'s ServicePort,
     sets: (EndpointSet, EndpointSet),
+    sources: SourceSet,
 }
 
 impl Behind<'_> {
     fn row(&self, port: u16, place: &Place) -> (Frontend, millrace_tables::Service) {
-        let protocol = match self.port.protocol {
-            crate::Protocol::Tcp => Protocol::Tcp,
-            crate::Protocol::Udp => Protocol::Udp,
-            crate::Protocol::Sctp => Protocol::Sctp,
-        };
+        let protocol = protocol(self.port.protocol);
         let (cluster, local) = self.sets;
         let service = millrace_tables::Service {
             number: number(&self.service.name),
@@ -103,6 +112,10 @@ impl Behind<'_> {
             cluster,
             local,
             affinity_s: self.service.affinity.map_or(0, |it| it.as_secs() as u32),
+            sources: match place.kind {
+                FrontendKind::LoadBalancer => self.sources,
+                _ => SourceSet::NONE,
+            },
         };
         (Frontend { address: place.address, port, protocol }, service)
     }
@@ -123,9 +136,29 @@ fn has_node_ports(kind: ServiceKind) -> bool {
     matches!(kind, ServiceKind::NodePort | ServiceKind::LoadBalancer)
 }
 
-fn numbered(usable: Usable, sets: &mut Sets) -> (EndpointSet, EndpointSet) {
-    let Usable { cluster, local } = usable;
-    (sets.number(cluster), sets.number(local))
+fn numbered(usable: Usable, sets: &mut Numbered) -> (EndpointSet, EndpointSet) {
+    let mut number = |endpoints| EndpointSet(sets.endpoints.number(endpoints));
+    (number(usable.cluster), number(usable.local))
+}
+
+/// Whom connections to the addresses of a load balancer may come from (S16). A node that may connect
+/// does so from the address that its pods know it by.
+fn sources(service: &Service, backing: &Backing<'_>) -> Vec<Range> {
+    let prefixes = &service.source_ranges;
+    let may = |address: &IpAddr| prefixes.iter().any(|prefix| prefix.contains(*address));
+    let families: BTreeSet<Family> = backing.node_addresses().filter(may).map(Family::of).collect();
+    let own = backing.gateways().filter(|address| families.contains(&Family::of(*address)));
+    let own = own.map(|address| range(&address.into()));
+    let ranges: BTreeSet<Range> = prefixes.iter().map(range).chain(own).collect();
+    ranges.into_iter().collect()
+}
+
+pub(super) fn protocol(protocol: crate::Protocol) -> Protocol {
+    match protocol {
+        crate::Protocol::Tcp => Protocol::Tcp,
+        crate::Protocol::Udp => Protocol::Udp,
+        crate::Protocol::Sctp => Protocol::Sctp,
+    }
 }
 
 /// A Service's number: the same on every node and after every restart. That two have one is rare,

@@ -1,45 +1,42 @@
-//! Numbers for sets of endpoints: the same endpoints have the same number for as long as somebody
-//! uses them, and other endpoints have another.
+//! Numbers for sets of endpoints, or of prefixes: the same set has the same number for as long as
+//! somebody uses it, and other sets have another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_tables::{Endpoint, EndpointSet, Service};
-
-/// The sets that there are.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sets {
-    numbers: BTreeMap<Vec<Endpoint>, EndpointSet>,
+/// The sets that there are; 0 is the number of the empty one.
+#[derive(Clone, Debug)]
+pub(super) struct Sets<T> {
+    numbers: BTreeMap<Vec<T>, u32>,
     /// The number given out last.
     last: u32,
 }
 
-impl Sets {
-    /// What the next world begins with: all that is known from this one.
-    pub(super) fn next(&self) -> Self {
-        self.clone()
+impl<T> Default for Sets<T> {
+    fn default() -> Self {
+        Self { numbers: BTreeMap::new(), last: 0 }
     }
+}
 
-    /// The number of these endpoints, which are sorted, and each is there once.
-    pub(super) fn number(&mut self, endpoints: Vec<Endpoint>) -> EndpointSet {
-        if endpoints.is_empty() {
-            return EndpointSet::NONE;
+impl<T: Clone + Ord> Sets<T> {
+    /// The number of these, which are sorted, and each is there once.
+    pub(super) fn number(&mut self, of: Vec<T>) -> u32 {
+        if of.is_empty() {
+            return 0;
         }
-        if let Some(set) = self.numbers.get(&endpoints) {
+        if let Some(set) = self.numbers.get(&of) {
             return *set;
         }
         self.last += 1;
-        let set = EndpointSet(self.last);
-        self.numbers.insert(endpoints, set);
-        set
+        self.numbers.insert(of, self.last);
+        self.last
     }
 
-    /// The sets of these Services; others are forgotten.
+    /// The sets of these numbers; others are forgotten.
     pub(super) fn used<'s>(
-        &mut self,
-        services: impl Iterator<Item = &'s Service>,
-    ) -> Vec<(Vec<Endpoint>, EndpointSet)> {
-        let used: BTreeSet<EndpointSet> = services.flat_map(|it| [it.cluster, it.local]).collect();
-        self.numbers.retain(|_, set| used.contains(set));
-        self.numbers.iter().map(|(endpoints, set)| (endpoints.clone(), *set)).collect()
+        &'s mut self,
+        numbers: &BTreeSet<u32>,
+    ) -> impl Iterator<Item = (&'s [T], u32)> + use<'s, T> {
+        self.numbers.retain(|_, set| numbers.contains(set));
+        self.numbers.iter().map(|(of, set)| (of.as_slice(), *set))
     }
 }

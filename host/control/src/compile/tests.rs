@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use millrace_tables::{Endpoint, EndpointSet, Frontend, FrontendKind, Protocol, TrafficPolicy};
+use millrace_tables::{
+    Endpoint, EndpointSet, Frontend, FrontendKind, Protocol, SourceSet, TrafficPolicy,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -70,9 +72,8 @@ fn rows(publication: &Publication) -> BTreeMap<String, Service> {
 
 /// The endpoints of a set, without their ports.
 fn members(publication: &Publication, set: EndpointSet) -> Vec<String> {
-    let sets = &mut publication.told.sets.clone();
-    let all = sets.used(publication.told.services.values());
-    let found = all.into_iter().find(|(_, number)| *number == set);
+    let mut sets = publication.told.sets.endpoints.clone();
+    let found = sets.used(&[set.0].into()).next();
     found.map_or_else(Vec::new, |(them, _)| them.iter().map(|it| it.address.to_string()).collect())
 }
 
@@ -107,6 +108,83 @@ fn a_service_without_an_address_says_so() {
     let publication = compile(&service("type: ClusterIP"));
     let summary = publication.services.values().next().expect("a Service");
     assert!(summary.problems[0].contains("clusterIP"), "{:?}", summary.problems);
+}
+
+#[test]
+fn s16_sources_are_limited_at_the_addresses_of_load_balancers_alone() {
+    let spec = "type: LoadBalancer, clusterIP: 10.96.0.10, externalIPs: [203.0.113.1], \
+                loadBalancerSourceRanges: [' 192.0.2.0/24 ', '198.51.100.7/24']";
+    let status = "}, status: {loadBalancer: {ingress: [{ip: 203.0.113.20}]}}}\n---\n";
+    let limited = service(spec).replace("}}\n---\n", status);
+    let cidr = "{apiVersion: v1, kind: Node, metadata: {name: c}, spec: {podCIDR: 10.3.0.0/24}, \
+        status: {addresses: [{type: InternalIP, address: 192.0.2.3}]}}\n---\n";
+    for (node, extra) in [("a", None), ("c", Some("10.3.0.1/32"))] {
+        let publication = Compiler::new(node).compile(&world(&(cidr.to_owned() + &limited)));
+        let rows = rows(&publication);
+        let set = rows["203.0.113.20:80/TCP"].sources;
+        assert_ne!(set, SourceSet::NONE);
+        let mut others = rows.iter().filter(|(at, _)| !at.starts_with("203.0.113.20"));
+        assert!(others.clone().count() >= 2 && others.all(|it| it.1.sources.0 == 0));
+        let mut sets = publication.told.sets.sources.clone();
+        let numbers = [set.0].into();
+        let (ranges, _) = sets.used(&numbers).next().expect("it is there");
+        let said: Vec<String> =
+            ranges.iter().map(|it| format!("{}/{}", it.address, it.len)).collect();
+        let stated = ["192.0.2.0/24", "198.51.100.0/24"];
+        let expected: Vec<&str> = extra.into_iter().chain(stated).collect();
+        assert_eq!(said, expected, "as node {node}");
+    }
+}
+
+#[test]
+fn s27_a_port_of_the_node_leads_to_one_pod_and_another_address_or_protocol_to_another() {
+    let pod = |name: &str, node: &str, port: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: {node}, \
+             containers: [{{name: c, ports: [{{containerPort: 80, hostPort: 8080, {port}}}]}}]}}, \
+             status: {{podIPs: [{{ip: 10.1.0.{}}}, {{ip: 'fd01::2'}}]}}}}\n---\n",
+            name.len()
+        )
+    };
+    let pods = [
+        pod("a", "a", "hostIP: 192.0.2.1"),
+        pod("bb", "a", "hostIP: 'fd00::1'"),
+        pod("ccc", "a", "protocol: UDP, hostIP: 0.0.0.0"),
+        pod("dddd", "b", ""),
+        // of two that cannot both have it, the first does
+        pod("eeeee", "a", "protocol: UDP"),
+    ];
+    let publication = compile(&pods.concat());
+    let places: Vec<String> = publication.frontends().map(|it| it.to_string()).collect();
+    assert_eq!(
+        places,
+        ["192.0.2.1:8080/TCP", "192.0.2.1:8080/UDP", "[fd00::1]:8080/TCP", "[fd00::1]:8080/UDP"]
+    );
+    let rows = rows(&publication);
+    for (place, pod) in [("192.0.2.1:8080/TCP", "10.1.0.1"), ("192.0.2.1:8080/UDP", "10.1.0.3")] {
+        let row = rows[place];
+        assert_eq!((row.kind, row.policy), (FrontendKind::NodePort, TrafficPolicy::Local));
+        assert_eq!(members(&publication, row.local), [pod]);
+        assert_eq!(row.cluster, row.local);
+    }
+    let left_out = ["192.0.2.1:8080/UDP", "[fd00::1]:8080/UDP"];
+    let left_out =
+        left_out.map(|it| format!("pod default/eeeee: {it} is pod default/ccc's already"));
+    assert_eq!(publication.complaints, left_out);
+}
+
+#[test]
+fn s18_a_node_is_asked_for_the_endpoints_it_has() {
+    let spec = "type: LoadBalancer, clusterIP: 10.96.0.10, externalTrafficPolicy: Local, \
+                healthCheckNodePort: 32000";
+    let pods = pod("1", "a", "10.1.0.2", "") + &pod("2", "b", "10.1.1.2", "");
+    let pods = pods.replace("name: 1", "name: p1").replace("name: 2", "name: p2");
+    let check =
+        |text: &str| compile(text).services.into_values().next().expect("a Service").health_check;
+    assert_eq!(check(&(service(spec) + &pods)), Some(HealthCheck { port: 32000, local: 1 }));
+    assert_eq!(check(&service(spec)), Some(HealthCheck { port: 32000, local: 0 }));
+    let cluster = spec.replace("Local", "Cluster");
+    assert_eq!(check(&(service(&cluster) + &pods)), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{is_default, or_default};
+use crate::manifest::is_default;
 use crate::world::{DEFAULT_NAMESPACE, Labels};
 
 /// `metadata`, with the annotations that count for a kind.
@@ -12,19 +12,18 @@ where
     A: Default + PartialEq,
 {
     pub(super) name: N,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) namespace: Option<LabelName>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) labels: Labels,
     #[serde(
         default,
-        deserialize_with = "or_default",
         skip_serializing_if = "is_default",
         bound(deserialize = "A: Default + Deserialize<'de>")
     )]
     pub(super) annotations: A,
     /// There once the object is to be deleted.
-    #[serde(rename = "deletionTimestamp", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "deletionTimestamp", default, skip_serializing_if = "is_default")]
     pub(super) deletion: Option<String>,
 }
 
@@ -33,12 +32,12 @@ where
 pub(super) struct NoAnnotations {}
 
 /// A DNS subdomain (RFC 1123), as most objects' names are.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Subdomain(pub(super) String);
 
 /// A DNS label (RFC 1123), as names of namespaces and containers are.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct LabelName(pub(super) String);
 

@@ -1,7 +1,7 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
-//! - `meta`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `policy`, `selector`: the fields
-//!   that count, of each kind; all others are passed over
+//! - `meta`, `condition`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `pool`, `policy`,
+//!   `selector`: the fields that count, of each kind; all others are passed over
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -9,12 +9,14 @@
 //! knows file, line and path of whatever is wrong with it. A source that watches an API server
 //! reads the same objects with the same structs.
 
+mod condition;
 pub(crate) mod field;
 mod meta;
 mod namespace;
 mod node;
 mod pod;
 mod policy;
+mod pool;
 mod range;
 mod selector;
 mod service;
@@ -22,16 +24,19 @@ mod slice;
 
 pub use field::FieldPath;
 
+use serde::Serialize;
 use serde::de::{DeserializeOwned, IntoDeserializer};
-use serde::{Deserialize, Deserializer, Serialize};
 use serde_norway::Value;
 
 use crate::policy::NetworkPolicy;
-use crate::{EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World};
+use crate::{
+    AddressPool, EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World,
+};
 use namespace::NamespaceManifest;
 use node::NodeManifest;
 use pod::PodManifest;
 use policy::PolicyManifest;
+use pool::PoolManifest;
 use range::RangeManifest;
 use service::ServiceManifest;
 use slice::SliceManifest;
@@ -53,6 +58,8 @@ pub enum Object {
     ServiceRange(ServiceRange),
     /// `networking.k8s.io/v1 NetworkPolicy`
     NetworkPolicy(NetworkPolicy),
+    /// `millrace.dev/v1alpha1 AddressPool`
+    AddressPool(AddressPool),
 }
 
 /// The kinds of objects that count.
@@ -72,6 +79,8 @@ pub enum Kind {
     ServiceRange,
     /// `networking.k8s.io/v1 NetworkPolicy`
     NetworkPolicy,
+    /// `millrace.dev/v1alpha1 AddressPool`
+    AddressPool,
 }
 
 /// A field that is not as it should be.
@@ -86,7 +95,7 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -94,6 +103,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::ServiceRange,
         Self::NetworkPolicy,
+        Self::AddressPool,
     ];
 
     /// The kind with this name in a group's version, if it counts.
@@ -107,6 +117,7 @@ impl Kind {
             Self::Node | Self::Namespace | Self::Pod | Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceRange | Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::AddressPool => "millrace.dev/v1alpha1",
         }
     }
 
@@ -120,6 +131,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::ServiceRange => "ServiceCIDR",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::AddressPool => "AddressPool",
         }
     }
 
@@ -137,6 +149,7 @@ impl Kind {
                 decode::<SliceManifest>(object)?.try_into().map(Object::EndpointSlice)
             }
             Self::ServiceRange => Ok(Object::ServiceRange(decode::<RangeManifest>(object)?.into())),
+            Self::AddressPool => Ok(Object::AddressPool(decode::<PoolManifest>(object)?.into())),
             Self::NetworkPolicy => {
                 decode::<PolicyManifest>(object)?.try_into().map(Object::NetworkPolicy)
             }
@@ -174,6 +187,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::ServiceRange(_) => Kind::ServiceRange,
             Self::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Self::AddressPool(_) => Kind::AddressPool,
         }
     }
 
@@ -187,6 +201,7 @@ impl Object {
             Self::EndpointSlice(slice) => slice.name.to_string(),
             Self::ServiceRange(range) => range.name.clone(),
             Self::NetworkPolicy(policy) => policy.name.to_string(),
+            Self::AddressPool(pool) => pool.name.clone(),
         }
     }
 }
@@ -200,6 +215,8 @@ pub fn write(world: &World) -> String {
     let services = &world.services;
     let ranges = services.ranges.values();
     let ranges = ranges.map(|it| text(Kind::ServiceRange, RangeManifest::from(it)));
+    let pools = services.pools.values();
+    let pools = pools.map(|it| text(Kind::AddressPool, PoolManifest::from(it)));
     let slices = services.slices.values();
     let slices = slices.map(|it| text(Kind::EndpointSlice, SliceManifest::from(it)));
     let services = services.services.values();
@@ -207,7 +224,7 @@ pub fn write(world: &World) -> String {
     let first = nodes.chain(namespaces).chain(pods);
     let policies = world.policies.values();
     let policies = policies.map(|it| text(Kind::NetworkPolicy, PolicyManifest::from(it)));
-    let others = ranges.chain(services).chain(slices).chain(policies);
+    let others = ranges.chain(pools).chain(services).chain(slices).chain(policies);
     first.chain(others).collect::<Vec<_>>().join("---\n")
 }
 
@@ -248,7 +265,8 @@ impl<'v> Rough<'v> {
     }
 }
 
-fn decode<T: DeserializeOwned>(object: Value) -> Result<T, FieldError> {
+fn decode<T: DeserializeOwned>(mut object: Value) -> Result<T, FieldError> {
+    unsay_nulls(&mut object);
     serde_path_to_error::deserialize(object.into_deserializer()).map_err(|error| {
         let field = FieldPath::from(error.path());
         FieldError { field, reason: error.into_inner().to_string() }
@@ -269,19 +287,28 @@ fn text(kind: Kind, object: impl Serialize) -> String {
     serde_norway::to_string(&document).expect("a manifest has keys that are texts")
 }
 
-/// What is null counts as not said, as everywhere in Kubernetes.
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+/// What is null counts as not said, as everywhere in Kubernetes; but for labels, of which it would be
+/// the value.
+fn unsay_nulls(value: &mut Value) {
+    match value {
+        Value::Mapping(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            let is_labels = |key: &Value| key.as_str().is_some_and(|key| LABELS.contains(&key));
+            let fields = fields.iter_mut().filter(|(key, _)| !is_labels(key));
+            fields.for_each(|(_, value)| unsay_nulls(value));
+        }
+        Value::Sequence(items) => items.iter_mut().for_each(unsay_nulls),
+        _ => {}
+    }
 }
 
 /// Whether a field need not be written.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
+
+/// The fields whose values are labels.
+const LABELS: [&str; 4] = ["labels", "matchLabels", "selector", "annotations"];
 
 #[cfg(test)]
 mod tests;

@@ -6,36 +6,34 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
+use crate::manifest::condition::Condition;
 use crate::manifest::meta::{Metadata, Subdomain};
-use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::manifest::{FieldError, FieldPath, is_default};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct NodeManifest {
     metadata: Metadata<Subdomain>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     spec: NodeSpec,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     status: NodeStatus,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct NodeSpec {
     /// The first of `podCIDRs`, from before there could be two.
-    #[serde(rename = "podCIDR", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "podCIDR", default, skip_serializing_if = "is_default")]
     pod_cidr: Option<Prefix>,
-    #[serde(
-        rename = "podCIDRs",
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "is_default"
-    )]
+    #[serde(rename = "podCIDRs", default, skip_serializing_if = "is_default")]
     pod_cidrs: Vec<Prefix>,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct NodeStatus {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default)]
     addresses: Vec<NodeAddress>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    conditions: Vec<Condition>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -56,8 +54,10 @@ impl TryFrom<NodeManifest> for Node {
     fn try_from(manifest: NodeManifest) -> Result<Self, FieldError> {
         let NodeManifest { metadata, spec, status } = manifest;
         let addresses = status.addresses()?;
+        let readiness = Condition::readiness(&status.conditions);
         let pod_cidrs = spec.pod_cidrs()?;
-        Ok(Self { name: metadata.name.0, labels: metadata.labels, pod_cidrs, addresses })
+        let name = metadata.name.0;
+        Ok(Self { name, labels: metadata.labels, pod_cidrs, addresses, readiness })
     }
 }
 
@@ -74,7 +74,10 @@ impl From<&Node> for NodeManifest {
                 pod_cidr: node.pod_cidrs.first().copied().map(Prefix),
                 pod_cidrs: node.pod_cidrs.iter().copied().map(Prefix).collect(),
             },
-            status: NodeStatus { addresses: node.addresses.iter().map(address).collect() },
+            status: NodeStatus {
+                addresses: node.addresses.iter().map(address).collect(),
+                conditions: Condition::of(node.readiness),
+            },
         }
     }
 }

@@ -5,34 +5,31 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::condition::Condition;
 use crate::manifest::meta::{LabelName, Metadata, Subdomain};
-use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::{
-    Bandwidth, BitRate, Container, ContainerPort, Life, Pod, PodName, PodNetwork, PodStatus,
-    Protocol, Readiness,
+    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Pod, PodName, PodNetwork,
+    PodStatus, Protocol,
 };
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct PodManifest {
     metadata: Metadata<Subdomain, PodAnnotations>,
     spec: PodSpec,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     status: StatusSpec,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StatusSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     phase: String,
-    #[serde(
-        rename = "podIPs",
-        deserialize_with = "or_default",
-        skip_serializing_if = "is_default"
-    )]
+    #[serde(rename = "podIPs", skip_serializing_if = "is_default")]
     pod_ips: Vec<PodIp>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
-    conditions: Vec<PodCondition>,
+    #[serde(skip_serializing_if = "is_default")]
+    conditions: Vec<Condition>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -40,24 +37,18 @@ struct PodIp {
     ip: IpAddr,
 }
 
-#[derive(PartialEq, Serialize, Deserialize)]
-struct PodCondition {
-    r#type: String,
-    status: String,
-}
-
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct PodAnnotations {
     #[serde(
         rename = "kubernetes.io/ingress-bandwidth",
         default,
-        skip_serializing_if = "Option::is_none"
+        skip_serializing_if = "is_default"
     )]
     ingress: Option<BitRate>,
     #[serde(
         rename = "kubernetes.io/egress-bandwidth",
         default,
-        skip_serializing_if = "Option::is_none"
+        skip_serializing_if = "is_default"
     )]
     egress: Option<BitRate>,
 }
@@ -65,9 +56,9 @@ struct PodAnnotations {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     node_name: Option<Subdomain>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     host_network: bool,
     containers: Vec<ContainerSpec>,
 }
@@ -75,22 +66,28 @@ struct PodSpec {
 #[derive(Serialize, Deserialize)]
 struct ContainerSpec {
     name: LabelName,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     command: Vec<String>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     args: Vec<String>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     ports: Vec<PortSpec>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortSpec {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     name: Option<String>,
     container_port: NonZeroU16,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     protocol: Protocol,
+    /// 0 is none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    host_port: u16,
+    /// Unspecified is any.
+    #[serde(rename = "hostIP", default, skip_serializing_if = "is_default")]
+    host_ip: Option<IpAddr>,
 }
 
 impl TryFrom<PodManifest> for Pod {
@@ -138,13 +135,9 @@ impl From<&Pod> for PodManifest {
 
 impl StatusSpec {
     fn read(self, is_deleted: bool) -> PodStatus {
-        let unready = |it: &PodCondition| it.r#type == READY && it.status != TRUE;
         PodStatus {
             addresses: self.pod_ips.iter().map(|it| it.ip).collect(),
-            readiness: match self.conditions.iter().any(unready) {
-                true => Readiness::NotReady,
-                false => Readiness::Ready,
-            },
+            readiness: Condition::readiness(&self.conditions),
             life: match &*self.phase {
                 FAILED | SUCCEEDED => Life::Over,
                 _ if is_deleted => Life::Ending,
@@ -154,14 +147,10 @@ impl StatusSpec {
     }
 
     fn of(status: &PodStatus) -> Self {
-        let condition = || PodCondition { r#type: READY.to_owned(), status: "False".to_owned() };
         Self {
             phase: if status.life == Life::Over { SUCCEEDED.to_owned() } else { String::new() },
             pod_ips: status.addresses.iter().map(|&ip| PodIp { ip }).collect(),
-            conditions: (status.readiness == Readiness::NotReady)
-                .then(condition)
-                .into_iter()
-                .collect(),
+            conditions: Condition::of(status.readiness),
         }
     }
 }
@@ -177,6 +166,10 @@ impl From<ContainerSpec> for Container {
             name: it.name,
             protocol: it.protocol,
             port: it.container_port.get(),
+            host: (it.host_port != 0).then(|| HostPort {
+                address: it.host_ip.filter(|address| !address.is_unspecified()),
+                port: it.host_port,
+            }),
         };
         Self { name: spec.name.0, command, ports: spec.ports.into_iter().map(port).collect() }
     }
@@ -188,6 +181,8 @@ impl From<&Container> for ContainerSpec {
             name: it.name.clone(),
             container_port: NonZeroU16::new(it.port).expect("port 0 is never read"),
             protocol: it.protocol,
+            host_port: it.host.map_or(0, |host| host.port),
+            host_ip: it.host.and_then(|host| host.address),
         };
         Self {
             name: LabelName(container.name.clone()),
@@ -213,7 +208,5 @@ fn check(containers: &[ContainerSpec]) -> Result<(), FieldError> {
     Ok(())
 }
 
-const READY: &str = "Ready";
-const TRUE: &str = "True";
 const FAILED: &str = "Failed";
 const SUCCEEDED: &str = "Succeeded";

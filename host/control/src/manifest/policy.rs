@@ -12,7 +12,7 @@ use serde_norway::Value;
 
 use crate::manifest::meta::{Metadata, Subdomain};
 use crate::manifest::selector::SelectorSpec;
-use crate::manifest::{FieldError, FieldPath, decode, is_default, or_default};
+use crate::manifest::{FieldError, FieldPath, decode, is_default};
 use crate::policy::{
     NetworkPolicy, Peers, PolicyDirection, PolicyPeer, PolicyPort, PolicyRule, PortRange, Ports,
     Selector,
@@ -22,20 +22,20 @@ use crate::{Protocol, QualifiedName};
 #[derive(Serialize, Deserialize)]
 pub(super) struct PolicyManifest {
     metadata: Metadata<Subdomain>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     spec: PolicySpec,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PolicySpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pod_selector: SelectorSpec,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     policy_types: Vec<Type>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     ingress: Vec<IngressSpec>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     egress: Vec<EgressSpec>,
 }
 
@@ -48,47 +48,47 @@ enum Type {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct IngressSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     from: Vec<PeerSpec>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     ports: Vec<PortSpec>,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct EgressSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     to: Vec<PeerSpec>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     ports: Vec<PortSpec>,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PeerSpec {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pod_selector: Option<SelectorSpec>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     namespace_selector: Option<SelectorSpec>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     ip_block: Option<BlockSpec>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct BlockSpec {
     cidr: String,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     except: Vec<String>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortSpec {
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     protocol: Protocol,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     port: Option<Number>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     end_port: Option<NonZeroU16>,
 }
 

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Labels;
-use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::policy::{Operator, Requirement, Selector};
 
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct SelectorSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     match_labels: Labels,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     match_expressions: Vec<ExpressionSpec>,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct SelectorSpec {
 struct ExpressionSpec {
     key: String,
     operator: OperatorWord,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     values: Vec<String>,
 }
 

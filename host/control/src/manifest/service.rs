@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::meta::{LabelName, Metadata};
-use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::service::{
-    ClusterIps, Family, IpMode, LoadBalancerIp, Publishes, ServiceKind, ServicePort, TargetPort,
-    TrafficPolicy,
+    ClusterIps, Family, FamilyPolicy, IpMode, LoadBalancerIp, NodePorts, Publishes, ServiceKind,
+    ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::{Labels, Protocol, QualifiedName, Service};
 
@@ -18,43 +19,47 @@ use crate::{Labels, Protocol, QualifiedName, Service};
 pub(super) struct ServiceManifest {
     metadata: Metadata<LabelName>,
     spec: ServiceSpec,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     status: ServiceStatus,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ServiceSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     r#type: Type,
-    #[serde(rename = "clusterIP", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "clusterIP", skip_serializing_if = "is_default")]
     cluster_ip: Option<String>,
-    #[serde(
-        rename = "clusterIPs",
-        deserialize_with = "or_default",
-        skip_serializing_if = "is_default"
-    )]
+    #[serde(rename = "clusterIPs", skip_serializing_if = "is_default")]
     cluster_ips: Vec<String>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     selector: Labels,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     ports: Vec<PortSpec>,
-    #[serde(
-        rename = "externalIPs",
-        deserialize_with = "or_default",
-        skip_serializing_if = "is_default"
-    )]
+    #[serde(rename = "externalIPs", skip_serializing_if = "is_default")]
     external_ips: Vec<IpAddr>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     internal_traffic_policy: Policy,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     external_traffic_policy: Policy,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     session_affinity: Affinity,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     session_affinity_config: AffinityConfig,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     publish_not_ready_addresses: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    ip_families: Vec<FamilyName>,
+    #[serde(skip_serializing_if = "is_default")]
+    ip_family_policy: FamilyPolicyName,
+    #[serde(skip_serializing_if = "is_default")]
+    load_balancer_source_ranges: Vec<Source>,
+    /// Absent, it is true (KEP-1864).
+    #[serde(skip_serializing_if = "is_default")]
+    allocate_load_balancer_node_ports: Option<bool>,
+    /// 0 is none.
+    #[serde(skip_serializing_if = "is_default")]
+    health_check_node_port: u16,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +71,30 @@ enum Type {
     LoadBalancer,
     ExternalName,
 }
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) enum FamilyName {
+    #[serde(rename = "IPv4")]
+    V4,
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum FamilyPolicyName {
+    #[default]
+    #[serde(rename = "SingleStack")]
+    Single,
+    #[serde(rename = "PreferDualStack")]
+    Prefer,
+    #[serde(rename = "RequireDualStack")]
+    Require,
+}
+
+/// Whom connections may come from; there may be space around it (S16).
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Source(IpNetwork);
 
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 enum Policy {
@@ -84,28 +113,28 @@ enum Affinity {
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct AffinityConfig {
-    #[serde(rename = "clientIP", default, deserialize_with = "or_default")]
+    #[serde(rename = "clientIP", default)]
     client_ip: ClientIp,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct ClientIp {
-    #[serde(rename = "timeoutSeconds", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "timeoutSeconds", default, skip_serializing_if = "is_default")]
     timeout_seconds: Option<u32>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortSpec {
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     name: String,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     protocol: Protocol,
     port: NonZeroU16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     target_port: Option<Target>,
     /// 0 is none (KEP-1864).
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     node_port: u16,
 }
 
@@ -119,14 +148,14 @@ enum Target {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ServiceStatus {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     load_balancer: LoadBalancerStatus,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct LoadBalancerStatus {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     ingress: Vec<Ingress>,
 }
 
@@ -134,9 +163,9 @@ struct LoadBalancerStatus {
 #[serde(rename_all = "camelCase")]
 struct Ingress {
     /// Absent where the load balancer has a name instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     ip: Option<IpAddr>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     ip_mode: Mode,
 }
 
@@ -163,10 +192,18 @@ impl TryFrom<ServiceManifest> for Service {
             labels: metadata.labels,
             kind: spec.r#type.into(),
             cluster_ips,
+            families: spec.ip_families.into_iter().map(Family::from).collect(),
+            family_policy: spec.ip_family_policy.into(),
             selector: spec.selector,
             ports: spec.ports.into_iter().map(ServicePort::from).collect(),
             external_ips: spec.external_ips.into_iter().map(|it| it.to_canonical()).collect(),
             load_balancer: ingress.filter_map(Ingress::address).collect(),
+            source_ranges: spec.load_balancer_source_ranges.into_iter().map(|it| it.0).collect(),
+            node_ports: match spec.allocate_load_balancer_node_ports {
+                Some(false) => NodePorts::Stated,
+                _ => NodePorts::Allocated,
+            },
+            health_check_node_port: Some(spec.health_check_node_port).filter(|port| *port != 0),
             internal_policy: spec.internal_traffic_policy.into(),
             external_policy: spec.external_traffic_policy.into(),
             affinity,
@@ -264,6 +301,23 @@ impl ServiceSpec {
     }
 }
 
+impl TryFrom<String> for Source {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let prefix = text.trim().parse::<IpNetwork>();
+        let prefix = prefix.map_err(|_| format!("`{text}` is no prefix: write `192.0.2.0/24`"))?;
+        let network = IpNetwork::new(prefix.network(), prefix.prefix());
+        Ok(Self(network.expect("the length is that of a prefix")))
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.0.to_string()
+    }
+}
+
 impl Ingress {
     fn address(self) -> Option<LoadBalancerIp> {
         let mode = match self.ip_mode {
@@ -324,6 +378,7 @@ impl From<&Service> for ServiceManifest {
             },
         });
         let namespace = Some(&*service.name.namespace);
+        let sources = service.source_ranges.iter().copied();
         Self {
             metadata: Metadata::new(name, namespace, &service.labels, <_>::default()),
             spec: ServiceSpec {
@@ -341,6 +396,12 @@ impl From<&Service> for ServiceManifest {
                 },
                 session_affinity_config: AffinityConfig { client_ip: ClientIp { timeout_seconds } },
                 publish_not_ready_addresses: service.publishes == Publishes::All,
+                ip_families: service.families.iter().copied().map(FamilyName::from).collect(),
+                ip_family_policy: service.family_policy.into(),
+                load_balancer_source_ranges: sources.map(Source).collect(),
+                allocate_load_balancer_node_ports: (service.node_ports == NodePorts::Stated)
+                    .then_some(false),
+                health_check_node_port: service.health_check_node_port.unwrap_or(0),
             },
             status: ServiceStatus {
                 load_balancer: LoadBalancerStatus { ingress: ingress.collect() },
@@ -367,6 +428,8 @@ macro_rules! words {
 }
 words!(Type, ServiceKind: ClusterIp, NodePort, LoadBalancer, ExternalName);
 words!(Policy, TrafficPolicy: Cluster, Local);
+words!(FamilyName, Family: V4, V6);
+words!(FamilyPolicyName, FamilyPolicy: Single, Prefer, Require);
 
 /// What a Service says that has no address of its own.
 const HEADLESS: &str = "None";

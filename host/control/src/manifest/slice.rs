@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::meta::{Metadata, Subdomain};
-use crate::manifest::{FieldError, FieldPath, is_default, or_default};
+use crate::manifest::service::FamilyName;
+use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::service::{Condition, EndpointSlice, Family, Hints, SliceEndpoint, SlicePort};
 use crate::{Protocol, QualifiedName};
 
@@ -14,30 +15,22 @@ use crate::{Protocol, QualifiedName};
 #[serde(rename_all = "camelCase")]
 pub(super) struct SliceManifest {
     metadata: Metadata<Subdomain>,
-    address_type: AddressType,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    address_type: FamilyName,
+    #[serde(default, skip_serializing_if = "is_default")]
     endpoints: Vec<EndpointSpec>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     ports: Vec<PortSpec>,
-}
-
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum AddressType {
-    #[serde(rename = "IPv4")]
-    V4,
-    #[serde(rename = "IPv6")]
-    V6,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EndpointSpec {
     addresses: Vec<IpAddr>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     conditions: Conditions,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     node_name: Option<String>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     hints: HintsSpec,
 }
 
@@ -52,9 +45,9 @@ struct Conditions {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct HintsSpec {
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     for_zones: Vec<Name>,
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     for_nodes: Vec<Name>,
 }
 
@@ -65,9 +58,9 @@ struct Name {
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct PortSpec {
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     name: String,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     protocol: Protocol,
     /// Absent, it would be every port, which no Service has.
     port: NonZeroU16,
@@ -79,10 +72,7 @@ impl TryFrom<SliceManifest> for EndpointSlice {
     fn try_from(manifest: SliceManifest) -> Result<Self, FieldError> {
         let SliceManifest { mut metadata, address_type, endpoints, ports } = manifest;
         let name = QualifiedName::new(metadata.take_namespace(), metadata.name.0);
-        let family = match address_type {
-            AddressType::V4 => Family::V4,
-            AddressType::V6 => Family::V6,
-        };
+        let family = Family::from(address_type);
         for (index, endpoint) in endpoints.iter().enumerate() {
             let field = FieldPath::root().key("endpoints").index(index).key("addresses");
             if endpoint.addresses.is_empty() {
@@ -154,10 +144,7 @@ impl From<&EndpointSlice> for SliceManifest {
         let namespace = Some(&*slice.name.namespace);
         Self {
             metadata: Metadata::new(name, namespace, &slice.labels, <_>::default()),
-            address_type: match slice.family {
-                Family::V4 => AddressType::V4,
-                Family::V6 => AddressType::V6,
-            },
+            address_type: slice.family.into(),
             endpoints: slice.endpoints.iter().map(endpoint).collect(),
             ports: slice.ports.iter().map(port).collect(),
         }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use serde_norway::Value;
 
 use crate::manifest::{FieldError, FieldPath, Kind, Object, Rough};
+use crate::source::allocation::allocate;
 use crate::source::document::Document;
 use crate::source::{Complaint, Fault, Place};
 use crate::{Namespace, Node, World};
@@ -63,6 +64,7 @@ impl Assembly {
             let namespaces = &mut self.world.namespaces;
             namespaces.entry(name.clone()).or_insert_with(|| Namespace::named(name));
         }
+        allocate(&mut self.world);
         self.complaints.sort_by(|a, b| a.place.cmp(&b.place));
         (self.world, self.complaints)
     }
@@ -129,6 +131,9 @@ impl Assembly {
             }
             Object::ServiceRange(range) => {
                 self.world.services.ranges.insert(range.name.clone(), range);
+            }
+            Object::AddressPool(pool) => {
+                self.world.services.pools.insert(pool.name.clone(), pool);
             }
             Object::NetworkPolicy(policy) => {
                 self.world.policies.insert(policy.name.clone(), policy);

@@ -5,6 +5,7 @@
 //! - [`Manifests`]: the directory; read as often as one likes, each time as a whole
 //! - `document`: the YAML documents of a file, and on which line of it a field is
 //! - `assembly`: objects become a world; what does not fit together is turned away
+//! - `allocation`: what Services get that do not state it
 //! - [`Complaint`]: what was turned away, and why
 //! - [`Objects`]: the same out of objects that come one by one, as from an API server
 //! - [`Watch`]: waits until something in the directory has changed
@@ -12,6 +13,7 @@
 //! What is deleted from the directory is gone from the next world. Nothing is kept between two
 //! readings, so a world depends only on what the files say.
 
+mod allocation;
 mod assembly;
 mod complaint;
 mod document;

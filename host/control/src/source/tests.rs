@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Bandwidth, BitRate, Container, ContainerPort, Life, Namespace, Node, Pod, PodName, PodNetwork,
-    Protocol, Readiness, manifest,
+    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Namespace, Node, Pod, PodName,
+    PodNetwork, Protocol, Readiness, manifest,
 };
 
 /// A directory with these files.
@@ -281,7 +281,8 @@ fn worlds() -> impl Strategy<Value = World> {
     let port =
         (proptest::option::of("[a-z]{1,5}"), 1u16.., 0..3usize).prop_map(|(name, port, at)| {
             let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][at];
-            ContainerPort { name, protocol, port }
+            let host = (port % 2 == 0).then_some(HostPort { address: None, port });
+            ContainerPort { name, protocol, port, host }
         });
     let container =
         (proptest::collection::vec("\\PC{1,8}", 0..3), proptest::collection::vec(port, 0..3));
@@ -300,7 +301,9 @@ fn worlds() -> impl Strategy<Value = World> {
             let pod_cidrs = [format!("10.{n}.0.0/24"), format!("fd00:{n}::/64")];
             let pod_cidrs = pod_cidrs.map(|prefix| prefix.parse().unwrap()).into();
             let addresses = vec![format!("192.0.2.{}", n + 1).parse().unwrap()];
-            world.nodes.insert(name.clone(), Node { name, labels, pod_cidrs, addresses });
+            let readiness = [Readiness::Ready, Readiness::NotReady][n % 2];
+            let node = Node { name, labels, pod_cidrs, addresses, readiness };
+            world.nodes.insert(node.name.clone(), node);
         }
         let nodes: Vec<_> = world.nodes.keys().cloned().collect();
         for ((namespace, name, labels), node, host, (ingress, egress), containers) in pods {

@@ -124,7 +124,8 @@ pub(crate) fn pod(name: &str, node: &str) -> Pod {
 
 /// A container that runs the lab's server.
 pub(crate) fn server(name: &str, ports: &[(Protocol, u16)]) -> Container {
-    let port = |&(protocol, port): &(_, _)| ContainerPort { name: None, protocol, port };
+    let port =
+        |&(protocol, port): &(_, _)| ContainerPort { name: None, protocol, port, host: None };
     Container {
         name: name.to_owned(),
         command: Vec::new(),
