@@ -14,6 +14,7 @@ use crate::policy::{self, PolicyCommand};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
+use crate::show::service::{self, ServiceCommand};
 use crate::show::{drops, flows, policies, ports, services, stats, status, top};
 use crate::trace::{self, TraceArgs};
 use crate::workbench::playground::{self, PlaygroundArgs};
@@ -48,6 +49,8 @@ enum Command {
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
     Services(services::ServicesArgs),
+    #[command(subcommand)]
+    Service(ServiceCommand),
     Policies(policies::PoliciesArgs),
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -87,6 +90,7 @@ impl Cli {
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),
             Command::Services(args) => services::run(&args),
+            Command::Service(command) => service::run(&command),
             Command::Policies(args) => policies::run(&args),
             Command::Policy(command) => return policy::run(&command),
             Command::Trace(args) => trace::run(&args),

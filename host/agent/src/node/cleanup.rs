@@ -15,7 +15,7 @@ use millrace_netns::{Namespace, Route, RouteTable};
 use serde::Serialize;
 
 use crate::config::DEFAULT_SOCKET;
-use crate::node::link::{HOST_LINK, is_of_pod};
+use crate::node::link::{HOST_LINK, PROTOCOL, is_of_pod};
 use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
 use crate::node::tunnel;
@@ -46,7 +46,7 @@ pub(crate) struct CleanupArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Removed {
-    /// `link`, `route`, `sysctl`, `pins` or `file`.
+    /// `link`, `route`, `proxy`, `sysctl`, `pins` or `file`.
     kind: &'static str,
     /// Which.
     name: String,
@@ -80,6 +80,7 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
     }
     links(&node, &state, &mut removed)?;
     routes(&node, &state, &mut removed)?;
+    proxies(&node, &mut removed)?;
     sysctls(&node, &state, &mut removed)?;
     if pins.exists() {
         remove_pins(pins).with_context(|| format!("{}", pins.display()))?;
@@ -133,6 +134,17 @@ fn routes(node: &Namespace, state: &NodeState, removed: &mut Vec<Removed>) -> an
             let note = Some(format!("via {via}"));
             removed.push(Removed { note, ..Removed::new("route", prefix) });
         }
+    }
+    Ok(())
+}
+
+/// Nobody answers any more for addresses that are announced elsewhere.
+fn proxies(node: &Namespace, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    let net = node.netlink()?;
+    for (link, address) in net.proxies(PROTOCOL)? {
+        net.remove_proxy(&link, address)?;
+        let note = Some(format!("on `{link}`"));
+        removed.push(Removed { note, ..Removed::new("proxy", address) });
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use millrace_cni::Bandwidth;
 use millrace_netns::{
-    EthtoolError, Link, Namespace, NamespaceError, NetlinkError, Route, VethSpec,
+    EthtoolError, Link, Namespace, NamespaceError, NetlinkError, Route, RouteProtocol, VethSpec,
 };
 
 /// The address that pods and the host know the dataplane by. It is the same on every node.
@@ -21,6 +21,10 @@ pub(crate) const HOST_LINK: &str = "millrace";
 
 /// The dataplane's end of the host's pair.
 pub(crate) const HOST_PORT: &str = "millrace-port";
+
+/// What tells the agent's entries in the kernel's tables from others (rtnetlink(7), `rtm_protocol`):
+/// nobody has registered it.
+pub(crate) const PROTOCOL: RouteProtocol = RouteProtocol(109);
 
 /// Why a link is not there.
 #[derive(Debug, thiserror::Error)]

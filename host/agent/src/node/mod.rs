@@ -9,23 +9,29 @@
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
 //!   whenever it changes; `meet`: other nodes that come and go
 //! - `conflist`: has container runtimes call the plugin
+//! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
+//!   its neighbours, `health`, load balancers
 
+mod announcer;
 mod attach;
 pub(crate) mod chain;
 mod check;
 pub(crate) mod cleanup;
 mod conflist;
 mod follow;
+mod health;
 mod ipam;
 mod link;
 mod meet;
 mod peers;
 pub(crate) mod pins;
 mod publisher;
+mod reach;
 mod source;
 pub(crate) mod state;
 mod tunnel;
 mod uplink;
+mod virtuals;
 
 pub(crate) use attach::{AttachError, Pods};
 pub(crate) use follow::Follower;
@@ -51,14 +57,18 @@ use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
 use crate::run::{self, Doors, Succession};
 use crate::text::Span;
+use announcer::Announcer;
 use attach::Beyond;
 pub(crate) use conflist::Conflist;
+use health::HealthChecks;
 use ipam::Ipam;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use pins::DEFAULT_PINS;
+use reach::Reach;
 use source::{Source, SourceArgs};
 use state::NodeState;
 use uplink::OutsideArgs;
+use virtuals::Virtuals;
 
 /// Be the network of a node: its pods, and the node itself.
 ///
@@ -184,6 +194,11 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
     args.tunnel.make_link(&node, &peers, mtu, &mut state).context("the link of tunnels")?;
     peers::route(&node, &gateways, &peers, &mut state).context("routes to other nodes")?;
+    let virtuals = Virtuals::open(node.netlink()?, gateways.clone()).context("routes of before")?;
+    let announcer = around.link().cloned().map(|uplink| Announcer::open(uplink, &mut state));
+    let announcer = announcer.transpose().context("what is announced on the uplink")?;
+    let health = HealthChecks::new(doors.runtime(), this.addresses.clone());
+    follower.publisher().lock().reach_by(Reach::new(virtuals, announcer, health));
     let reserved = node.sysctl(RESERVED_PORTS).context("the ports that are reserved")?;
     state.change(|kept| {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);

@@ -126,11 +126,7 @@ fn route_to(
 ) -> Result<(), PeerError> {
     let of_family = |address: &IpAddr| address.is_ipv4() == prefix.is_ipv4();
     if peer.tunnel.is_some() {
-        let Some(next_hop) = NEXT_HOPS.into_iter().find(of_family) else { return Ok(()) };
-        let source = gateways.iter().map(|gateway| gateway.ip()).find(of_family);
-        let route = Route::to(prefix).via(next_hop).link(HOST_LINK).onlink();
-        // answers to another address would come back another way
-        return Ok(net.replace_route(&source.into_iter().fold(route, Route::source))?);
+        return Ok(net.replace_route(&into_dataplane(prefix, gateways))?);
     }
     match peer.addresses.iter().copied().find(of_family) {
         Some(next_hop) => {
@@ -149,6 +145,16 @@ fn route_to(
             Ok(())
         }
     }
+}
+
+/// A route of this node's own stack that leads into the dataplane.
+pub(crate) fn into_dataplane(prefix: IpNetwork, gateways: &[IpNetwork]) -> Route {
+    let of_family = |address: &IpAddr| address.is_ipv4() == prefix.is_ipv4();
+    let route = Route::to(prefix).link(HOST_LINK).onlink();
+    let route = NEXT_HOPS.into_iter().find(of_family).into_iter().fold(route, Route::via);
+    // answers to another address would come back another way
+    let source = gateways.iter().map(|gateway| gateway.ip()).find(of_family);
+    source.into_iter().fold(route, Route::source)
 }
 
 fn address(node: &Node, v4: bool) -> Option<IpAddr> {

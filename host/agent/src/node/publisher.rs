@@ -6,16 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_control::World;
-use millrace_control::compile::{Compiler, Local, Publication};
+use millrace_control::compile::{Compiler, Local, Publication, announced};
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::node::health::Standing;
+use crate::node::reach::Reach;
 
 /// Who tells them. Those who attach pods and those who follow the manifests share it.
 pub(crate) struct Publisher {
     compiler: Compiler,
     world: World,
     known: Arc<Mutex<Known>>,
+    reach: Option<Reach>,
 }
 
 /// What has become of what was told.
@@ -40,6 +44,11 @@ pub(crate) struct ServiceStatus {
     pub(crate) frontends: Vec<String>,
     /// Where its connections go from this node.
     pub(crate) endpoints: Vec<String>,
+    /// Which of these are on it.
+    pub(crate) local: Vec<String>,
+    /// The port of the node that says whether there are any; absent if nobody asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) health_check_port: Option<u16>,
     /// What of it does not count, and why; or why it is not in force.
     pub(crate) problems: Vec<String>,
 }
@@ -60,7 +69,17 @@ pub(crate) struct PolicyStatus {
 impl Publisher {
     /// For a node; nothing is known of the cluster yet.
     pub(crate) fn new(node: &str) -> Self {
-        Self { compiler: Compiler::new(node), world: World::default(), known: Arc::default() }
+        Self {
+            compiler: Compiler::new(node),
+            world: World::default(),
+            known: Arc::default(),
+            reach: None,
+        }
+    }
+
+    /// Has others know where Services are reached.
+    pub(crate) fn reach_by(&mut self, reach: Reach) {
+        self.reach = Some(reach);
     }
 
     /// What has become of what was told.
@@ -89,6 +108,11 @@ impl Publisher {
             false => plane.publish(&publication.delta, publication.generation, &publication.tags),
         };
         self.note_outcome(&publication, outcome.as_ref().err());
+        if let Some(reach) = &mut self.reach {
+            let standing = if outcome.is_ok() { Standing::Current } else { Standing::Behind };
+            let announced = announced(&self.world, self.compiler.node());
+            reach.follow(plane, &self.world, &publication, &announced, standing);
+        }
         if outcome.is_ok() && !publication.delta.is_empty() {
             tracing::info!(generation = publication.generation, "filters know the cluster");
             self.compiler.adopt(publication);
@@ -112,6 +136,8 @@ impl Publisher {
                 generation: None,
                 frontends: summary.frontends.iter().map(ToString::to_string).collect(),
                 endpoints: summary.endpoints.iter().map(ToString::to_string).collect(),
+                local: summary.local.iter().map(ToString::to_string).collect(),
+                health_check_port: summary.health_check.map(|it| it.port),
                 problems: summary.problems.clone(),
             };
             let name = name.to_string();
@@ -144,8 +170,6 @@ impl std::fmt::Debug for Publisher {
 
 impl ServiceStatus {
     fn is_like(&self, other: &Self) -> bool {
-        let same = (&self.frontends, &self.endpoints, &self.problems)
-            == (&other.frontends, &other.endpoints, &other.problems);
-        same && self.generation.is_some()
+        self.generation.is_some() && *self == Self { generation: self.generation, ..other.clone() }
     }
 }

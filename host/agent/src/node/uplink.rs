@@ -91,6 +91,11 @@ impl Surroundings {
         self.uplink.as_ref().map(|link| &*link.name)
     }
 
+    /// The uplink, if there is one.
+    pub(crate) fn link(&self) -> Option<&Link> {
+        self.uplink.as_ref()
+    }
+
     /// Bytes of the largest IP packet that the uplink carries.
     pub(crate) fn mtu(&self) -> Option<u32> {
         self.uplink.as_ref().map(|link| link.mtu)

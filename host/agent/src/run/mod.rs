@@ -25,7 +25,7 @@ use millrace_cni::Departures;
 use millrace_dataplane::control::Dataplane;
 use millrace_dataplane::control::request::Load;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -164,6 +164,11 @@ impl Doors {
             this.scrapes = this.metrics.map(listen).transpose()?;
         }
         Ok(this)
+    }
+
+    /// What serves requests, once all have started.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.handle().clone()
     }
 
     /// Takes the place of the host before, which has nothing to say any more.

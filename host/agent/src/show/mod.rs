@@ -1,12 +1,14 @@
 //! What a host lets see: commands that ask and print, and change nothing.
 //!
-//! - [`status`], [`ports`], [`flows`], [`services`], [`policies`], [`stats`], [`drops`]: printed once, or again and again
+//! - [`status`], [`ports`], [`flows`], [`services`], [`service`], [`policies`], [`stats`], [`drops`]:
+//!   printed once, or again and again
 //! - [`top`]: live, with rates
 
 pub(crate) mod drops;
 pub(crate) mod flows;
 pub(crate) mod policies;
 pub(crate) mod ports;
+pub(crate) mod service;
 pub(crate) mod services;
 pub(crate) mod stats;
 pub(crate) mod status;

@@ -4,13 +4,14 @@
 //! - `bed`: a lab for a test; `talk`: what is said to the servers in its pods
 //! - `network`: who reaches whom; `carried`: what the kernel does of that
 //! - `commands`, `watching`: what people ask of a lab, and of what passes in it
-//! - `restart`: agents that come and go; `services`: addresses that backends share; `policies`: who is
-//!   kept from whom
+//! - `restart`: agents that come and go; `services`: addresses that backends share, `outside`: as who is
+//!   not in the cluster reaches them; `policies`: who is kept from whom
 
 mod bed;
 mod carried;
 mod commands;
 mod network;
+mod outside;
 mod policies;
 mod restart;
 mod services;
