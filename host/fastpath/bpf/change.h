@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes an entry anew where it is, so that what was counted and seen of the flow stays. User space
-// runs this on a packet that holds the new entry; the kernel's own update would put another element
-// in the old one's place. One writer at a time.
+// Writes entries anew where they are, so that what was counted and seen of their flows stays. User
+// space runs this on a packet that holds the new entries, since each run costs more than what it
+// writes; the kernel's own update would put other elements in the old ones' places. One writer at a
+// time.
 
 #ifndef CHANGE_H
 #define CHANGE_H
 
 #include "fate.h"
 
-// Copies what decides; `rest` is the new addresses.
+// Copies what decides; `rest` is the new addresses. Says whether the entry is of this insertion.
 static __always_inline int change(struct entry *old, void *old_rest, __u32 *old_seal,
 				  const struct entry *new, const void *new_rest, __u32 rest_size,
 				  void *punted, const void *key)
 {
 	if (old->generation != new->generation)
-		return NOT_THERE;
+		return 0;
 
 	// what waits no longer, and is not counted any more, begins anew
 	int counted = old->slot || old->kind == PUNT;
@@ -30,7 +31,7 @@ static __always_inline int change(struct entry *old, void *old_rest, __u32 *old_
 	*(volatile __u32 *)old_seal = new->version;
 	if (counted && !counts)
 		bpf_map_delete_elem(punted, key);
-	return CHANGED;
+	return 1;
 }
 
 static __always_inline int change4(const struct entry4 *new)
@@ -39,7 +40,7 @@ static __always_inline int change4(const struct entry4 *new)
 	struct entry4 *old = bpf_map_lookup_elem(&flows4, &key);
 
 	if (!old)
-		return NOT_THERE;
+		return 0;
 	return change(&old->entry, &old->source, &old->sealed, &new->entry, &new->source, 8,
 		      &punted4, &key);
 }
@@ -50,21 +51,31 @@ static __always_inline int change6(const struct entry6 *new)
 	struct entry6 *old = bpf_map_lookup_elem(&flows6, &key);
 
 	if (!old)
-		return NOT_THERE;
+		return 0;
 	return change(&old->entry, old->source, &old->sealed, &new->entry, new->source, 32,
 		      &punted6, &key);
 }
 
+// Returns a bit for each entry, in order: whether it was there, and is changed.
 SEC("classifier")
-int change_entry(struct __sk_buff *skb)
+int change_entries(struct __sk_buff *skb)
 {
-	void *data = (void *)(long)skb->data + BEFORE_ENTRY, *end = (void *)(long)skb->data_end;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct changes *changes = data;
+	const struct entry4 *four = data + sizeof(*changes);
+	const struct entry6 *six = data + sizeof(*changes);
+	__u32 changed = 0;
 
-	if (data + sizeof(struct entry6) <= end)
-		return change6(data);
-	if (data + sizeof(struct entry4) <= end)
-		return change4(data);
-	return NO_ENTRY;
+	if (data + sizeof(*changes) > end)
+		return 0;
+	if (changes->family == 4) {
+		for (int at = 0; at < MOST_CHANGES && (void *)(four + at + 1) <= end; at++)
+			changed |= change4(four + at) << at;
+	} else {
+		for (int at = 0; at < MOST_CHANGES && (void *)(six + at + 1) <= end; at++)
+			changed |= change6(six + at) << at;
+	}
+	return changed;
 }
 
 #endif

@@ -170,16 +170,15 @@ struct event {
 	__u16 zero;
 };
 
-// What comes before an entry in the packet that changes one: an Ethernet header, which a test run
-// asks for, and what puts the entry at a multiple of 8.
-#define BEFORE_ENTRY 16
-
-// What became of a change.
-enum outcome {
-	CHANGED = 0,
-	NOT_THERE = 1, // no such entry, or one of another insertion
-	NO_ENTRY = 2,  // the packet holds none
+// What the packet begins with that changes entries, which follow.
+struct changes {
+	__u8 ethernet[14]; // a test run asks for it
+	__u8 family;       // 4 or 6, of all of them
+	__u8 zero;
 };
+
+// Entries in such a packet, at most: a test run takes no more than a page.
+#define MOST_CHANGES 16
 
 // What became of a packet: each is counted under exactly one of these, up to FORCED.
 enum counter {
@@ -229,6 +228,8 @@ _Static_assert(offsetof(struct entry4, sealed) == 96, "layout.rs: RawEntry<4>");
 _Static_assert(sizeof(struct entry6) == 152, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, source) == 112, "layout.rs: RawEntry<16>");
 _Static_assert(offsetof(struct entry6, sealed) == 144, "layout.rs: RawEntry<16>");
+_Static_assert(sizeof(struct changes) == 16, "layout.rs: BEFORE_CHANGES");
+_Static_assert(offsetof(struct changes, family) == 14, "layout.rs: CHANGES_FAMILY");
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct limit) == 32, "layout.rs: RawLimit");
 _Static_assert(sizeof(struct uplink) == 72, "layout.rs: RawUplink");

@@ -285,6 +285,6 @@ pub(crate) const ON_UPLINK: &str = "from_uplink";
 /// The program on the near end of the punt pair.
 pub(crate) const ON_PUNT: &str = "from_user";
 /// The program that writes entries anew.
-pub(crate) const ON_CHANGE: &str = "change_entry";
+pub(crate) const ON_CHANGE: &str = "change_entries";
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow_cache.bpf.o"));

@@ -270,10 +270,11 @@ pub(crate) const RESERVED_WORDS: usize = 65_536 / 32;
 /// The place of a port in keys, for packets from the underlay.
 pub(crate) const UNDERLAY: u16 = 0;
 
-/// Before an entry in the packet that changes one.
-pub(crate) const BEFORE_ENTRY: usize = 16;
-pub(crate) const CHANGED: u32 = 0;
-pub(crate) const NOT_THERE: u32 = 1;
+/// Before the entries in a packet that changes some; of which family they are; and how many there
+/// are at most.
+pub(crate) const BEFORE_CHANGES: usize = 16;
+pub(crate) const CHANGES_FAMILY: usize = 14;
+pub(crate) const MOST_CHANGES: usize = 16;
 
 pub(crate) const SEEN_MORE: u32 = 1;
 pub(crate) const SEEN_FIN: u32 = 2;
@@ -383,10 +384,8 @@ mod tests {
             let line = format!("#define {line}\n");
             assert!(include_str!("../bpf/flow_cache.h").contains(&line), "{line}");
         }
-        let outcomes = [one("CHANGED", CHANGED), one("NOT_THERE", NOT_THERE)];
-        assert_eq!(enumerators("outcome")[..2], outcomes);
-        let before = format!("#define BEFORE_ENTRY {BEFORE_ENTRY}\n");
-        assert!(include_str!("../bpf/flow_cache.h").contains(&before));
+        let most = format!("#define MOST_CHANGES {MOST_CHANGES}\n");
+        assert!(include_str!("../bpf/flow_cache.h").contains(&most));
         assert_eq!(
             enumerators("seen"),
             [one("SEEN_MORE", SEEN_MORE), one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]

@@ -46,7 +46,7 @@ pub use acks::{Acks, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
 pub use captured::{CaptureFilter, CaptureRing, CarriedPacket};
 pub use carried::{Carried, Reader, Traffic};
-pub use changes::ChangeError;
+pub use changes::{Change, ChangeError};
 pub use entries::{Cursor, InsertError, Slice};
 pub use features::Features;
 pub use frontends::Frontend;

@@ -20,7 +20,7 @@ use crate::mailbox::{NoAnswer, Postman};
 use crate::stage::OnRefused;
 use crate::tracking::Upkeep;
 use crate::tracking::anew::Outcome;
-use crate::tracking::change::Fate;
+use crate::tracking::change::{Behind, Fate};
 use crate::verdict::{Decider, Verdict};
 use crate::worker::Worker;
 
@@ -244,12 +244,30 @@ impl<I: Io + 'static> Round<'_, I> {
             let outcomes = worker.redecide(&views);
             (views, outcomes)
         })?;
+        let (mut reset, mut behind) = (Vec::new(), Vec::new());
+        let carried_out = self.carry_out(views, &outcomes, &mut reset, &mut behind);
+        // of those, too, behind which it came to an end
+        self.who.upkeep.follow(&behind)?;
+        carried_out?;
+        if !reset.is_empty() {
+            // what they answer comes to a worker: the kernel has no entries of them any more
+            worker.ask(move |worker| worker.ask_ends(&reset))?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        views: Vec<View>,
+        outcomes: &[Outcome],
+        reset: &mut Vec<View>,
+        behind: &mut Vec<Behind>,
+    ) -> Result<(), ChangeError> {
         let now_ns = now_ns();
-        let mut reset = Vec::new();
-        for (view, outcome) in views.into_iter().zip(&outcomes) {
+        for (view, outcome) in views.into_iter().zip(outcomes) {
             let fate = match self.on_refused(outcome) {
                 Some(on_refused) => {
-                    self.who.upkeep.carry_out(&view, outcome, on_refused, now_ns)?
+                    self.who.upkeep.carry_out(&view, outcome, on_refused, now_ns, behind)?
                 }
                 None => Fate::Unanswered,
             };
@@ -257,10 +275,6 @@ impl<I: Io + 'static> Round<'_, I> {
             if fate == Fate::Reset {
                 reset.push(view);
             }
-        }
-        if !reset.is_empty() {
-            // what they answer comes to a worker: the kernel has no entries of them any more
-            worker.ask(move |worker| worker.ask_ends(&reset))?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Connections that go another way from now on: user space first, so that nobody makes the kernel
-//! an entry of the old way any more, and then the kernel's entries, where they are.
+//! an entry of the old way any more, and then the kernel's entries, where they are, many at once.
 
 use std::time::Duration;
 
 use millrace_abi::Control;
-use millrace_fastpath::{ChangeError, Generation, Verdict as Entry};
+use millrace_fastpath::{self as fastpath, ChangeError, Generation, Verdict as Entry};
 
 use super::anew::{Change, Outcome};
 use super::kernel::{self, KernelFlow};
@@ -34,14 +34,26 @@ pub(crate) enum Fate {
     Unanswered,
 }
 
+/// An entry of the kernel that is still as it was, while its connection goes another way.
+pub(crate) struct Behind {
+    change: fastpath::Change,
+    /// Whose it is.
+    connection: ConnectionId,
+    direction: Direction,
+    /// How often something else was decided about the connection.
+    revision: u32,
+}
+
 impl Upkeep {
     /// Does what there is to be done about a connection; `on_refused` says what if it is refused.
+    /// Entries that are to [follow](Self::follow) are added to `behind`.
     pub(crate) fn carry_out(
         &self,
         view: &View,
         outcome: &Outcome,
         on_refused: OnRefused,
         now_ns: u64,
+        behind: &mut Vec<Behind>,
     ) -> Result<Fate, ChangeError> {
         let fate = match outcome {
             Outcome::Same => return Ok(Fate::Same),
@@ -51,8 +63,8 @@ impl Upkeep {
                 Ok(_) => Fate::Same,
                 Err(_) => Fate::Over,
             },
-            Outcome::Changed(change) => self.change(view, change, now_ns)?,
-            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused)?,
+            Outcome::Changed(change) => self.change(view, change, now_ns, behind)?,
+            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused, behind)?,
         };
         // one that is over is not there to be kept
         if let Some(succession) = &self.succession {
@@ -61,7 +73,46 @@ impl Upkeep {
         Ok(fate)
     }
 
-    fn change(&self, view: &View, change: &Change, now_ns: u64) -> Result<Fate, ChangeError> {
+    /// Has the kernel's entries follow their connections.
+    pub(crate) fn follow(&self, behind: &[Behind]) -> Result<(), ChangeError> {
+        // workers want the cache, too
+        for some in behind.chunks(AT_ONCE) {
+            let mut cache = self.cache.lock();
+            let (mut later, mut changes, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+            for entry in some {
+                let fastpath::Change { key, generation, verdict } = entry.change;
+                let waited = match verdict {
+                    Entry::Forward(forward) => {
+                        self.hand_over.change_waiting(&mut cache, &key, generation, forward)?
+                    }
+                    _ => None,
+                };
+                match waited {
+                    Some(true) => {}
+                    Some(false) => gone.push(entry),
+                    None => {
+                        later.push(entry);
+                        changes.push(entry.change);
+                    }
+                }
+            }
+            let changed = cache.change_all(&changes)?;
+            drop(cache);
+            let left = later.iter().zip(changed).filter(|(_, was_there)| !was_there);
+            for entry in gone.iter().chain(left.map(|(entry, _)| entry)) {
+                self.connections.cached(entry.connection, entry.direction, None, entry.revision);
+            }
+        }
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        view: &View,
+        change: &Change,
+        now_ns: u64,
+        behind: &mut Vec<Behind>,
+    ) -> Result<Fate, ChangeError> {
         let before = match self.connections.replace(view.id, &change.anew) {
             Ok(before) => before,
             Err(AnewError::Gone) => return Ok(Fate::Over),
@@ -75,7 +126,9 @@ impl Upkeep {
         for direction in Direction::BOTH {
             let side = direction as usize;
             match &change.flows[side] {
-                Some(flow) => self.redirect(view.id, &before, direction, flow, &now[side])?,
+                Some(flow) => {
+                    self.redirect(view.id, &before, direction, flow, &now[side], behind)?;
+                }
                 None => self.take_back(view.id, &before, direction, &now[side])?,
             }
         }
@@ -87,6 +140,7 @@ impl Upkeep {
         view: &View,
         verdict: &Verdict,
         on_refused: OnRefused,
+        behind: &mut Vec<Behind>,
     ) -> Result<Fate, ChangeError> {
         let (control, fate) = match on_refused {
             OnRefused::Keep => return Ok(Fate::Kept),
@@ -118,7 +172,7 @@ impl Upkeep {
         for direction in Direction::BOTH {
             let key = &before.keys[direction as usize];
             match control {
-                Control::Drop => self.stop(view.id, &before, direction)?,
+                Control::Drop => self.stop(view.id, &before, direction, behind),
                 // user space has something to say to each that sends
                 _ => self.take_back(view.id, &before, direction, key)?,
             }
@@ -134,18 +188,16 @@ impl Upkeep {
         direction: Direction,
         flow: &KernelFlow,
         now: &Key,
+        behind: &mut Vec<Behind>,
     ) -> Result<(), ChangeError> {
         let side = direction as usize;
         let Some(generation) = before.generations[side] else { return Ok(()) };
         let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
         if key == flow.key {
-            let generation = Generation::from(generation);
-            let mut cache = self.cache.lock();
-            if self.hand_over.change(&mut cache, &key, generation, flow.forward)? {
-                return Ok(());
-            }
-            drop(cache);
-            self.connections.cached(id, direction, None, before.revision);
+            let (generation, verdict) = (generation.into(), Entry::Forward(flow.forward));
+            let change = fastpath::Change { key, generation, verdict };
+            let revision = before.revision;
+            behind.push(Behind { change, connection: id, direction, revision });
             return Ok(());
         }
 
@@ -170,15 +222,14 @@ impl Upkeep {
         id: ConnectionId,
         before: &Before,
         direction: Direction,
-    ) -> Result<(), ChangeError> {
+        behind: &mut Vec<Behind>,
+    ) {
         let side = direction as usize;
-        let Some(generation) = before.generations[side] else { return Ok(()) };
-        let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
+        let Some(generation) = before.generations[side] else { return };
+        let Some(key) = kernel::key(&before.keys[side]) else { return };
         self.hand_over.forget(&key);
-        if !self.cache.lock().change(&key, Generation::from(generation), &Entry::Drop)? {
-            self.connections.cached(id, direction, None, before.revision);
-        }
-        Ok(())
+        let change = fastpath::Change { key, generation: generation.into(), verdict: Entry::Drop };
+        behind.push(Behind { change, connection: id, direction, revision: before.revision });
     }
 
     /// Takes a direction back from the kernel, with what that has counted for the connection, whose
@@ -223,5 +274,7 @@ fn tags(view: &View) -> Tags {
     tags
 }
 
+/// Entries that are changed while nobody else has the cache: two runs of the kernel's program.
+const AT_ONCE: usize = 32;
 /// How long what is refused is remembered without a packet: as long as an end tries again.
 const SILENCE: Duration = Duration::from_secs(120);

@@ -89,6 +89,21 @@ impl HandOver {
         generation: Generation,
         forward: Forward,
     ) -> Result<bool, ChangeError> {
+        match self.change_waiting(cache, key, generation, forward)? {
+            Some(was_there) => Ok(was_there),
+            None => cache.change(key, generation, &Verdict::Forward(forward)),
+        }
+    }
+
+    /// [Changes](Self::change) where an entry sends packets if something is to be waited for; else
+    /// nothing is changed, and nothing is said.
+    pub(crate) fn change_waiting(
+        &self,
+        cache: &mut FlowCache,
+        key: &Key,
+        generation: Generation,
+        forward: Forward,
+    ) -> Result<Option<bool>, ChangeError> {
         let mut flows = self.flows.lock();
         let kept = flows.kept.remove(key);
         let waiting = flows.busy.get(key).or_else(|| flows.silent.get(key));
@@ -99,16 +114,16 @@ impl HandOver {
             if changed {
                 self.flows.lock().busy.insert(*key, Waiting::new(slot));
             }
-            return Ok(changed);
+            return Ok(Some(changed));
         }
         if let Some(slot) = slot.filter(|slot| !slot.is_over()) {
             let changed = cache.change_waiting(key, generation, forward, &slot)?;
             // if it went over meanwhile, it waits for nothing any more
             if !changed || !slot.is_over() {
-                return Ok(changed);
+                return Ok(Some(changed));
             }
         }
-        cache.change(key, generation, &Verdict::Forward(forward))
+        Ok(None)
     }
 
     /// Goes on with an entry of a predecessor's that waits: packets of it may be on their way here.

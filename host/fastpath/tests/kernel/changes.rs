@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millrace_fastpath::{Counter, Forward, Generation, Protocol, Translation, Verdict};
+use millrace_fastpath::{Change, Counter, Forward, Generation, Protocol, Translation, Verdict};
 
 use crate::bed::{Ends, GATEWAY_MAC, ip, key, mac, port, way, with_and_without_features};
 use crate::edges::Arrival;
@@ -73,6 +73,38 @@ fn only_the_insertion_that_is_named_is_changed() {
                 assert_eq!(cache.count(Counter::DropEntry).unwrap(), dropped + 1);
                 assert!(change(&mut cache, second));
             }
+        });
+    });
+}
+
+#[test]
+fn many_entries_change_together_and_each_that_is_not_there_is_named() {
+    with_and_without_features(|bed| {
+        bed.run(|mut cache, _punt_end| {
+            // more of each family than go into one run, one family in the other
+            let flows: Vec<_> = (0..50u16)
+                .map(|n| key(0, if n % 3 == 0 { 6 } else { 4 }, Protocol::Udp, 1000 + n, 2000))
+                .collect();
+            let changes: Vec<_> = flows
+                .iter()
+                .map(|&key| Change {
+                    key,
+                    generation: cache.insert(&key, &Verdict::Forward(way(0))).unwrap(),
+                    verdict: Verdict::Drop,
+                })
+                .collect();
+            cache.remove(&[flows[7], flows[30]]).unwrap();
+            let was_there = cache.change_all(&changes).unwrap();
+            for (at, was_there) in was_there.into_iter().enumerate() {
+                assert_eq!(was_there, ![7, 30].contains(&at), "{at}");
+            }
+            for (n, family) in [(0, 6), (1, 4), (48, 6), (49, 4)] {
+                let dropped = cache.count(Counter::DropEntry).unwrap();
+                let to = SocketAddr::new(ip(1, family), 2000);
+                bed.udp(0, family, 1000 + n).send_to(b"hello", to).unwrap();
+                assert_eq!(cache.count(Counter::DropEntry).unwrap(), dropped + 1, "{n}");
+            }
+            assert!(cache.change_all(&[]).unwrap().is_empty());
         });
     });
 }
