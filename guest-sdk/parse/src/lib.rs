@@ -51,14 +51,11 @@ pub fn parse(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
 /// As [`parse`].
 #[inline]
 pub fn parse_headers(frame: &[u8], slot: &mut Slot) -> Result<Layers, Reason> {
-    *slot = Slot {
-        ingress: slot.ingress,
-        ingress_kind: slot.ingress_kind,
-        origin: slot.origin,
-        now_ns: slot.now_ns,
-        len: frame.len() as u32,
-        ..Slot::ZERO
-    };
+    let Slot { ingress, ingress_kind, origin, now_ns, .. } = *slot;
+    *slot = Slot::ZERO;
+    (slot.ingress, slot.ingress_kind) = (ingress, ingress_kind);
+    (slot.origin, slot.now_ns) = (origin, now_ns);
+    slot.len = frame.len() as u32;
 
     let ethernet = ethernet::Frame::new_checked(frame).map_err(|_| Reason::TruncatedEthernet)?;
     slot.dst_mac = ethernet.destination().0;

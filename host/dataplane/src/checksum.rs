@@ -17,19 +17,19 @@ pub(crate) fn complete(frame: &mut [u8], slot: &Slot, layers: Layers) {
         return;
     }
     let (network, transport) = (usize::from(layers.network), usize::from(layers.transport));
-    let (head, segment) = frame.split_at_mut(transport);
-    let (pseudo, end): (Pseudo, usize) = match slot.ip_version {
+    let packet = &mut frame[network..];
+    let (pseudo, len): (Pseudo, usize) = match slot.ip_version {
         4 => {
-            let packet = ipv4::Packet::new_unchecked(&head[network..]);
-            (packet.pseudo(), network + packet.total_len())
+            let packet = ipv4::Packet::new_unchecked(&*packet);
+            (packet.pseudo(), packet.total_len())
         }
         _ => {
-            let packet = ipv6::Packet::new_unchecked(&head[network..]);
-            (packet.pseudo(), network + ipv6::HEADER_LEN + packet.payload_len())
+            let packet = ipv6::Packet::new_unchecked(&*packet);
+            (packet.pseudo(), ipv6::HEADER_LEN + packet.payload_len())
         }
     };
     // the parser has seen that the packet's length fits the frame
-    let segment = &mut segment[..end - transport];
+    let segment = &mut packet[transport - network..len];
     match IpProtocol(slot.protocol) {
         IpProtocol::TCP => {
             let partial = pseudo.sum(IpProtocol::TCP, segment.len()).partial();

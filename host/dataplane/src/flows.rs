@@ -25,12 +25,10 @@ pub struct FlowMap {
     stamp: u32,
 }
 
-/// Where a flow's entry is, as long as no other flow takes its place.
+/// Where a flow's entry is, as long as no other flow takes its place: the place, and above it the
+/// entry's stamp. One word, because it comes and goes in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowIndex {
-    at: u32,
-    stamp: u32,
-}
+pub struct FlowIndex(u64);
 
 /// What makes two packets one flow to a direct port: everything the chain's decision
 /// can depend on but time, so that a hit is always the chain's own answer.
@@ -86,13 +84,13 @@ impl FlowMap {
             return None;
         }
         entry.last_seen_ns = slot.now_ns;
-        Some(FlowIndex { at: at as u32, stamp: entry.stamp })
+        Some(FlowIndex::new(at, entry.stamp))
     }
 
     /// The remembered verdict of a flow that was just found.
     #[inline]
     pub fn verdict(&self, flow: FlowIndex) -> Verdict {
-        self.entries[flow.at as usize].verdict
+        self.entries[flow.place()].verdict
     }
 
     /// Remembers a verdict.
@@ -132,7 +130,7 @@ impl FlowMap {
             },
             inspect_left: terms.inspect_left,
         };
-        FlowIndex { at: best as u32, stamp }
+        FlowIndex::new(best, stamp)
     }
 
     /// Forgets everything: the chain is another one now.
@@ -185,8 +183,8 @@ impl FlowMap {
     }
 
     fn entry(&mut self, flow: FlowIndex) -> Option<&mut Entry> {
-        let entry = &mut self.entries[flow.at as usize];
-        (entry.stamp == flow.stamp).then_some(entry)
+        let entry = &mut self.entries[flow.place()];
+        (entry.stamp == flow.stamp()).then_some(entry)
     }
 
     #[inline]
@@ -197,6 +195,22 @@ impl FlowMap {
             ^ fold(words[4] ^ b, words[5] ^ c)
             ^ fold(words[6] ^ d, a);
         (hash >> 16) as usize
+    }
+}
+
+impl FlowIndex {
+    #[inline]
+    fn new(place: usize, stamp: u32) -> Self {
+        Self(place as u64 | u64::from(stamp) << 32)
+    }
+
+    #[inline]
+    fn place(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    fn stamp(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 }
 
