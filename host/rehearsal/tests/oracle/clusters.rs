@@ -65,6 +65,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             name: Some(name.to_owned()),
             protocol,
             port,
+            host: None,
         };
         ports.into_iter().map(port).collect()
     });
