@@ -8,7 +8,8 @@
 //! about it, without asking (N8).
 //!
 //! Whatever is not known to be allowed to a pod that policies are for is dropped. Protocols that
-//! policies have no word for (ICMP and others) are allowed by rules without ports alone (N9).
+//! policies have no word for (ICMP and others) are allowed by rules without ports alone (N9). A pod
+//! always reaches itself, by way of a Service too (N11), and its own node, which reaches it (N10).
 //!
 //! - `known`: what it was told
 

@@ -123,8 +123,8 @@ impl Facts {
         }
         let identities = next.identities(&pods);
 
-        for (likeness, alike) in &pods.alike {
-            let Some((identity, selectors)) = identities.get(likeness) else { continue };
+        for (alike, known) in pods.alike.iter().zip(&identities) {
+            let Some((identity, selectors)) = known else { continue };
             let none = PolicySet::NONE;
             let (place, identity) = (Place::Elsewhere, *identity);
             let owner = Owner { place, identity, egress: none, ingress: none };
@@ -136,8 +136,9 @@ impl Facts {
         }
         for pod in &pods.here {
             let (ingress, egress) = sets[pod.name];
-            let known = pod.likeness.as_ref().and_then(|it| identities.get(it));
-            let (identity, selectors) = known.cloned().unwrap_or_default();
+            let at = pod.likeness.as_ref().and_then(|it| pods.place_of(it));
+            let known = at.and_then(|at| identities[at].clone());
+            let (identity, selectors) = known.unwrap_or_default();
             let owner = Owner { place: Place::Here, identity, egress, ingress };
             for address in pod.addresses {
                 next.ends.insert(*address, End { owner, selectors: selectors.clone() });
@@ -262,25 +263,29 @@ impl Facts {
         number
     }
 
-    /// What kinds of pods are to the selectors in use, as far as they are anything.
-    fn identities(&mut self, pods: &Pods<'_>) -> BTreeMap<Likeness, (Identity, Vec<Selector>)> {
-        let mut known: BTreeMap<Likeness, Vec<Selector>> = BTreeMap::new();
+    /// What kinds of pods are to the selectors in use, as far as they are anything; in the order of
+    /// the list.
+    fn identities(&mut self, pods: &Pods<'_>) -> Vec<Option<(Identity, Vec<Selector>)>> {
+        let mut known: Vec<Option<Vec<Selector>>> = vec![None; pods.alike.len()];
         let mut selections: Vec<_> =
             self.registry.selections.used().map(|(it, number)| (number, it.clone())).collect();
         selections.sort_by_key(|(number, _)| *number);
         for (number, selection) in selections {
             self.selectors.insert(Selector(number));
-            for likeness in selection.of_pods(pods) {
-                known.entry(likeness.clone()).or_default().push(Selector(number));
+            for at in selection.of_pods(pods) {
+                known[at].get_or_insert_default().push(Selector(number));
             }
         }
         // those that rules are about by themselves
         for (likeness, _) in self.registry.identities.used() {
-            known.entry(likeness.clone()).or_default();
+            if let Some(at) = pods.place_of(likeness) {
+                known[at].get_or_insert_default();
+            }
         }
-        let numbered = known.into_iter().map(|(likeness, selectors)| {
-            let number = Identity(self.registry.identities.number(likeness.clone()));
-            (likeness, (number, selectors))
+        let numbered = pods.alike.iter().zip(known).map(|(alike, selectors)| {
+            let selectors = selectors?;
+            let number = self.registry.identities.number(alike.likeness.clone());
+            Some((Identity(number), selectors))
         });
         numbered.collect()
     }

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 use millrace_tables::{Block, Identity, Peer, Permit, Protocol, Selector};
 
-use super::pods::{Likeness, NamedPort, Pods};
+use super::pods::{Alike, Likeness, NamedPort, Pods};
 use super::{Registry, Rule};
 use crate::policy::{self, NetworkPolicy, Peers, PolicyDirection, PolicyPeer, PortRange, Ports};
 use crate::{PodName, QualifiedName};
@@ -113,7 +113,7 @@ impl Maker<'_, '_> {
             }
             _ => None,
         };
-        for (likeness, alike) in &pods.alike {
+        for Alike { likeness, addresses } in &pods.alike {
             for number in likeness.named(name, protocol) {
                 match (&selection, peer) {
                     (Some(selection), _) if !selection.has(pods, likeness) => {}
@@ -122,7 +122,7 @@ impl Maker<'_, '_> {
                             prefix.contains(**address)
                                 && !except.iter().any(|it| it.contains(**address))
                         };
-                        for address in alike.addresses.iter().filter(is_within) {
+                        for address in addresses.iter().filter(is_within) {
                             let block = self.block((IpNetwork::from(*address), Vec::new()));
                             found.push((Peer::Within(block), number));
                         }
@@ -151,15 +151,14 @@ impl Selection {
         Self { scope, pods: pods.clone() }
     }
 
-    /// The kinds of pods that it selects.
-    pub(super) fn of_pods<'p>(&self, pods: &'p Pods<'_>) -> Vec<&'p Likeness> {
+    /// The kinds of pods that it selects, by where they are in the list.
+    pub(super) fn of_pods(&self, pods: &Pods<'_>) -> Vec<usize> {
         let namespaces: Vec<&str> = match &self.scope {
             Scope::Namespace(name) => vec![name],
             Scope::Labelled(selector) => pods.namespaces(selector).collect(),
         };
-        let alike = namespaces.into_iter().flat_map(|namespace| pods.alike_in(namespace));
-        let alike = alike.map(|(likeness, _)| likeness);
-        alike.filter(|likeness| self.pods.selects(&likeness.labels)).collect()
+        let places = namespaces.into_iter().flat_map(|namespace| pods.alike_in(namespace));
+        places.filter(|at| self.pods.selects(&pods.alike[*at].likeness.labels)).collect()
     }
 
     fn has(&self, pods: &Pods<'_>, likeness: &Likeness) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::policy::{NetworkPolicy, PolicyDirection, Selector};
 use crate::{Labels, Life, Pod, PodName, PodNetwork, Protocol, World};
@@ -25,8 +26,9 @@ pub(super) struct NamedPort {
 }
 
 /// Pods that are alike.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Alike {
+    pub(super) likeness: Likeness,
     pub(super) addresses: Vec<IpAddr>,
 }
 
@@ -42,14 +44,15 @@ pub(super) struct Here<'w> {
 /// The pods of a world.
 pub(super) struct Pods<'w> {
     pub(super) world: &'w World,
-    pub(super) alike: BTreeMap<Likeness, Alike>,
+    /// In order; those of a namespace are one behind the other.
+    pub(super) alike: Vec<Alike>,
     pub(super) here: Vec<Here<'w>>,
 }
 
 impl<'w> Pods<'w> {
     /// The pods, seen from a node.
     pub(super) fn new(world: &'w World, node: &str, local: &'w Local) -> Self {
-        let mut alike: BTreeMap<Likeness, Alike> = BTreeMap::new();
+        let mut alike: BTreeMap<Likeness, Vec<IpAddr>> = BTreeMap::new();
         let mut here = Vec::new();
         for (name, pod) in &world.pods {
             // those in their node's network are that node to others (N12)
@@ -62,7 +65,7 @@ impl<'w> Pods<'w> {
             if attached.is_some() || pod.node.as_deref() == Some(node) {
                 here.push(Here { name, addresses, likeness: Some(likeness.clone()) });
             }
-            alike.entry(likeness).or_default().addresses.extend(addresses);
+            alike.entry(likeness).or_default().extend(addresses);
         }
         for (name, addresses) in &local.pods {
             let is_known = world
@@ -73,7 +76,8 @@ impl<'w> Pods<'w> {
                 here.push(Here { name, addresses, likeness: None });
             }
         }
-        Self { world, alike, here }
+        let alike = alike.into_iter().map(|(likeness, addresses)| Alike { likeness, addresses });
+        Self { world, alike: alike.collect(), here }
     }
 
     /// The policies that are for a pod of this node in a direction, by name.
@@ -94,12 +98,16 @@ impl<'w> Pods<'w> {
         })
     }
 
-    /// The kinds of pods in a namespace.
-    pub(super) fn alike_in(&self, namespace: &str) -> impl Iterator<Item = (&Likeness, &Alike)> {
-        let first =
-            Likeness { namespace: namespace.to_owned(), labels: Labels::new(), ports: Vec::new() };
-        let namespace = namespace.to_owned();
-        self.alike.range(first..).take_while(move |(likeness, _)| likeness.namespace == namespace)
+    /// Where in the list those of a namespace are.
+    pub(super) fn alike_in(&self, namespace: &str) -> Range<usize> {
+        let start = self.alike.partition_point(|it| *it.likeness.namespace < *namespace);
+        let end = self.alike.partition_point(|it| *it.likeness.namespace <= *namespace);
+        start..end
+    }
+
+    /// Where in the list those are that are like this.
+    pub(super) fn place_of(&self, likeness: &Likeness) -> Option<usize> {
+        self.alike.binary_search_by(|it| it.likeness.cmp(likeness)).ok()
     }
 
     /// The namespaces with labels like these.
