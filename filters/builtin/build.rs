@@ -21,8 +21,9 @@ fn main() {
     let repository = filters.parent().expect("the filters are a folder of the repository");
     let sdk = repository.join("guest-sdk");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for folder in [&filters, &sdk] {
-        println!("cargo::rerun-if-changed={}", folder.display());
+    // as seen from here: clones may share what is built
+    for folder in ["..", "../../guest-sdk"] {
+        println!("cargo::rerun-if-changed={folder}");
     }
     println!("cargo::rerun-if-env-changed=MILLRACE_GUEST_TOOLCHAIN");
 

@@ -15,8 +15,10 @@ fn main() {
     let (template, sdk) = (agent.join("template"), repository.join("guest-sdk"));
     let [workspace, lock, format, licence] =
         ["Cargo.toml", "Cargo.lock", "rustfmt.toml", "LICENSE"].map(|name| repository.join(name));
-    for path in [&template, &sdk, &workspace, &lock, &format, &licence] {
-        println!("cargo::rerun-if-changed={}", path.display());
+    // as seen from here: clones may share what is built
+    println!("cargo::rerun-if-changed=template");
+    for name in ["guest-sdk", "Cargo.toml", "Cargo.lock", "rustfmt.toml", "LICENSE"] {
+        println!("cargo::rerun-if-changed=../../{name}");
     }
 
     let manifest = out.join("sdk.toml");

@@ -1,9 +1,9 @@
 //! What an API server gives objects that do not state it: addresses and ports of Services.
 //!
-//! Owns which of them a Service gets, where manifests are all there is. Each is found by a hash of
-//! what it is for, and by the next ones if that is taken; Services take turns by their names, after
-//! all that is stated. So it follows from the manifests alone: every node finds the same, before a
-//! restart and after, and another Service can change it only by the same hash.
+//! Owns which of them a Service gets where manifests are all there is: a real one gives them itself.
+//! Each is found by a hash of what it is for, and by the next ones if that is taken; Services take
+//! turns by their names, after all that is stated. So it follows from the manifests alone: every node
+//! finds the same, before a restart and after, and another Service can change it only by the same hash.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use serde_norway::Value;
 
 use crate::manifest::{FieldError, FieldPath, Kind, Object, Rough};
-use crate::source::allocation::allocate;
 use crate::source::document::Document;
 use crate::source::{Complaint, Fault, Place};
 use crate::{Namespace, Node, World};
@@ -64,7 +63,6 @@ impl Assembly {
             let namespaces = &mut self.world.namespaces;
             namespaces.entry(name.clone()).or_insert_with(|| Namespace::named(name));
         }
-        allocate(&mut self.world);
         self.complaints.sort_by(|a, b| a.place.cmp(&b.place));
         (self.world, self.complaints)
     }

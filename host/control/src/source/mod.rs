@@ -20,6 +20,7 @@ mod document;
 mod objects;
 mod watch;
 
+use allocation::allocate;
 pub use complaint::{Complaint, Fault, Place};
 pub use objects::Objects;
 pub use watch::{Waited, Watch};
@@ -76,7 +77,10 @@ impl Manifests {
                 }),
             }
         }
-        Ok(assembly.finish())
+        let (mut world, complaints) = assembly.finish();
+        // nobody else is there to do it
+        allocate(&mut world);
+        Ok((world, complaints))
     }
 
     /// Watches the directory from now on.

@@ -65,6 +65,7 @@ fn title(kind: Kind, object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::ClusterIps;
 
     fn object(text: &str) -> Value {
         serde_norway::from_str(text).unwrap()
@@ -117,6 +118,18 @@ mod tests {
         );
         objects.put(Kind::Node, node("a", "10.1.0.0/24"));
         assert_eq!(objects.world().1, []);
+    }
+
+    #[test]
+    fn what_a_service_does_not_state_the_api_server_has_yet_to_give() {
+        let mut objects = Objects::default();
+        let range = "{metadata: {name: all}, spec: {cidrs: [10.96.0.0/16]}}";
+        objects.put(Kind::ServiceRange, object(range));
+        let service = "{metadata: {namespace: shop, name: web}, spec: {ports: [{port: 80}]}}";
+        objects.put(Kind::Service, object(service));
+        let (world, _) = objects.world();
+        let [service] = &Vec::from_iter(world.services.services.values())[..] else { panic!() };
+        assert_eq!(service.cluster_ips, ClusterIps::Unallocated);
     }
 
     #[test]
