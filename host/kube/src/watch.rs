@@ -43,7 +43,11 @@ pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Co
     };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                // it is asked, and has not told anything yet
+                listed.clear();
+                continue;
+            }
             Ok(Event::InitApply(object)) => listed.extend(value(&object)),
             Ok(Event::InitDone) => tell(&mut |told| {
                 told.objects.replace(kind, listed.drain(..));
@@ -55,7 +59,8 @@ pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Co
             Ok(Event::Delete(object)) => tell(&mut |told| {
                 value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
             }),
-            Err(Error::InitialListFailed(kube::Error::Api(status))) if status.is_not_found() => {
+            // of a group that is not there a server says no more than the code
+            Err(Error::InitialListFailed(kube::Error::Api(status))) if status.code == NOT_FOUND => {
                 // the cluster has no such kind, or not yet
                 if !std::mem::replace(&mut is_absent, true) {
                     tell(&mut |told| {
@@ -97,6 +102,9 @@ fn value(object: &DynamicObject) -> Option<Value> {
         }
     }
 }
+
+/// RFC 9110 section 15.5.5.
+const NOT_FOUND: u16 = 404;
 
 #[cfg(test)]
 mod tests {

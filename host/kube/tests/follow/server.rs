@@ -60,6 +60,7 @@ impl Server {
         let port = listener.local_addr().expect("it is bound").port();
         let routes = Router::new()
             .route("/api/v1/{resource}", get(core))
+            // groups of other versions are not there at all
             .route("/apis/{group}/v1/{resource}", get(grouped))
             .with_state(Arc::clone(&told));
         runtime.spawn(async move { axum::serve(listener, routes).await });
