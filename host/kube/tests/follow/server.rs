@@ -229,6 +229,10 @@ impl Watching {
     /// The next event as a line; `None` when the watch is cut.
     async fn next(mut self) -> Option<(Result<String, Infallible>, Self)> {
         loop {
+            // who is away tells nothing of what happens meanwhile
+            if *self.is_away.borrow() {
+                return None;
+            }
             let next = self.told.events.lock().get(self.told_of).cloned();
             if let Some((resource, event)) = next {
                 self.told_of += 1;
