@@ -42,13 +42,13 @@ bench: setup ## measure; QUICK=1 for a first impression
 old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a virtual machine
 	scripts/old-kernel
 
-SECONDS ?= 60
 cluster: setup ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
 	$(if $(unprivileged),$(error $(unprivileged)))
 	cargo build $(locked) --release --package millrace
 	folder=$$(cargo metadata --no-deps --format-version=1 | jq --raw-output .target_directory)/release; \
 		tests/cluster/up $$folder/millrace $$folder/millrace-cni && tests/cluster/check
 
+SECONDS ?= 60
 fuzz: setup ## look for input that breaks parsers, SECONDS=60 for each of them
 	scripts/fuzz --seconds $(SECONDS)
 
