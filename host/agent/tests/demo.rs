@@ -31,6 +31,15 @@ fn the_demo_shows_what_holds_and_leaves_nothing_behind() {
         "swaps on a node lose nothing",
         "a killed agent's flows lose nothing",
         "an agent's upgrade loses nothing",
+        "its pods answer in turns",
+        "no request fails meanwhile",
+        "what is connected stays connected",
+        "on paper it denies",
+        "whom it denies gets no answer",
+        "whom it allows gets one",
+        "a connection was open",
+        "and what cut it is named",
+        "without it shop is answered again",
         "nothing is left behind",
     ] {
         assert!(short.contains(&format!("✓ {claim}")), "{claim}: {short}");

@@ -3,12 +3,12 @@
 //! Owns its name and its manifests. The main thread takes it down while an act may still be at it:
 //! it waits for the command that runs, and no other is begun then.
 
-use std::env;
-use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+use std::{env, fs, io};
 
 use anyhow::{Context, bail};
 use millrace_control::PodName;
@@ -47,31 +47,58 @@ impl Cluster {
     pub(super) fn new(name: &str, folder: &Path) -> anyhow::Result<Self> {
         let manifests = folder.join(MANIFESTS);
         fs::create_dir_all(&manifests).context("a folder for manifests")?;
-        for (file, text) in [("nodes.yaml", NODES), ("pods.yaml", PODS)] {
-            fs::write(manifests.join(file), text).context("a manifest")?;
+        let cluster =
+            Self { name: name.parse()?, folder: folder.to_owned(), state: Mutex::new(State::Open) };
+        for (file, text) in
+            [("nodes.yaml", NODES), ("pods.yaml", PODS), ("services.yaml", SERVICES)]
+        {
+            cluster.write(file, text)?;
         }
-        Ok(Self { name: name.parse()?, folder: folder.to_owned(), state: Mutex::new(State::Open) })
+        Ok(cluster)
     }
 
-    /// Has a command of `millrace lab` do something, which is shown, and returns what that prints.
+    /// Writes one of its manifests; what has been told the nodes stays until the next `lab apply`.
+    pub(super) fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        fs::write(self.folder.join(MANIFESTS).join(file), text).context("a manifest")
+    }
+
+    /// Removes one.
+    pub(super) fn remove(&self, file: &str) -> anyhow::Result<()> {
+        fs::remove_file(self.folder.join(MANIFESTS).join(file)).context("a manifest")
+    }
+
+    /// Has a command of `millrace` do something, which is shown, and returns what that prints.
     pub(super) fn command(&self, narrator: &Narrator, words: &[&str]) -> anyhow::Result<String> {
-        narrator.command(MACHINE, &[&["millrace", "lab"], words].concat());
+        let Output { status, stdout, stderr } = self.run(narrator, words)?;
+        let said = String::from_utf8_lossy(&stdout).into_owned();
+        if !status.success() {
+            let errors = String::from_utf8_lossy(&stderr);
+            bail!("`millrace {}` fails: {said}{}", words.join(" "), errors.trim_end());
+        }
+        Ok(said)
+    }
+
+    /// The same for a command that asks something: whether the answer is yes, and what it prints.
+    pub(super) fn ask(
+        &self,
+        narrator: &Narrator,
+        words: &[&str],
+    ) -> anyhow::Result<(bool, String)> {
+        let Output { status, stdout, .. } = self.run(narrator, words)?;
+        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned()))
+    }
+
+    fn run(&self, narrator: &Narrator, words: &[&str]) -> anyhow::Result<Output> {
+        narrator.command(MACHINE, &[&["millrace"], words].concat());
         let mut command = Command::new(env::current_exe()?);
-        command.arg("lab").args(words).env("MILLRACE_LAB", self.name.to_string());
+        command.args(words).env("MILLRACE_LAB", self.name.to_string());
         // Ctrl-C is not for it: whoever started it clears up
         command.current_dir(&self.folder).process_group(0);
         let state = self.state.lock();
         if *state == State::Cleared {
             bail!("the nodes are taken down already");
         }
-        let Output { status, stdout, stderr } = command.output()?;
-        drop(state);
-        if !status.success() {
-            let (out, errors) =
-                (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-            bail!("`millrace lab {}` fails: {}{}", words.join(" "), out, errors.trim_end());
-        }
-        Ok(String::from_utf8_lossy(&stdout).into_owned())
+        Ok(command.output()?)
     }
 
     /// Who asks the agent of a node.
@@ -109,6 +136,14 @@ impl ClusterPod {
         let address = self.addresses.iter().find(fits).context("an address of each family")?;
         Ok(End { namespace: &self.namespace, address: *address })
     }
+
+    /// Connects from there, and waits for answers no longer than to be connected.
+    pub(super) fn connect(&self, to: SocketAddr, wait: Duration) -> io::Result<TcpStream> {
+        let connected = self.namespace.run(|| TcpStream::connect_timeout(&to, wait));
+        let stream = connected.map_err(io::Error::other)??;
+        stream.set_read_timeout(Some(wait))?;
+        Ok(stream)
+    }
 }
 
 /// A family of addresses.
@@ -125,9 +160,10 @@ fn take_down(name: &LabName) -> anyhow::Result<()> {
     }
 }
 
-/// Where the commands of `millrace lab` are run.
-const MACHINE: &str = "machine";
+/// Where commands are run.
+pub(super) const MACHINE: &str = "machine";
 /// Where the manifests are, from there as in the repository.
 pub(super) const MANIFESTS: &str = "examples/lab";
 const NODES: &str = include_str!("../../../../examples/lab/nodes.yaml");
-const PODS: &str = include_str!("../../../../examples/lab/pods.yaml");
+pub(super) const PODS: &str = include_str!("../../../../examples/lab/pods.yaml");
+const SERVICES: &str = include_str!("../../../../examples/lab/services.yaml");

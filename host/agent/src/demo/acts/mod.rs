@@ -6,11 +6,15 @@
 //! - [`dns`]: a filter that looks into packets
 //! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided;
 //!   [`restart`]: agents that are killed and replaced meanwhile
+//! - [`services`]: a Service whose pods change while it is asked; [`policies`]: a NetworkPolicy
+//!   that is tried, applied to live connections, and taken back
 
 mod deny;
 mod dns;
 mod nodes;
+mod policies;
 mod restart;
+mod services;
 mod swaps;
 mod traffic;
 
@@ -45,5 +49,9 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     swaps::play(lab, extent, narrator)?;
     deny::play(lab, narrator)?;
     dns::play(lab, narrator)?;
-    nodes::play(lab, extent, narrator)
+    nodes::play(lab, extent, narrator)?;
+    services::play(&lab.cluster, narrator)?;
+    policies::play(&lab.cluster, narrator)?;
+    narrator.gap();
+    lab.cluster.command(narrator, &["lab", "down"]).map(drop)
 }

@@ -26,14 +26,14 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     );
     let cluster = &lab.cluster;
     let start = Instant::now();
-    let said = cluster.command(narrator, &["up", MANIFESTS])?;
+    let said = cluster.command(narrator, &["lab", "up", MANIFESTS])?;
     let took = start.elapsed().as_secs_f64();
     // behind the nodes stand the pods
     narrator.output(said.split_once("\n\n").map_or(&*said, |(_, pods)| pods));
     narrator.claim(true, "two nodes and three pods are up", format!("after {took:.1} s"));
 
     narrator.gap();
-    narrator.output(&cluster.command(narrator, &["probe", "--patience", "5s"])?);
+    narrator.output(&cluster.command(narrator, &["lab", "probe", "--patience", "5s"])?);
     narrator.claim(true, "every pod reaches every pod", "by TCP, UDP and ping, both families");
 
     narrator.gap();
@@ -41,11 +41,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     speed(lab, &shop, &cart, extent, narrator)?;
     traced(cluster, &cart, narrator)?;
     swaps(cluster, &shop, extent, narrator)?;
-    restart::play(cluster, &shop, &cart, narrator)?;
-
-    narrator.gap();
-    cluster.command(narrator, &["down"])?;
-    Ok(())
+    restart::play(cluster, &shop, &cart, narrator)
 }
 
 /// How fast the kernel carries a stream, and user space one of the same length.
@@ -84,9 +80,9 @@ fn traced(cluster: &Cluster, cart: &ClusterPod, narrator: &mut Narrator) -> anyh
     narrator.command("east", &["millrace", "trace", "--from", "shop", "--to", &to]);
     let packet = TracePacket { from: "shop".to_owned(), to: Some(to), ..TracePacket::default() };
     let trace: Trace = cluster.client("east")?.send(Method::POST, "/v1/trace", &packet)?;
-    let lines = trace.report.stages.iter().map(|step| {
-        let rule = step.rule.as_ref().and_then(|rule| rule.name.as_deref()).unwrap_or("no rule");
-        format!("{:<8}{rule}: {}", step.stage, step.decided.join(", "))
+    let lines = trace.report.stages.iter().map(|step| match &*step.decided {
+        [] => format!("{:<12}has nothing to say", step.stage),
+        decided => format!("{:<12}{}", step.stage, decided.join(", ")),
     });
     narrator.output(&lines.collect::<Vec<_>>().join("\n"));
     let ending = &trace.report.ending;

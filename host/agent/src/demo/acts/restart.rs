@@ -15,8 +15,8 @@ pub(super) fn play(
 ) -> anyhow::Result<()> {
     narrator.gap();
     for (words, text) in [
-        (&["restart", "east", "--kill"][..], "a killed agent's flows lose nothing"),
-        (&["restart", "east"], "an agent's upgrade loses nothing"),
+        (&["lab", "restart", "east", "--kill"][..], "a killed agent's flows lose nothing"),
+        (&["lab", "restart", "east"], "an agent's upgrade loses nothing"),
     ] {
         let (from, to) = (shop.end(Family::V4)?, cart.end(Family::V4)?);
         let sequence = Sequence::start(from, to, SequenceSettings::default())?;
