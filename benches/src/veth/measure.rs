@@ -11,7 +11,9 @@ use millrace_traffic::sink::{Sink, discard_at};
 use millrace_traffic::stream::{StreamSettings, stream};
 use millrace_traffic::{Core, End};
 
-use super::ground::Ground;
+use super::ground::{Ends, Ground};
+use super::peer::Peer;
+use crate::plan::Plan;
 use crate::unit::Unit;
 
 /// What is done to a path.
@@ -94,8 +96,29 @@ impl Measure {
         Self::Rest,
     ];
 
+    /// What the ends have to be like. Where only XDP is compared, senders complete checksums for
+    /// everybody: frames are the same for all, and no peer hands on what nobody would accept.
+    pub fn ends(self, peer: &Peer) -> Ends {
+        match self {
+            Self::SplitFrames => Ends { leave_checksums: false, ..peer.ends(false) },
+            _ => peer.ends(self.is_read()),
+        }
+    }
+
+    /// How often to take a sample, and how long each lasts. Promises about split frames are as
+    /// close as peers are: many short samples make up for a machine that is now fast, now slow.
+    pub fn extent(self, plan: &Plan) -> (usize, Duration) {
+        match self {
+            Self::SplitFrames => (plan.runs(120, 24), Duration::from_millis(200)),
+            _ => (
+                plan.runs(15, 6),
+                plan.much(Duration::from_millis(600), Duration::from_millis(250)),
+            ),
+        }
+    }
+
     /// Whether somebody reads the packets, and looks at their checksums.
-    pub fn is_read(self) -> bool {
+    fn is_read(self) -> bool {
         matches!(self, Self::Stream | Self::Exchange)
     }
 

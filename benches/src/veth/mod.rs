@@ -17,7 +17,6 @@ pub mod redirect;
 pub mod script;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use millrace_traffic::Core;
@@ -70,16 +69,11 @@ pub const IDLE: Promise = Promise {
 /// If the ground cannot be had, or the dataplane or what it is held against does not work.
 pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     let ground = Ground::new(plan.named.as_ref())?;
-    let bench = Bench {
-        sink: ground.sink()?,
-        ground,
-        cores: Placement::of(&Core::available())?,
-        time: plan.much(Duration::from_millis(600), Duration::from_millis(250)),
-        plan,
-    };
+    let bench =
+        Bench { sink: ground.sink()?, ground, cores: Placement::of(&Core::available())?, plan };
     let mut peers: Vec<Measured> = Peer::all(&plan.peers).into_iter().map(Measured::new).collect();
     for measure in Measure::ALL {
-        for run in 0..plan.runs(15, 6) {
+        for run in 0..measure.extent(plan).0 {
             // nobody always comes behind the same one
             let first = run % peers.len();
             let (behind, before) = peers.split_at_mut(first);
@@ -97,7 +91,6 @@ struct Bench<'p> {
     ground: Ground,
     sink: Sink,
     cores: Placement,
-    time: Duration,
     plan: &'p Plan,
 }
 
@@ -143,14 +136,14 @@ impl Bench<'_> {
     }
 
     fn sample_peer(&self, peer: &Peer, measure: Measure) -> Result<Vec<(Quantity, f64)>> {
-        let Self { ground, sink, cores, time, plan } = self;
+        let Self { ground, sink, cores, plan } = self;
         let start = Start { ground, cache: &plan.cache, core: cores.carrier };
         let _in_place = peer.start(&start)?;
         // after it: a program at a port may change what its other end can do; greetings are read
         ground.set_ends(peer.ends(true)).context("preparing the ends")?;
         ground.greet()?;
-        ground.set_ends(peer.ends(measure.is_read())).context("preparing the ends")?;
-        measure.sample(ground, sink, *cores, *time)
+        ground.set_ends(measure.ends(peer)).context("preparing the ends")?;
+        measure.sample(ground, sink, *cores, measure.extent(plan).1)
     }
 }
 
@@ -272,7 +265,8 @@ fn note(plan: &Plan, cores: Placement) -> String {
          the kernel's part runs on whichever core a packet is on. Frames are datagrams of a UDP \
          socket, and are counted at the far interface. Split frames are handed to the kernel 64 \
          at a time and split there (UDP segmentation), which only XDP at a port makes sure of: \
-         other peers would hand them on whole, and are left out. CPU per frame is what all cores together \
+         other peers would hand them on whole, and are left out; their senders complete checksums, so \
+         that all are handed the same. CPU per frame is what all cores together \
          were busy, the sender included, so it counts whatever else the machine does. `l2fwd` and \
          XDP redirect complete no checksums: for TCP their ends do it themselves; and for XDP \
          redirect the ends have GRO, which such frames need.",
