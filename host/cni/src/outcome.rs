@@ -28,20 +28,36 @@ pub fn added(network: &Network, attached: &Attached) -> Value {
     let index = interfaces.len() - 1;
     for address in &attached.addresses {
         let gateway = gateway_of(attached, *address).map(|gateway| gateway.ip());
-        let mut ip = object(json!({ "address": address, "interface": index }));
+        let mut ip = ip_on(version, *address, index);
         if let Some(gateway) = gateway {
             ip.insert("gateway".to_owned(), json!(gateway));
             let everywhere = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
             routes.push(object(json!({ "dst": everywhere, "gw": gateway })));
         }
-        if version < Version::V1_0_0 {
-            let family = if address.is_ipv4() { "4" } else { "6" };
-            ip.insert("version".to_owned(), family.into());
-        }
         ips.push(ip);
     }
     let dns = network.dns.clone().map(Value::Object);
     rest.entry("dns").or_insert_with(|| dns.unwrap_or_else(|| json!({})));
+    rest.insert("cniVersion".to_owned(), version.text().into());
+    rest.insert("interfaces".to_owned(), json!(interfaces));
+    rest.insert("ips".to_owned(), json!(ips));
+    rest.insert("routes".to_owned(), json!(routes));
+    Value::Object(rest)
+}
+
+/// The result of ADD of a container's own loopback, which has these addresses. What plugins before
+/// have made is passed on alone, as the reference plugin does.
+pub fn looped_back(network: &Network, namespace: &Path, addresses: &[IpNetwork]) -> Value {
+    let version = network.version;
+    let Previous { interfaces, ips, routes, mut rest } =
+        network.previous.clone().unwrap_or_else(|| Previous {
+            interfaces: vec![object(json!({
+                "name": LOOPBACK, "mac": "00:00:00:00:00:00", "sandbox": namespace,
+            }))],
+            ips: addresses.iter().map(|address| ip_on(version, *address, 0)).collect(),
+            ..Previous::default()
+        });
+    rest.entry("dns").or_insert_with(|| json!({}));
     rest.insert("cniVersion".to_owned(), version.text().into());
     rest.insert("interfaces".to_owned(), json!(interfaces));
     rest.insert("ips".to_owned(), json!(ips));
@@ -77,6 +93,16 @@ pub fn missing(previous: &Previous, attached: &Attached, namespace: &Path) -> Ve
     missing
 }
 
+/// An address of one of the result's interfaces.
+fn ip_on(version: Version, address: IpNetwork, interface: usize) -> Map<String, Value> {
+    let mut ip = object(json!({ "address": address, "interface": interface }));
+    if version < Version::V1_0_0 {
+        let family = if address.is_ipv4() { "4" } else { "6" };
+        ip.insert("version".to_owned(), family.into());
+    }
+    ip
+}
+
 fn gateway_of(attached: &Attached, address: IpNetwork) -> Option<IpNetwork> {
     attached.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == address.is_ipv4())
 }
@@ -87,6 +113,9 @@ fn object(value: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+/// The interface that every namespace has.
+pub const LOOPBACK: &str = "lo";
 
 #[cfg(test)]
 mod tests {
@@ -181,5 +210,27 @@ mod tests {
         );
         result["ips"][0]["address"] = json!("10.1.0.3/24");
         assert_eq!(missing(&result, namespace), ["address 10.1.0.2/24"]);
+    }
+
+    #[test]
+    fn c2_the_result_of_a_loopback_has_its_addresses_or_what_came_before() {
+        let addresses = ["127.0.0.1/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let looped_back = |configuration: Value| {
+            let network = Network::read(configuration.to_string().as_bytes()).unwrap();
+            super::looped_back(&network, Path::new("/run/netns/a"), &addresses)
+        };
+        let alone = looped_back(json!({ "cniVersion": "0.3.1", "name": "cni-loopback" }));
+        assert_eq!(alone["cniVersion"], "0.3.1");
+        assert_eq!(alone["interfaces"][0]["name"], "lo");
+        assert_eq!(alone["interfaces"][0]["sandbox"], "/run/netns/a");
+        let v4 = json!({ "address": "127.0.0.1/8", "interface": 0, "version": "4" });
+        assert_eq!(alone["ips"][0], v4);
+        assert_eq!(alone["ips"][1]["address"], "::1/128");
+
+        let before = json!({ "interfaces": [{ "name": "eth0" }], "more": 7 });
+        let chained =
+            looped_back(json!({ "cniVersion": "1.1.0", "name": "n", "prevResult": before }));
+        assert_eq!(chained["interfaces"], before["interfaces"]);
+        assert_eq!((&chained["ips"], &chained["more"]), (&json!([]), &json!(7)));
     }
 }

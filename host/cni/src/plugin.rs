@@ -1,7 +1,8 @@
 //! Walk `pod` 2/5: cni → **plugin** → attachments.
 //!
 //! What is done for each verb, and which code a failure of it has. ADD and CHECK fail while no
-//! agent is there; DEL does not, for a container that goes is not to be held up.
+//! agent is there; DEL does not, for a container that goes is not to be held up. What holds for
+//! any plugin is checked first.
 
 use std::fs;
 use std::io;
@@ -23,46 +24,69 @@ use crate::{
     Attach, Attached, AttachmentId, Call, Code, Departures, Failure, Network, Version, outcome,
 };
 
-/// Carries out a call; says what is to be printed.
+/// What a plugin does when it is called; says what is to be printed.
+pub type CarryOut = fn(Call, &Network) -> Result<Option<Value>, Failure>;
+
+/// Reads a call, and has it carried out; says what is to be printed.
 ///
 /// # Errors
 /// What the runtime is to be told, in the version that it speaks.
 pub fn run(
     environment: &Environment<'_>,
     input: &[u8],
+    carry_out: CarryOut,
 ) -> Result<Option<Value>, (Version, Failure)> {
     let call = Call::read(environment).map_err(|failure| (spoken(input), failure))?;
     if call == Call::Version {
         return versions(input).map(Some).map_err(|failure| (Version::LATEST, failure));
     }
     let network = Network::read(input)?;
-    call.carry_out(&network).map_err(|failure| (network.version, failure))
+    let carried_out = check_call(&call, &network).and_then(|()| carry_out(call, &network));
+    carried_out.map_err(|failure| (network.version, failure))
 }
 
-impl Call {
-    fn carry_out(self, network: &Network) -> Result<Option<Value>, Failure> {
-        let agent = Agent::at(&network.socket);
-        match self {
-            Self::Add(id, namespace, PodArgs { pod }) => {
-                check_namespace(&namespace)?;
-                let attach = Attach {
-                    netns: namespace,
-                    pod,
-                    network: Some(network.name.clone()),
-                    bandwidth: network.bandwidth,
-                };
-                add(&agent, &id, &attach).map(|attached| Some(outcome::added(network, &attached)))
-            }
-            Self::Del(id) => del(&agent, network, &id).map(|()| None),
-            Self::Check(id, namespace) => check(&agent, network, &id, &namespace).map(|()| None),
-            Self::Gc => gc(&agent, network).map(|()| None),
-            Self::Status => {
-                needs(network, Version::V1_1_0, "STATUS")?;
-                let unavailable = |error| Failure::new(Code::Unavailable, "the agent", error);
-                list(&agent).map(|_| None).map_err(unavailable)
-            }
-            Self::Version => Ok(None),
+/// Has the node's agent carry a call out.
+///
+/// # Errors
+/// If the agent is away, or refuses.
+pub fn ask_agent(call: Call, network: &Network) -> Result<Option<Value>, Failure> {
+    let agent = Agent::at(&network.socket);
+    match call {
+        Call::Add(id, namespace, PodArgs { pod }) => {
+            let attach = Attach {
+                netns: namespace,
+                pod,
+                network: Some(network.name.clone()),
+                bandwidth: network.bandwidth,
+            };
+            add(&agent, &id, &attach).map(|attached| Some(outcome::added(network, &attached)))
         }
+        Call::Del(id) => del(&agent, network, &id).map(|()| None),
+        Call::Check(id, namespace) => check(&agent, network, &id, &namespace).map(|()| None),
+        Call::Gc => gc(&agent, network).map(|()| None),
+        Call::Status => {
+            let unavailable = |error| Failure::new(Code::Unavailable, "the agent", error);
+            list(&agent).map(|_| None).map_err(unavailable)
+        }
+        Call::Version => Ok(None),
+    }
+}
+
+/// A call that the version has, about a namespace that there is.
+fn check_call(call: &Call, network: &Network) -> Result<(), Failure> {
+    match call {
+        Call::Add(_, namespace, _) => check_namespace(namespace),
+        Call::Check(_, namespace) => {
+            needs(network, Version::V0_4_0, "CHECK")?;
+            if network.previous.is_none() {
+                let details = "CHECK needs the result of ADD";
+                return Err(Failure::new(Code::Configuration, "`prevResult` is missing", details));
+            }
+            check_namespace(namespace)
+        }
+        Call::Gc => needs(network, Version::V1_1_0, "GC"),
+        Call::Status => needs(network, Version::V1_1_0, "STATUS"),
+        Call::Del(_) | Call::Version => Ok(()),
     }
 }
 
@@ -111,12 +135,6 @@ fn check(
     id: &AttachmentId,
     namespace: &Path,
 ) -> Result<(), Failure> {
-    needs(network, Version::V0_4_0, "CHECK")?;
-    let Some(previous) = &network.previous else {
-        let details = "CHECK needs the result of ADD";
-        return Err(Failure::new(Code::Configuration, "`prevResult` is missing", details));
-    };
-    check_namespace(namespace)?;
     let what = format!("container {id}");
     let unknown = |error| match error {
         AgentError::Refused { status: UNKNOWN, reason } => {
@@ -127,8 +145,9 @@ fn check(
     let attached: Attached = agent.ask(Method::Get, &id.path()).map_err(unknown)?;
     let path = format!("{}/check", id.path());
     let mut faults: Vec<String> = agent.ask(Method::Post, &path).map_err(unknown)?;
-    let missing = outcome::missing(previous, &attached, namespace);
-    faults.extend(missing.into_iter().map(|it| format!("{it} is not in `prevResult`")));
+    let previous = network.previous.iter();
+    let missing = previous.flat_map(|it| outcome::missing(it, &attached, namespace));
+    faults.extend(missing.map(|it| format!("{it} is not in `prevResult`")));
     if faults.is_empty() {
         return Ok(());
     }
@@ -137,7 +156,6 @@ fn check(
 
 /// Detaches whom the runtime does not list. One that stays does not keep the others.
 fn gc(agent: &Agent, network: &Network) -> Result<(), Failure> {
-    needs(network, Version::V1_1_0, "GC")?;
     let what = "attachments that nobody has any more";
     let of_this = |it: &Attached| it.network.as_ref() == Some(&network.name);
     let all = list(agent).map_err(|error| failed(what, error))?;

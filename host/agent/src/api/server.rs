@@ -25,6 +25,7 @@ use crate::api::{
     succession, trace,
 };
 use crate::node::chain::POLICY;
+use crate::node::cni::CniArgs;
 use crate::node::{Known, Pods};
 use crate::output::quoted_names;
 
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) pods: Option<Mutex<Pods>>,
     /// What has become of Services and policies, if this is a node of a cluster.
     pub(crate) known: Option<Arc<Mutex<Known>>>,
+    /// What is installed for container runtimes, if this is a node of a cluster.
+    pub(crate) cni: Option<CniArgs>,
     /// Whether another host is taking over.
     pub(crate) leaving: AtomicBool,
     /// Told when another host has taken over.
@@ -201,6 +204,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             ports: ports::ports(host)?,
             filters: host.plane.stages()?,
             workers: host.plane.workers()?,
+            others: host.cni.as_ref().map(CniArgs::others).unwrap_or_default(),
         })
     });
     Ok(Json(status.await?))

@@ -168,6 +168,9 @@ pub(crate) struct HostStatus {
     pub(crate) filters: Vec<StageStatus>,
     /// Its workers.
     pub(crate) workers: Vec<WorkerStatus>,
+    /// Who else does on its node what it does, in sentences.
+    #[serde(default)]
+    pub(crate) others: Vec<String>,
 }
 
 /// A port, and who is behind it.

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::node::chain;
 use crate::node::ipam::{Ipam, IpamError};
-use crate::node::link::{GATEWAY_MAC, LinkError, PodLink, is_of_pod};
+use crate::node::link::{GATEWAY_MAC, LinkError, POD_PORTS, PodLink, is_of_pod};
 use crate::node::peers::Peer;
 use crate::node::publisher::Publisher;
 use crate::node::state::{NodeState, StateError};
@@ -383,7 +383,7 @@ fn port_of(pod: &Attached) -> Result<AddPort, AttachError> {
 /// The name of an attachment's port: a link's name has 15 letters, a container's has more.
 fn port_name(id: &AttachmentId) -> String {
     let [a, b, c, d, e, ..] = digest(id);
-    format!("mp{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}")
+    format!("{POD_PORTS}{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}")
 }
 
 /// A link-layer address of its own, locally administered.

@@ -15,10 +15,11 @@ use millrace_netns::{Namespace, Route, RouteTable};
 use serde::Serialize;
 
 use crate::config::DEFAULT_SOCKET;
+use crate::node::cni::plugins::Plugins;
 use crate::node::link::{HOST_LINK, PROTOCOL, is_of_pod};
 use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
-use crate::node::tunnel;
+use crate::node::{tunnel, udev};
 use crate::output::{Output, print};
 use crate::run::privileges;
 
@@ -85,6 +86,10 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
     if pins.exists() {
         remove_pins(pins).with_context(|| format!("{}", pins.display()))?;
         removed.push(Removed::new("pins", pins.display()));
+    }
+    udev::rules().map(|rules| file(&rules, &mut removed)).transpose()?;
+    for plugins in state.kept().plugins.iter() {
+        Plugins::at(plugins).installed().try_for_each(|plugin| file(&plugin, &mut removed))?;
     }
     let remembered = state.remove()?;
     removed.extend(remembered.map(|file| Removed::new("file", file.display())));

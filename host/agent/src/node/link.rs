@@ -22,6 +22,9 @@ pub(crate) const HOST_LINK: &str = "millrace";
 /// The dataplane's end of the host's pair.
 pub(crate) const HOST_PORT: &str = "millrace-port";
 
+/// How the names of pods' ports begin.
+pub(crate) const POD_PORTS: &str = "mp";
+
 /// What tells the agent's entries in the kernel's tables from others (rtnetlink(7), `rtm_protocol`):
 /// nobody has registered it.
 pub(crate) const PROTOCOL: RouteProtocol = RouteProtocol(109);
@@ -149,7 +152,7 @@ pub(crate) fn keep_quiet(node: &Namespace, port: &str) -> Result<(), LinkError> 
 
 /// Whether a link has the name of a pod's port.
 pub(crate) fn is_of_pod(link: &str) -> bool {
-    link.strip_prefix("mp").is_some_and(|rest| {
+    link.strip_prefix(POD_PORTS).is_some_and(|rest| {
         rest.len() == 10 && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }

@@ -8,7 +8,7 @@
 //! - `chain`: what the built-in filters are told of them
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
 //!   whenever it changes; `meet`: other nodes that come and go
-//! - `conflist`: has container runtimes call the plugin
+//! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
 //!   its neighbours, `health`, load balancers
 
@@ -17,7 +17,7 @@ mod attach;
 pub(crate) mod chain;
 mod check;
 pub(crate) mod cleanup;
-mod conflist;
+pub(crate) mod cni;
 mod follow;
 mod health;
 mod ipam;
@@ -30,6 +30,7 @@ mod reach;
 mod source;
 pub(crate) mod state;
 mod tunnel;
+mod udev;
 mod uplink;
 mod virtuals;
 
@@ -59,7 +60,7 @@ use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use announcer::Announcer;
 use attach::Beyond;
-pub(crate) use conflist::Conflist;
+use cni::CniArgs;
 use health::HealthChecks;
 use ipam::Ipam;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
@@ -79,7 +80,7 @@ use virtuals::Virtuals;
 #[command(after_help = "Example:
   millrace node --name worker-1 --manifests /etc/millrace/manifests
   millrace node --name worker-1 --kubeconfig /etc/kubernetes/millrace.conf \
-      --conflist /etc/cni/net.d/05-millrace.conflist")]
+      --cni-bin-dir /opt/cni/bin --conflist /etc/cni/net.d/05-millrace.conflist")]
 pub(crate) struct NodeArgs {
     /// The name of the node; its Node object says which addresses its pods get.
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
@@ -88,10 +89,8 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// Write this file once pods can be attached, as /etc/cni/net.d/05-millrace.conflist: it has
-    /// container runtimes call `millrace-cni`.
-    #[arg(long, value_name = "FILE")]
-    conflist: Option<PathBuf>,
+    #[command(flatten)]
+    cni: CniArgs,
 
     /// Bytes of the largest IP packet between nodes; by default that of the interface with the
     /// node's address, and no more than 1500. Pods get what a tunnel leaves of it.
@@ -191,6 +190,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         args.tunnel.mtu(between, ends.chain(this.addresses.first().copied().filter(|_| is_open)));
     let ipam = Ipam::new(this.pod_cidrs.iter().copied());
     let gateways: Vec<_> = ipam.gateways().collect();
+    udev::declare()?;
     link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
     args.tunnel.make_link(&node, &peers, mtu, &mut state).context("the link of tunnels")?;
     peers::route(&node, &gateways, &peers, &mut state).context("routes to other nodes")?;
@@ -203,7 +203,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     state.change(|kept| {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);
     })?;
-    state.change(|kept| kept.conflist.clone_from(&args.conflist))?;
+    args.cni.remember(&mut state)?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
     ports.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
     let beyond = Beyond { peers, around };
@@ -231,7 +231,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         beyond: None,
     });
     plan.ports.extend(ports);
-    run::node(plan, pods, follower, doors, args.conflist.map(Conflist::at))
+    run::node(plan, pods, follower, doors, args.cni)
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

@@ -71,7 +71,7 @@ impl Source {
             }
             Some(node) if node.pod_cidrs.is_empty() => Some(
                 "the Node has no podCIDRs yet: kube-controller-manager gives them, with \
-                 `--allocate-node-cidrs`",
+                 `--allocate-node-cidrs` and `--cluster-cidr`",
             ),
             Some(_) => None,
         }

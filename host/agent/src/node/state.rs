@@ -33,6 +33,9 @@ pub(crate) struct Kept {
     /// The file that has container runtimes call the plugin, if one was written.
     #[serde(default)]
     pub(crate) conflist: Option<PathBuf>,
+    /// The folder that plugins were put into, if there is one.
+    #[serde(default)]
+    pub(crate) plugins: Option<PathBuf>,
     /// Settings of the kernel's that were changed, and what they were before.
     pub(crate) sysctls: BTreeMap<String, String>,
     /// The routes that were made.

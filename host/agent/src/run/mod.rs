@@ -34,7 +34,8 @@ use crate::api::socket::AdminSocket;
 use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
-use crate::node::{Conflist, Follower, Pods};
+use crate::node::cni::CniArgs;
+use crate::node::{Follower, Pods};
 use predecessor::Predecessor;
 
 /// Forward packets between interfaces, through a chain of filters.
@@ -95,7 +96,7 @@ pub(crate) fn node(
     mut pods: Pods,
     follower: Follower,
     mut doors: Doors,
-    conflist: Option<Conflist>,
+    cni: CniArgs,
 ) -> anyhow::Result<()> {
     let words = Words::of(&plan, &doors.path);
     let plane = start(plan)?;
@@ -115,9 +116,9 @@ pub(crate) fn node(
     );
     pods.see_off(&plane, &Departures::beside(&doors.path)).context("departures of before")?;
     doors.enter()?;
-    conflist.map(|conflist| conflist.write(&doors.path)).transpose()?;
+    cni.install(&doors.path)?;
     words.say()?;
-    serve(plane, Some((pods, follower)), doors)
+    serve(plane, Some((pods, follower, cni)), doors)
 }
 
 /// Whether a host takes over from one that lives.
@@ -224,16 +225,24 @@ fn load(plane: &Dataplane, filter: LoadFilter) -> anyhow::Result<()> {
 
 /// Answers requests until a signal comes, or another host has taken over; then ends everything in
 /// order.
-fn serve(plane: Dataplane, node: Option<(Pods, Follower)>, doors: Doors) -> anyhow::Result<()> {
+fn serve(
+    plane: Dataplane,
+    node: Option<(Pods, Follower, CniArgs)>,
+    doors: Doors,
+) -> anyhow::Result<()> {
     let Doors { runtime, mut signals, socket, admin, scrapes, .. } = doors;
     let (end, ended) = watch::channel(false);
     let address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (pods, follower) = node.unzip();
+    let (pods, follower, cni) = match node {
+        Some((pods, follower, cni)) => (Some(pods), Some(follower), Some(cni)),
+        None => (None, None, None),
+    };
     let known = follower.as_ref().map(|follower| follower.publisher().lock().known());
     let host = Arc::new(Host {
         plane,
         pods: pods.map(Mutex::new),
         known,
+        cni,
         leaving: AtomicBool::new(false),
         relieved: Notify::new(),
         started: Instant::now(),

@@ -33,6 +33,7 @@ pub(crate) struct Container {
 pub(crate) struct Call {
     variables: Vec<(&'static str, String)>,
     configuration: String,
+    program: PathBuf,
 }
 
 /// What became of a call.
@@ -55,7 +56,9 @@ impl Bed {
             Err(error) => panic!("{error}"),
         };
         let folder = TempDir::new().expect("a folder");
-        fs::create_dir(folder.path().join("manifests")).expect("the folder can be written");
+        for name in ["manifests", "net.d"] {
+            fs::create_dir(folder.path().join(name)).expect("the folder can be written");
+        }
         let pins = PathBuf::from(format!("/sys/fs/bpf/{}", unique_name("cni")));
         let bed = Self { node, folder, pins };
         bed.write("node.yaml", NODE);
@@ -75,7 +78,17 @@ impl Bed {
 
     /// Where runtimes look for the plugin.
     pub(crate) fn conflist(&self) -> PathBuf {
-        self.folder.path().join("05-millrace.conflist")
+        self.folder.path().join("net.d/05-millrace.conflist")
+    }
+
+    /// Where the agent puts it.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.folder.path().join("bin")
+    }
+
+    /// Where flows are kept.
+    pub(crate) fn pins(&self) -> &Path {
+        &self.pins
     }
 
     /// The destinations that the node's own stack reaches through the dataplane, but its own pods.
@@ -91,24 +104,8 @@ impl Bed {
     /// Starts the agent, and waits until it can be asked.
     pub(crate) fn start(&self) -> Agent {
         let log = File::create(self.folder.path().join("agent.log")).expect("it can be written");
-        let manifests = self.folder.path().join("manifests");
-        let child = self
-            .node
-            .command(env!("CARGO_BIN_EXE_millrace"))
-            .args(["node", "--name=here", "--workers=1", "--manifests"])
-            .arg(manifests)
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--conflist")
-            .arg(self.conflist())
-            .arg("--pins")
-            .arg(&self.pins)
-            .arg("--module-cache")
-            .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules"))
-            .env_remove("MILLRACE_LOG")
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
+        let mut agent = self.agent(Path::new(env!("CARGO_BIN_EXE_millrace")));
+        let child = agent.stdout(Stdio::null()).stderr(log).spawn();
         let mut agent = Agent(child.expect("the program is built"));
         let status = self.call("STATUS", None);
         until(|| {
@@ -118,6 +115,23 @@ impl Bed {
             status.make().succeeded.then_some(())
         });
         agent
+    }
+
+    /// How a program is started as the node's agent.
+    pub(crate) fn agent(&self, program: &Path) -> Command {
+        let mut command = self.node.command(program);
+        command.args(["node", "--name=here", "--workers=1"]).env_remove("MILLRACE_LOG");
+        for (flag, path) in [
+            ("--manifests", self.folder.path().join("manifests")),
+            ("--socket", self.socket()),
+            ("--conflist", self.conflist()),
+            ("--cni-bin-dir", self.plugins()),
+            ("--pins", self.pins.clone()),
+            ("--module-cache", Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules")),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        command
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -146,7 +160,8 @@ impl Bed {
             "cniVersion": "1.1.0", "name": "millrace", "type": "millrace-cni",
             "socket": self.socket(),
         });
-        Call { variables, configuration: configuration.to_string() }
+        let program = env!("CARGO_BIN_EXE_millrace-cni").into();
+        Call { variables, configuration: configuration.to_string(), program }
     }
 
     pub(crate) fn add(&self, container: &Container) -> Value {
@@ -211,6 +226,12 @@ impl Call {
         self
     }
 
+    /// To a plugin that the agent has installed.
+    pub(crate) fn to(mut self, plugin: PathBuf) -> Self {
+        self.program = plugin;
+        self
+    }
+
     /// With another field in the configuration.
     pub(crate) fn configured(mut self, key: &str, value: Value) -> Self {
         let mut configuration: Value =
@@ -228,7 +249,7 @@ impl Call {
 
     pub(crate) fn make(&self) -> Outcome {
         let variables = self.variables.iter().map(|(name, value)| (*name, value));
-        let child = Command::new(env!("CARGO_BIN_EXE_millrace-cni"))
+        let child = Command::new(&self.program)
             .env_clear()
             .envs(variables)
             .stdin(Stdio::piped())

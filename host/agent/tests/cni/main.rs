@@ -3,6 +3,7 @@
 //!
 //! - `bed`: a node, containers, and calls of the plugin
 //! - `attaching`: ADD and DEL, `asking`: the other verbs, `failing`: what goes wrong
+//! - `installing`: what has runtimes call it
 //! - `departing`: containers that go while no agent is there
 //! - `joining`: a node that becomes part of a cluster, and others that do
 
@@ -11,4 +12,5 @@ mod attaching;
 mod bed;
 mod departing;
 mod failing;
+mod installing;
 mod joining;

@@ -4,20 +4,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
 /// The file.
 #[derive(Debug)]
-pub(crate) struct Conflist {
-    path: PathBuf,
+pub(crate) struct Conflist<'a> {
+    path: &'a Path,
 }
 
-impl Conflist {
+impl<'a> Conflist<'a> {
     /// At this path.
-    pub(crate) fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: &'a Path) -> Self {
         Self { path }
     }
 
@@ -29,7 +29,7 @@ impl Conflist {
             let mut file = File::create(&next)?;
             file.write_all(format!("{:#}\n", text(socket)).as_bytes())?;
             file.sync_all()?;
-            fs::rename(next, &self.path)?;
+            fs::rename(next, self.path)?;
             io::Result::Ok(())
         };
         write().with_context(|| format!("the configuration of CNI, {}", self.path.display()))
@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn c2_the_file_is_there_whole_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
-        let conflist = Conflist::at(folder.path().join("05-millrace.conflist"));
+        let path = folder.path().join("05-millrace.conflist");
+        let conflist = Conflist::at(&path);
         for socket in ["/run/a.sock", "/run/b.sock"] {
             conflist.write(Path::new(socket)).unwrap();
             let names = fs::read_dir(folder.path()).unwrap();
@@ -67,8 +68,8 @@ mod tests {
             let written: Value = serde_json::from_slice(&written).unwrap();
             assert_eq!(written["plugins"][0]["socket"], socket);
         }
-        let nowhere = Conflist::at(folder.path().join("none/05-millrace.conflist"));
-        let error = nowhere.write(Path::new("/run/a.sock")).unwrap_err();
+        let nowhere = folder.path().join("none/05-millrace.conflist");
+        let error = Conflist::at(&nowhere).write(Path::new("/run/a.sock")).unwrap_err();
         assert!(format!("{error:#}").contains("none/05-millrace.conflist"), "{error:#}");
     }
 }
