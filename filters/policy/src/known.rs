@@ -1,4 +1,4 @@
-//! What the filter was told: whose addresses are, and what policies allow.
+//! What the filter was told: whose addresses are, and what policies say.
 //!
 //! What does not fit together is refused: the host keeps what was before in force then.
 
@@ -8,8 +8,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use millrace_filter::prelude::*;
 use millrace_filter::tables::{
-    Addresses, Block, Change, Identity, Key, Owner, Peer, Permit, Place, Policies, PolicySet,
-    Range, Row, Selector,
+    Action, Addresses, Block, Change, Clause, Identity, Key, Otherwise, Owner, Peer, Place,
+    Policies, PolicySet, Range, Row, Selector, Tier,
 };
 
 /// All that is known.
@@ -33,10 +33,10 @@ struct Region {
     without: Box<[Prefix]>,
 }
 
-/// What policies allow.
+/// What policies say.
 struct Set {
-    otherwise: u32,
-    permits: Box<[Permit]>,
+    otherwise: Otherwise,
+    clauses: Box<[Clause]>,
 }
 
 /// What is judged: the other end of a connection, and what it is for.
@@ -45,6 +45,17 @@ pub(crate) struct Subject {
     pub(crate) peer: IpAddr,
     pub(crate) protocol: u8,
     pub(crate) port: u16,
+    pub(crate) ends: Ends,
+}
+
+/// What both ends of a connection are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Nothing in particular.
+    Strangers,
+    /// One pod, which reaches itself by way of a Service, or a pod and its own node: NetworkPolicies
+    /// do not keep these from each other (N10, N11), and rules of administrators may.
+    Own,
 }
 
 /// What policies say, and by which rule.
@@ -96,9 +107,9 @@ impl Known {
         let Some(set) = self.sets.get(&set) else { return Ruling::Denied(0) };
         let identity = self.owner(subject.peer).map_or(Identity::NONE, |owner| owner.identity);
         let selectors = self.identities.get(&identity).map_or(&[][..], |it| it);
-        let allows = |permit: &&Permit| {
-            permit.is_about(subject.protocol, subject.port)
-                && match permit.peer {
+        let is_about = |clause: &Clause| {
+            clause.is_about(subject.protocol, subject.port)
+                && match clause.peer {
                     Peer::Any => true,
                     Peer::Selected(selector) => selectors.binary_search(&selector).is_ok(),
                     Peer::Is(other) => identity == other,
@@ -107,9 +118,22 @@ impl Known {
                     }
                 }
         };
-        match set.permits.iter().find(allows) {
-            Some(permit) => Ruling::Allowed(permit.rule),
-            None => Ruling::Denied(set.otherwise),
+        let is_own = subject.ends == Ends::Own;
+        let mut over = is_own.then_some(Tier::Namespace);
+        for clause in &set.clauses {
+            if over == Some(clause.tier) || !is_about(clause) {
+                continue;
+            }
+            match clause.action {
+                Action::Allow => return Ruling::Allowed(clause.rule),
+                Action::Deny => return Ruling::Denied(clause.rule),
+                Action::Pass => over = Some(clause.tier),
+            }
+        }
+        match set.otherwise {
+            _ if is_own => Ruling::Allowed(0),
+            Otherwise { action: Action::Deny, rule } => Ruling::Denied(rule),
+            Otherwise { rule, .. } => Ruling::Allowed(rule),
         }
     }
 
@@ -127,8 +151,8 @@ impl Known {
             Row::Block(block, addresses) => {
                 self.blocks.insert(block, Region::new(addresses)?);
             }
-            Row::Policies(number, Policies { otherwise, permits }) => {
-                let set = Set { otherwise, permits: permits.iter().collect() };
+            Row::Policies(number, Policies { otherwise, clauses }) => {
+                let set = Set { otherwise, clauses: clauses.iter().collect() };
                 self.named.1.extend(set.blocks());
                 self.sets.insert(number, set);
             }
@@ -174,7 +198,7 @@ impl Known {
         }
         match blocks.iter().find(|block| !self.blocks.contains_key(*block)) {
             Some(Block(block)) => {
-                Err(Error::new(format!("a permit names the block {block}: there is none")))
+                Err(Error::new(format!("a clause names the block {block}: there is none")))
             }
             None => Ok(()),
         }
@@ -198,7 +222,7 @@ impl Region {
 
 impl Set {
     fn blocks(&self) -> impl Iterator<Item = Block> {
-        self.permits.iter().filter_map(|permit| match permit.peer {
+        self.clauses.iter().filter_map(|clause| match clause.peer {
             Peer::Within(block) => Some(block),
             _ => None,
         })

@@ -1,5 +1,5 @@
-//! Kubernetes NetworkPolicy: a connection goes on if the policies of the pod that opens it allow
-//! that, and those of the pod that it is for.
+//! Kubernetes NetworkPolicy and ClusterNetworkPolicy: a connection goes on if the policies of the pod
+//! that opens it allow that, and those of the pod that it is for.
 //!
 //! It has no configuration: what policies allow, and whose addresses are, it is told by tables.
 //! Judged is the connection as it is once a Service's address is translated, with the client that
@@ -8,8 +8,9 @@
 //! about it, without asking (N8).
 //!
 //! Whatever is not known to be allowed to a pod that policies are for is dropped. Protocols that
-//! policies have no word for (ICMP and others) are allowed by rules without ports alone (N9). A pod
-//! always reaches itself, by way of a Service too (N11), and its own node, which reaches it (N10).
+//! policies have no word for (ICMP and others) are what rules without ports alone are about (N9). A
+//! pod always reaches itself, and its own node reaches it; what it opens to that node, or to itself by
+//! way of a Service, is what ClusterNetworkPolicies alone are about (N10, N11).
 //!
 //! - `known`: what it was told
 
@@ -21,7 +22,7 @@ use millrace_filter::prelude::*;
 use millrace_filter::tables::{Owner, Place, PolicySet};
 use millrace_filter::{Class, Field, PortKind, Tag, TagKind};
 
-use known::{Known, Ruling, Subject};
+use known::{Ends, Known, Ruling, Subject};
 
 /// The policies.
 pub struct Policy {
@@ -34,7 +35,7 @@ pub struct Policy {
 
 impl Filter for Policy {
     const MANIFEST: Manifest = Manifest::new("policy", env!("CARGO_PKG_VERSION"))
-        .describes("Allows connections of pods as NetworkPolicies say.")
+        .describes("Allows connections of pods as NetworkPolicies and ClusterNetworkPolicies say.")
         .wants(&[Capability::Drop])
         .subscribes(&[Table::Owners, Table::Identities, Table::Blocks, Table::Policies])
         .rules(&[UNKNOWN_SOURCE, TO_MANY, UNTOLD]);
@@ -63,8 +64,9 @@ impl Filter for Policy {
             decision.drop(Reason::Isolated).by_rule(UNTOLD.id).once();
             return;
         }
-        // nobody keeps a pod from itself, not even by way of a Service (N10, N11)
-        if source == destination {
+        // nobody keeps a pod from itself, unless it goes by way of a Service (N10, N11)
+        let is_hairpin = source == destination;
+        if is_hairpin && slot.destination() == Some(destination) {
             return;
         }
         let (from, to) = (self.known.owner(source), self.known.owner(destination));
@@ -82,16 +84,17 @@ impl Filter for Policy {
             decision.drop(Reason::Isolated).by_rule(TO_MANY.id);
             return;
         }
-        // a pod and its own node are never kept from each other (N10)
-        let egress = set(from, |owner| owner.egress).filter(|_| !is(to, Place::Node));
+        // a node reaches its own pods (N10)
+        let egress = set(from, |owner| owner.egress);
         let ingress = set(to, |owner| owner.ingress).filter(|_| !is_from_node);
+        let ends = if is_hairpin || is(to, Place::Node) { Ends::Own } else { Ends::Strangers };
         decision.depends_on(Tag::of_address(source)).depends_on(Tag::of_address(destination));
         for (set, peer, denied) in [
             (egress, destination, &mut self.denied_egress),
             (ingress, source, &mut self.denied_ingress),
         ] {
             let Some(set) = set else { continue };
-            let subject = Subject { peer, protocol: slot.protocol, port: slot.to_port };
+            let subject = Subject { peer, protocol: slot.protocol, port: slot.to_port, ends };
             decision.depends_on(Tag::new(TagKind::PolicySet, set.0));
             match self.known.judge(set, subject) {
                 Ruling::Allowed(rule) => decision.by_rule(rule),

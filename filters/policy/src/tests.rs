@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use millrace_filter::tables::{
-    Block, Identity, List, Owner, Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row,
-    Selector, Table, Tables, Update,
+    Action, Block, Clause, Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet,
+    Protocol, Range, Row, Selector, Table, Tables, Tier, Update,
 };
 use millrace_filter::testing::{Rig, frames};
 use millrace_filter::wire::tcp::Flags;
@@ -27,21 +27,22 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn permit(peer: Peer, protocol: Option<Protocol>, first: u16, last: u16) -> Permit {
-    Permit { peer, protocol, first, last, rule: 700 }
+fn permit(peer: Peer, protocol: Option<Protocol>, first: u16, last: u16) -> Clause {
+    let (tier, action) = (Tier::Namespace, Action::Allow);
+    Clause { tier, action, peer, protocol, first, last, rule: 700 }
 }
 
-fn anything(peer: Peer) -> Permit {
+fn anything(peer: Peer) -> Clause {
     permit(peer, None, 0, u16::MAX)
 }
 
-fn web(peer: Peer) -> Permit {
+fn web(peer: Peer) -> Clause {
     permit(peer, Some(Protocol::Tcp), 80, 81)
 }
 
 /// A client and a server here, a pod elsewhere, and this node; with what the client may open and
 /// what the server may be opened, if that is limited.
-fn tables(egress: Option<&[Permit]>, ingress: Option<&[Permit]>) -> Tables {
+fn tables(egress: Option<&[Clause]>, ingress: Option<&[Clause]>) -> Tables {
     let mut tables = Tables::default();
     let none = PolicySet::NONE;
     let client = egress.map_or(none, |_| EGRESS);
@@ -59,17 +60,18 @@ fn tables(egress: Option<&[Permit]>, ingress: Option<&[Permit]>) -> Tables {
     let range = |text: &str, len| Range { address: address(text), len };
     let ranges = List::encode(&[range("10.1.0.0", 16), range("10.1.1.0", 24)]);
     tables.put(&Row::Block(Block(8), List::new(&ranges).expect("they are prefixes")));
-    for (set, permits) in [(EGRESS, egress), (INGRESS, ingress)] {
-        if let Some(permits) = permits {
-            let octets = List::encode(permits);
-            let permits = List::new(&octets).expect("they are permits");
-            tables.put(&Row::Policies(set, Policies { otherwise: set.0 + 1000, permits }));
+    for (set, clauses) in [(EGRESS, egress), (INGRESS, ingress)] {
+        if let Some(clauses) = clauses {
+            let octets = List::encode(clauses);
+            let clauses = List::new(&octets).expect("they are clauses");
+            let otherwise = Otherwise { action: Action::Deny, rule: set.0 + 1000 };
+            tables.put(&Row::Policies(set, Policies { otherwise, clauses }));
         }
     }
     tables
 }
 
-fn rig(egress: Option<&[Permit]>, ingress: Option<&[Permit]>) -> Rig<Policy> {
+fn rig(egress: Option<&[Clause]>, ingress: Option<&[Clause]>) -> Rig<Policy> {
     let mut rig = Rig::new("{}");
     rig.publish(&tables(egress, ingress)).expect("they fit together");
     rig
@@ -230,6 +232,75 @@ fn n10_n11_a_pod_reaches_itself_and_its_own_node_reaches_it_whatever_policies_sa
         let decision = ask(&mut rig, from, &syn(source, destination, 80));
         assert_eq!(denied(&decision).is_none(), allowed, "{source} to {destination}");
     }
+}
+
+fn says(tier: Tier, action: Action, peer: Peer, rule: u32) -> Clause {
+    Clause { tier, action, rule, ..anything(peer) }
+}
+
+#[test]
+fn k1_k2_the_first_clause_counts_and_one_that_passes_ends_its_tier() {
+    let (admin, namespace) = (Tier::Admin, Tier::Namespace);
+    let allows = says(namespace, Action::Allow, Peer::Any, 30);
+    let passes = says(admin, Action::Pass, Peer::Is(STORE), 10);
+    let [accepts, denies] =
+        [Action::Allow, Action::Deny].map(|action| says(admin, action, Peer::Any, 20));
+    for (clauses, rule, expected) in [
+        (vec![accepts, denies], 20, None),
+        (vec![denies, accepts, allows], 20, Some(20)),
+        (vec![passes, denies, allows], 30, None),
+        (vec![passes, denies], 1006, Some(1006)),
+        (vec![accepts], 20, None),
+        (vec![], 1006, Some(1006)),
+        // whom it is not about it does not pass on
+        (vec![Clause { peer: Peer::Is(Identity(9)), ..passes }, denies, allows], 20, Some(20)),
+    ] {
+        let mut rig = rig(None, Some(&clauses));
+        let decision = ask(&mut rig, PortKind::Pod, &syn(CLIENT, SERVER, 80));
+        assert_eq!((denied(&decision), decision.rule), (expected, rule), "{clauses:?}");
+    }
+}
+
+#[test]
+fn k2_where_no_network_policy_is_for_a_pod_what_no_clause_is_about_goes_on() {
+    let mut tables = tables(None, Some(&[]));
+    let denies = says(Tier::Baseline, Action::Deny, Peer::Is(STORE), 40);
+    let octets = List::encode(&[denies]);
+    let clauses = List::new(&octets).expect("it is a clause");
+    let otherwise = Otherwise { action: Action::Allow, rule: 0 };
+    tables.put(&Row::Policies(INGRESS, Policies { otherwise, clauses }));
+    let mut rig = Rig::<Policy>::new("{}");
+    rig.publish(&tables).expect("they fit together");
+    for (from, source, expected) in
+        [(PortKind::Pod, CLIENT, Some(40)), (PortKind::Uplink, OUTSIDE, None)]
+    {
+        let decision = ask(&mut rig, from, &syn(source, SERVER, 80));
+        assert_eq!((denied(&decision), decision.rule), (expected, expected.unwrap_or(0)));
+    }
+}
+
+#[test]
+fn n10_n11_rules_of_administrators_are_about_a_pods_own_node_and_about_itself_by_a_service() {
+    let to_node = syn(CLIENT, NODE, 80);
+    let to_itself = syn(CLIENT, CLIENT, 80);
+    let [admin, baseline] =
+        [Tier::Admin, Tier::Baseline].map(|tier| says(tier, Action::Deny, Peer::Any, 50));
+    let nothing = says(Tier::Namespace, Action::Allow, Peer::Is(Identity(9)), 51);
+    for (clauses, expected) in
+        [(vec![admin], Some(50)), (vec![baseline], Some(50)), (vec![nothing], None)]
+    {
+        let mut rig = rig(Some(&clauses), None);
+        assert_eq!(denied(&ask(&mut rig, PortKind::Pod, &to_node)), expected);
+        assert_eq!(denied(&ask(&mut rig, PortKind::Pod, &to_itself)), None, "by its own address");
+        let service = rig.slot(1, &syn(CLIENT, "10.96.0.10", 80));
+        let IpAddr::V4(client) = address(CLIENT) else { panic!("it is IPv4") };
+        let to_addr = client.to_ipv6_mapped().octets();
+        let slot = Slot { to_addr, ingress_kind: PortKind::Pod as u8, ..service };
+        assert_eq!(denied(&rig.decide(&slot)), expected, "by a Service");
+    }
+    // nobody keeps a node from its pods
+    let mut rig = rig(None, Some(&[admin]));
+    assert_eq!(denied(&ask(&mut rig, PortKind::Host, &syn(NODE, SERVER, 80))), None);
 }
 
 #[test]

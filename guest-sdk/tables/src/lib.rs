@@ -10,7 +10,7 @@
 //! - [`Range`]: addresses that are reserved for Services; [`SourceSet`], [`Source`]: whom connections
 //!   may come from
 //! - [`Owner`], [`Identity`], [`Selectors`]: whose addresses are, and what they are to policies
-//! - [`PolicySet`], [`Policies`], [`Permit`], [`Block`]: what those allow
+//! - [`PolicySet`], [`Policies`], [`Clause`], [`Block`]: what those allow
 //! - [`List`], [`Element`]: values of several things
 //! - [`Update`], [`Change`], [`Key`], [`Row`]: what a guest is given; [`Malformed`]
 //! - [`Tables`], [`Delta`]: what the host keeps and publishes
@@ -36,7 +36,7 @@ pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use list::{Element, List};
 pub use malformed::Malformed;
 pub use owner::{Identity, Owner, Place, Selector, Selectors};
-pub use policy::{Addresses, Block, Peer, Permit, Policies, PolicySet};
+pub use policy::{Action, Addresses, Block, Clause, Otherwise, Peer, Policies, PolicySet, Tier};
 pub use range::Range;
 pub use service::{Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
 pub use sources::{Source, SourceSet};

@@ -26,7 +26,7 @@ pub struct Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Place {
-    /// It is a pod of another node, whose policies are for that to judge by.
+    /// It is another node, or a pod there, whose policies are for that to judge by.
     Elsewhere = 0,
     /// It is a pod of this node.
     Here = 1,
@@ -34,12 +34,13 @@ pub enum Place {
     Node = 2,
 }
 
-/// What pods with the same labels, namespace and named ports are to selectors: the key of
+/// What pods with the same labels, namespace and named ports, or nodes with the same labels, are to
+/// selectors: the key of
 /// [`Table::Identities`](crate::Table::Identities).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(pub u32);
 
-/// The number of a selector of pods. What it asks for never changes: another selector has another
+/// The number of a selector of pods, or of nodes. What it asks for never changes: another selector has another
 /// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector(pub u32);

@@ -14,15 +14,29 @@ pub struct PolicySet(pub u32);
 /// What a set of policies says, in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policies<'u> {
-    /// The rule that decides where no permit does: the connection is denied.
-    pub otherwise: u32,
-    /// What is allowed; their order says nothing.
-    pub permits: List<'u, Permit>,
+    /// What becomes of a connection that no clause decides about.
+    pub otherwise: Otherwise,
+    /// What rules say: the first one that is about a connection counts. Those of a tier are one
+    /// behind the other, and tiers in their order.
+    pub clauses: List<'u, Clause>,
 }
 
-/// What one rule allows.
+/// What becomes of a connection that no clause decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Otherwise {
+    /// [`Action::Allow`] or [`Action::Deny`].
+    pub action: Action,
+    /// The rule's number, for decisions to name; 0 if nothing is asked for.
+    pub rule: u32,
+}
+
+/// What one rule says about some connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Permit {
+pub struct Clause {
+    /// Where it comes among others.
+    pub tier: Tier,
+    /// What becomes of them.
+    pub action: Action,
     /// With whom.
     pub peer: Peer,
     /// With which protocol; any, those without ports too, if there is none.
@@ -33,6 +47,30 @@ pub struct Permit {
     pub last: u16,
     /// The rule's number, for decisions to name.
     pub rule: u32,
+}
+
+/// Whose rules come first (network-policy-api, `spec.tier`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Tier {
+    /// Those of the cluster's administrators that nobody overrides.
+    Admin = 0,
+    /// Those of NetworkPolicies. They are not about a pod and itself, nor about it and its own node.
+    Namespace = 1,
+    /// Those of the cluster's administrators for pods that no NetworkPolicy is for.
+    Baseline = 2,
+}
+
+/// What becomes of connections that a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Action {
+    /// They go on.
+    Allow = 0,
+    /// They end.
+    Deny = 1,
+    /// The other clauses of the tier are not about them.
+    Pass = 2,
 }
 
 /// Whom a rule is about: the other end of a connection.
@@ -71,23 +109,40 @@ impl PolicySet {
     }
 }
 
-impl<'u> Policies<'u> {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(self.otherwise.to_le_bytes());
-        out.extend([0; 4]);
-        out.extend(self.permits.octets());
-    }
+impl Tier {
+    /// Every tier, in order.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::Namespace, Self::Baseline];
+}
 
-    pub(crate) fn decode(octets: &'u [u8]) -> Option<Self> {
-        let (header, permits) = octets.split_at_checked(8)?;
-        let mut from = Reader(header);
-        let otherwise = from.u32()?;
-        from.zeros::<4>()?;
-        Some(Self { otherwise, permits: List::new(permits)? })
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Pass];
+
+    fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| *action as u8 == number)
     }
 }
 
-impl Permit {
+impl<'u> Policies<'u> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.otherwise.rule.to_le_bytes());
+        out.extend([self.otherwise.action as u8, 0, 0, 0]);
+        out.extend(self.clauses.octets());
+    }
+
+    pub(crate) fn decode(octets: &'u [u8]) -> Option<Self> {
+        let (header, clauses) = octets.split_at_checked(8)?;
+        let mut from = Reader(header);
+        let rule = from.u32()?;
+        let action = Action::from_u8(from.u8()?).filter(|it| *it != Action::Pass)?;
+        from.zeros::<3>()?;
+        let clauses = List::<Clause>::new(clauses)?;
+        let is_in_order = clauses.iter().is_sorted_by_key(|clause| clause.tier);
+        is_in_order.then_some(Self { otherwise: Otherwise { action, rule }, clauses })
+    }
+}
+
+impl Clause {
     /// Whether it is about connections with this protocol to this port; 0 for protocols without.
     #[inline]
     pub fn is_about(&self, protocol: u8, port: u16) -> bool {
@@ -96,7 +151,7 @@ impl Permit {
     }
 }
 
-impl Element for Permit {
+impl Element for Clause {
     const LEN: usize = 16;
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -110,7 +165,8 @@ impl Element for Permit {
         out.extend(self.rule.to_le_bytes());
         out.extend(self.first.to_le_bytes());
         out.extend(self.last.to_le_bytes());
-        out.extend([self.protocol.map_or(0, |it| it as u8), kind, 0, 0]);
+        let protocol = self.protocol.map_or(0, |it| it as u8);
+        out.extend([protocol, kind, self.tier as u8, self.action as u8]);
     }
 
     fn decode(octets: &[u8]) -> Option<Self> {
@@ -128,8 +184,11 @@ impl Element for Permit {
             (WITHIN, number) => Peer::Within(Block(number)),
             _ => return None,
         };
-        from.zeros::<2>()?;
-        from.end(Self { peer, protocol, first, last, rule }).filter(|_| first <= last)
+        let tier = from.u8()?;
+        let tier = Tier::ALL.into_iter().find(|it| *it as u8 == tier)?;
+        let action = Action::from_u8(from.u8()?)?;
+        let clause = Self { tier, action, peer, protocol, first, last, rule };
+        from.end(clause).filter(|_| first <= last)
     }
 }
 

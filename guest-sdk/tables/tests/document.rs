@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_tables::{
-    Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner,
-    Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Source,
-    SourceSet, Table, Tables, TrafficPolicy, Update,
+    Action, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
+    Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row,
+    Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 
 const TEXT: &str = include_str!("../TABLES.md");
@@ -166,15 +166,17 @@ fn the_layouts_of_policies_are_those_that_are_written() {
         (Peer::Within(Block(5)), 3, 5),
     ];
     for (peer, kind, number) in peers {
-        let protocol = Some(Protocol::Sctp);
-        let permit = Permit { peer, protocol, first: 0x1234, last: 0x5678, rule: 0x0908_0706 };
-        let octets = List::encode(&[permit]);
-        let permits = List::new(&octets).expect("a permit");
-        let policies = Policies { otherwise: 0x3132_3334, permits };
+        let (protocol, rule) = (Some(Protocol::Sctp), 0x0908_0706);
+        let (tier, action) = (Tier::Baseline, Action::Deny);
+        let clause = Clause { tier, action, peer, protocol, first: 0x1234, last: 0x5678, rule };
+        let octets = List::encode(&[clause]);
+        let clauses = List::new(&octets).expect("a clause");
+        let otherwise = Otherwise { action: Action::Deny, rule: 0x3132_3334 };
+        let policies = Policies { otherwise, clauses };
         let (key, value) = written(Row::Policies(PolicySet(8), policies));
         assert_eq!(key, 8u32.to_le_bytes());
-        let (header, permit) = value.split_at(8);
-        check("Policies", header, &[("otherwise", 0x3132_3334), ("zero", 0)]);
+        let (header, clause) = value.split_at(8);
+        check("Policies", header, &[("otherwise", 0x3132_3334), ("action", 1), ("zero", 0)]);
         let expected = [
             ("peer", number),
             ("rule", 0x0908_0706),
@@ -182,9 +184,10 @@ fn the_layouts_of_policies_are_those_that_are_written() {
             ("last", 0x5678),
             ("protocol", 132),
             ("kind", kind),
-            ("zero", 0),
+            ("tier", 2),
+            ("action", 1),
         ];
-        check("Permit", permit, &expected);
+        check("Clause", clause, &expected);
     }
 }
 

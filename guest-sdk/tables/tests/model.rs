@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Block, Change, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List,
-    Malformed, Owner, Peer, Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector,
-    Service, Source, SourceSet, Table, Tables, TrafficPolicy, Update,
+    Action, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
+    Identity, List, Malformed, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range,
+    Row, Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -19,7 +19,7 @@ enum Owned {
     Owner(IpAddr, Owner),
     Identity(Identity, Vec<u8>),
     Block(Block, Vec<u8>),
-    Policies(PolicySet, u32, Vec<u8>),
+    Policies(PolicySet, Otherwise, Vec<u8>),
     Source(Source),
 }
 
@@ -37,8 +37,8 @@ impl Owned {
             }
             Self::Block(block, octets) => Row::Block(*block, List::new(octets).expect("ranges")),
             Self::Policies(set, otherwise, octets) => {
-                let permits = List::new(octets).expect("permits");
-                Row::Policies(*set, Policies { otherwise: *otherwise, permits })
+                let clauses = List::new(octets).expect("clauses");
+                Row::Policies(*set, Policies { otherwise: *otherwise, clauses })
             }
             Self::Source(source) => Row::Source(*source),
         }
@@ -99,8 +99,11 @@ fn of_policies() -> impl Strategy<Value = Owned> {
         (0..9u32).prop_map(|it| Peer::Within(Block(it))),
     ];
     let protocol = proptest::option::of(select(&Protocol::ALL[..]));
-    let permit = (peer, protocol, any::<u16>(), any::<u16>(), any::<u32>()).prop_map(
-        |(peer, protocol, a, b, rule)| Permit {
+    let says = (select(&Tier::ALL[..]), select(&Action::ALL[..]));
+    let clause = (says, peer, protocol, any::<u16>(), any::<u16>(), any::<u32>()).prop_map(
+        |((tier, action), peer, protocol, a, b, rule)| Clause {
+            tier,
+            action,
             peer,
             protocol,
             first: a.min(b),
@@ -108,12 +111,17 @@ fn of_policies() -> impl Strategy<Value = Owned> {
             rule,
         },
     );
-    let permits = prop::collection::vec(permit, 0..4).prop_map(|them| List::encode(&them));
+    let clauses = prop::collection::vec(clause, 0..4).prop_map(|mut them| {
+        them.sort_by_key(|clause| clause.tier);
+        List::encode(&them)
+    });
+    let otherwise = (select(&[Action::Allow, Action::Deny][..]), any::<u32>())
+        .prop_map(|(action, rule)| Otherwise { action, rule });
     prop_oneof![
         (address(), owner).prop_map(|(address, owner)| Owned::Owner(address, owner)),
         (1..5u32, selectors).prop_map(|(it, octets)| Owned::Identity(Identity(it), octets)),
         (0..5u32, ranges).prop_map(|(it, octets)| Owned::Block(Block(it), octets)),
-        (1..5u32, any::<u32>(), permits).prop_map(|(it, otherwise, octets)| Owned::Policies(
+        (1..5u32, otherwise, clauses).prop_map(|(it, otherwise, octets)| Owned::Policies(
             PolicySet(it),
             otherwise,
             octets

@@ -57,6 +57,39 @@ fn a_matrix_shows_every_pair_and_how_many_each_rule_denies() {
 }
 
 #[test]
+fn k1_k6_a_cluster_network_policy_comes_first_and_what_of_it_is_not_understood_denies() {
+    let of_cluster = |to: &str| {
+        format!(
+            "{MANIFESTS}---
+{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {{name: all}},
+ spec: {{tier: Admin, priority: 1, subject: {{namespaces: {{}}}},
+  ingress: [{{action: Accept, from: [{{pods: {{podSelector: {{matchLabels: {{app: db}}}}}}}}]}}],
+  egress: [{{name: closed, action: Deny, to: [{to}], protocols: [{{tcp: {{destinationPort: {{number: 22}}}}}}]}}]}}}}
+"
+        )
+    };
+    let all = of_cluster("{networks: [0.0.0.0/0]}");
+    for (from, to, allowed, by) in [
+        ("web", "db:22", false, "denied by ClusterNetworkPolicy all, spec.egress[0] `closed`"),
+        ("db", "db:5433", true, "no policy is against it"),
+        ("db", "web:80", true, "allowed by ClusterNetworkPolicy all, spec.ingress[0]"),
+        ("other", "db:5432", false, "denied by no ingress rule of NetworkPolicy default/db"),
+        ("web", "db:5432", true, "allowed by NetworkPolicy default/db, spec.ingress[0]"),
+    ] {
+        let (success, text) = said(&run(&all, &["--from", from, "--to", to]));
+        assert_eq!(success, allowed, "{from} to {to}: {text}");
+        assert!(text.contains(by), "{from} to {to}: {text}");
+    }
+    let unclear = of_cluster("{domainNames: [example.com]}");
+    let output = run(&unclear, &["--from", "web", "--to", "db:5432"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    let names = "all.yaml:15: ClusterNetworkPolicy all: spec.egress[0].to[0].domainNames: names of";
+    assert!(complaint.contains(names), "{complaint}");
+    let (success, text) = said(&output);
+    assert!(!success && text.contains("denied by ClusterNetworkPolicy all"), "{text}");
+}
+
+#[test]
 fn a_field_that_is_wrong_is_said_with_its_line_and_the_policy_denies() {
     let wrong = MANIFESTS.replace("port: 5432", "port: 0");
     let output = run(&wrong, &["--from", "web", "--to", "db:5432"]);

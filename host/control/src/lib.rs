@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`World`]: nodes, namespaces and pods as plain data; what everything else is computed from
 //! - [`service`]: Services, and who is behind them
-//! - [`policy`]: NetworkPolicies, and what selects pods
+//! - [`policy`]: NetworkPolicies and ClusterNetworkPolicies, and what selects pods
 //! - `quantity`: [`BitRate`], as Kubernetes writes amounts
 //! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
 //!   read, so that nothing behind it checks again

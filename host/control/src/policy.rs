@@ -1,10 +1,19 @@
 //! NetworkPolicies as plain data: the part of the world that says who may talk to whom.
+//!
+//! - `cluster`: [`ClusterNetworkPolicy`], which comes before them or after them
+
+mod cluster;
 
 use std::fmt;
 
 use ipnetwork::IpNetwork;
 
 use crate::{Labels, Protocol, QualifiedName};
+
+pub use cluster::{
+    ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
+    ClusterTraffic, PodSelector,
+};
 
 /// A NetworkPolicy. What it allows adds to what others do (N2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +26,15 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<PolicyRule>>,
     /// What they may open, likewise.
     pub egress: Option<Vec<PolicyRule>>,
+}
+
+/// What tells a policy of either kind from others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyName {
+    /// A NetworkPolicy.
+    Namespaced(QualifiedName),
+    /// A ClusterNetworkPolicy.
+    Cluster(String),
 }
 
 /// Which way connections are opened, seen from the pods that a policy is for.
@@ -148,6 +166,16 @@ impl fmt::Display for PolicyDirection {
             Self::Ingress => "ingress",
             Self::Egress => "egress",
         })
+    }
+}
+
+impl fmt::Display for PolicyName {
+    /// `NetworkPolicy shop/web`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespaced(name) => write!(f, "NetworkPolicy {name}"),
+            Self::Cluster(name) => write!(f, "ClusterNetworkPolicy {name}"),
+        }
     }
 }
 

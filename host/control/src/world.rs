@@ -14,7 +14,7 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::NetworkPolicy;
+use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::service::Services;
 use crate::{BitRate, QualifiedName};
 
@@ -31,6 +31,8 @@ pub struct World {
     pub services: Services,
     /// By namespace and name.
     pub policies: BTreeMap<QualifiedName, NetworkPolicy>,
+    /// By name.
+    pub cluster_policies: BTreeMap<String, ClusterNetworkPolicy>,
 }
 
 /// Labels, by key.
@@ -47,6 +49,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNetwork>,
     /// The addresses that other nodes reach it by (`InternalIP`).
     pub addresses: Vec<IpAddr>,
+    /// Those that the world outside reaches it by (`ExternalIP`).
+    pub external: Vec<IpAddr>,
     /// Whether it is to be relied on.
     pub readiness: Readiness,
 }
@@ -244,6 +248,11 @@ impl From<PodName> for String {
     fn from(name: PodName) -> Self {
         name.to_string()
     }
+}
+
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 }
 
 impl fmt::Display for Protocol {

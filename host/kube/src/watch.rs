@@ -121,6 +121,7 @@ mod tests {
             ("discovery.k8s.io/v1/endpointslices", true),
             ("networking.k8s.io/v1/servicecidrs", true),
             ("networking.k8s.io/v1/networkpolicies", true),
+            ("policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", true),
         ] {
             assert_eq!(names.iter().any(|it| it == name), is_there, "{names:?}");
         }

@@ -2,9 +2,9 @@
 //! wrong; and what it has read it would read again of what a host publishes of it.
 
 use millrace_tables::{
-    Block, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity, List, Owner, Peer,
-    Permit, Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, SourceSet, Table,
-    Tables, TrafficPolicy, Update,
+    Action, Block, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity,
+    List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row, Selector,
+    Service, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 
 /// Reads an update, and publishes what it has made.
@@ -63,9 +63,10 @@ fn policies(tables: &mut Tables) {
     tables.put(&Row::Block(Block(4), List::new(&ranges).expect("they are prefixes")));
     let peers =
         [Peer::Any, Peer::Selected(Selector(1)), Peer::Is(identity), Peer::Within(Block(4))];
-    let permit =
-        |peer| Permit { peer, protocol: Some(Protocol::Udp), first: 53, last: 54, rule: 9 };
-    let permits = List::encode(&peers.map(permit));
-    let permits = List::new(&permits).expect("their ports are in order");
-    tables.put(&Row::Policies(egress, Policies { otherwise: 8, permits }));
+    let (tier, action, protocol) = (Tier::Admin, Action::Pass, Some(Protocol::Udp));
+    let clause = |peer| Clause { tier, action, peer, protocol, first: 53, last: 54, rule: 9 };
+    let clauses = List::encode(&peers.map(clause));
+    let clauses = List::new(&clauses).expect("their ports are in order");
+    let otherwise = Otherwise { action: Action::Deny, rule: 8 };
+    tables.put(&Row::Policies(egress, Policies { otherwise, clauses }));
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use millrace_control::World;
 use millrace_control::compile::{Compiler, Local, Publication, announced};
+use millrace_control::policy::PolicyName;
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub(crate) struct Publisher {
 pub(crate) struct Known {
     /// Of Services, by `namespace/name`.
     pub(crate) services: BTreeMap<String, ServiceStatus>,
-    /// Of NetworkPolicies, likewise.
+    /// Of NetworkPolicies likewise, and of ClusterNetworkPolicies, by `name`.
     pub(crate) policies: BTreeMap<String, PolicyStatus>,
     /// What the rules of policies are called that decisions name.
     pub(crate) rules: BTreeMap<u32, String>,
@@ -53,7 +54,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) problems: Vec<String>,
 }
 
-/// What has become of a NetworkPolicy on this node.
+/// What has become of a NetworkPolicy, or of a ClusterNetworkPolicy, on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicyStatus {
@@ -149,7 +150,10 @@ impl Publisher {
         let before = std::mem::take(&mut known.policies);
         for (name, summary) in &publication.policies {
             let pods = summary.pods.iter().map(ToString::to_string).collect();
-            let name = name.to_string();
+            let name = match name {
+                PolicyName::Namespaced(name) => name.to_string(),
+                PolicyName::Cluster(name) => name.clone(),
+            };
             let alike = before.get(&name).filter(|it| it.pods == pods);
             let generation = since(alike.map(|it| it.generation));
             let problems = refused.clone().into_iter().collect();

@@ -1,4 +1,4 @@
-//! `millrace policy`: what NetworkPolicies say, before a cluster has them.
+//! `millrace policy`: what NetworkPolicies and ClusterNetworkPolicies say, before a cluster has them.
 
 mod test;
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// Try NetworkPolicies out, without a cluster.
+/// Try NetworkPolicies and ClusterNetworkPolicies out, without a cluster.
 #[derive(Subcommand, Debug)]
 pub(crate) enum PolicyCommand {
     Test(test::TestArgs),

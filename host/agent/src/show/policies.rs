@@ -1,4 +1,5 @@
-//! `millrace policies`: the NetworkPolicies of a node, and the pods that they are for.
+//! `millrace policies`: the NetworkPolicies and ClusterNetworkPolicies of a node, and the pods that
+//! they are for.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,8 @@ use clap::Args;
 use crate::node::PolicyStatus;
 use crate::output::{Asking, Heading, Table};
 
-/// Show the NetworkPolicies that a node knows: for which of its pods they are in force, and since
-/// which generation of tables.
+/// Show the NetworkPolicies that a node knows, and the ClusterNetworkPolicies, which are in no
+/// namespace: for which of its pods they are in force, and since which generation of tables.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace policies

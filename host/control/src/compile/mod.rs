@@ -30,6 +30,7 @@ use millrace_tables::{
     Tables,
 };
 
+use crate::policy::PolicyName;
 use crate::{Pod, QualifiedName, World};
 pub use announced::announced;
 use endpoints::Backing;
@@ -57,8 +58,8 @@ pub struct Publication {
     pub tags: Vec<Tag>,
     /// What is to be said of each Service.
     pub services: BTreeMap<QualifiedName, ServiceSummary>,
-    /// What is to be said of each NetworkPolicy.
-    pub policies: BTreeMap<QualifiedName, PolicySummary>,
+    /// What is to be said of each policy.
+    pub policies: BTreeMap<PolicyName, PolicySummary>,
     /// The rules of policies that decisions may name, by number.
     pub rules: BTreeMap<u32, Rule>,
     /// What else does not count, and why.

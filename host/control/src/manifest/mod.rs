@@ -1,7 +1,7 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
 //! - `meta`, `condition`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `pool`, `policy`,
-//!   `selector`: the fields that count, of each kind; all others are passed over
+//!   `cluster_policy`, `selector`: the fields that count, of each kind; all others are passed over
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -9,6 +9,7 @@
 //! knows file, line and path of whatever is wrong with it. A source that watches an API server
 //! reads the same objects with the same structs.
 
+mod cluster_policy;
 mod condition;
 pub(crate) mod field;
 mod meta;
@@ -28,10 +29,11 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_norway::Value;
 
-use crate::policy::NetworkPolicy;
+use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::{
     AddressPool, EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World,
 };
+use cluster_policy::ClusterPolicyManifest;
 use namespace::NamespaceManifest;
 use node::NodeManifest;
 use pod::PodManifest;
@@ -58,6 +60,8 @@ pub enum Object {
     ServiceRange(ServiceRange),
     /// `networking.k8s.io/v1 NetworkPolicy`
     NetworkPolicy(NetworkPolicy),
+    /// `policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy`
+    ClusterNetworkPolicy(ClusterNetworkPolicy),
     /// `millrace.dev/v1alpha1 AddressPool`
     AddressPool(AddressPool),
 }
@@ -79,6 +83,8 @@ pub enum Kind {
     ServiceRange,
     /// `networking.k8s.io/v1 NetworkPolicy`
     NetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy`
+    ClusterNetworkPolicy,
     /// `millrace.dev/v1alpha1 AddressPool`
     AddressPool,
 }
@@ -95,7 +101,7 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -103,6 +109,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::ServiceRange,
         Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
         Self::AddressPool,
     ];
 
@@ -117,6 +124,7 @@ impl Kind {
             Self::Node | Self::Namespace | Self::Pod | Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceRange | Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
             Self::AddressPool => "millrace.dev/v1alpha1",
         }
     }
@@ -131,6 +139,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::ServiceRange => "ServiceCIDR",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::AddressPool => "AddressPool",
         }
     }
@@ -153,6 +162,9 @@ impl Kind {
             Self::NetworkPolicy => {
                 decode::<PolicyManifest>(object)?.try_into().map(Object::NetworkPolicy)
             }
+            Self::ClusterNetworkPolicy => decode::<ClusterPolicyManifest>(object)?
+                .try_into()
+                .map(Object::ClusterNetworkPolicy),
         }
     }
 
@@ -160,7 +172,8 @@ impl Kind {
     /// not as it should be.
     pub fn read_or_close(self, object: Value) -> (Option<Object>, Option<FieldError>) {
         // kept for what may have to be closed
-        let copy = (self == Self::NetworkPolicy).then(|| object.clone());
+        let closes = matches!(self, Self::NetworkPolicy | Self::ClusterNetworkPolicy);
+        let copy = closes.then(|| object.clone());
         match self.read(object) {
             Ok(object) => (Some(object), None),
             Err(error) => (copy.and_then(|object| self.read_closed(&object)), Some(error)),
@@ -171,6 +184,9 @@ impl Kind {
     pub fn read_closed(self, object: &Value) -> Option<Object> {
         match self {
             Self::NetworkPolicy => policy::closed(object).map(Object::NetworkPolicy),
+            Self::ClusterNetworkPolicy => {
+                cluster_policy::closed(object).map(Object::ClusterNetworkPolicy)
+            }
             _ => None,
         }
     }
@@ -187,6 +203,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::ServiceRange(_) => Kind::ServiceRange,
             Self::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Self::ClusterNetworkPolicy(_) => Kind::ClusterNetworkPolicy,
             Self::AddressPool(_) => Kind::AddressPool,
         }
     }
@@ -201,6 +218,7 @@ impl Object {
             Self::EndpointSlice(slice) => slice.name.to_string(),
             Self::ServiceRange(range) => range.name.clone(),
             Self::NetworkPolicy(policy) => policy.name.to_string(),
+            Self::ClusterNetworkPolicy(policy) => policy.name.clone(),
             Self::AddressPool(pool) => pool.name.clone(),
         }
     }
@@ -224,8 +242,11 @@ pub fn write(world: &World) -> String {
     let first = nodes.chain(namespaces).chain(pods);
     let policies = world.policies.values();
     let policies = policies.map(|it| text(Kind::NetworkPolicy, PolicyManifest::from(it)));
+    let of_cluster = world.cluster_policies.values();
+    let of_cluster =
+        of_cluster.map(|it| text(Kind::ClusterNetworkPolicy, ClusterPolicyManifest::from(it)));
     let others = ranges.chain(pools).chain(services).chain(slices).chain(policies);
-    first.chain(others).collect::<Vec<_>>().join("---\n")
+    first.chain(others).chain(of_cluster).collect::<Vec<_>>().join("---\n")
 }
 
 /// What an object says of itself before its kind is known; for messages about a broken one.

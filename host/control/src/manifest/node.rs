@@ -53,21 +53,22 @@ impl TryFrom<NodeManifest> for Node {
 
     fn try_from(manifest: NodeManifest) -> Result<Self, FieldError> {
         let NodeManifest { metadata, spec, status } = manifest;
-        let addresses = status.addresses()?;
+        let addresses = status.addresses(INTERNAL)?;
+        let external = status.addresses(EXTERNAL)?;
         let readiness = Condition::readiness(&status.conditions);
         let pod_cidrs = spec.pod_cidrs()?;
         let name = metadata.name.0;
-        Ok(Self { name, labels: metadata.labels, pod_cidrs, addresses, readiness })
+        Ok(Self { name, labels: metadata.labels, pod_cidrs, addresses, external, readiness })
     }
 }
 
 impl From<&Node> for NodeManifest {
     fn from(node: &Node) -> Self {
         let name = Subdomain(node.name.clone());
-        let address = |address: &IpAddr| NodeAddress {
-            r#type: INTERNAL.to_owned(),
-            address: address.to_string(),
+        let address = |word: &'static str| {
+            move |it: &IpAddr| NodeAddress { r#type: word.to_owned(), address: it.to_string() }
         };
+        let addresses = node.addresses.iter().map(address(INTERNAL));
         Self {
             metadata: Metadata::new(name, None, &node.labels, <_>::default()),
             spec: NodeSpec {
@@ -75,7 +76,7 @@ impl From<&Node> for NodeManifest {
                 pod_cidrs: node.pod_cidrs.iter().copied().map(Prefix).collect(),
             },
             status: NodeStatus {
-                addresses: node.addresses.iter().map(address).collect(),
+                addresses: addresses.chain(node.external.iter().map(address(EXTERNAL))).collect(),
                 conditions: Condition::of(node.readiness),
             },
         }
@@ -105,15 +106,15 @@ impl NodeSpec {
 }
 
 impl NodeStatus {
-    fn addresses(&self) -> Result<Vec<IpAddr>, FieldError> {
-        let of_nodes = |(_, it): &(usize, &NodeAddress)| it.r#type == INTERNAL;
+    fn addresses(&self, word: &str) -> Result<Vec<IpAddr>, FieldError> {
+        let of_type = |(_, it): &(usize, &NodeAddress)| it.r#type == word;
         let parse = |(index, it): (usize, &NodeAddress)| {
             it.address.parse().map_err(|_| FieldError {
                 field: FieldPath::root().key("status").key("addresses").index(index).key("address"),
                 reason: format!("`{}` is no IP address", it.address),
             })
         };
-        self.addresses.iter().enumerate().filter(of_nodes).map(parse).collect()
+        self.addresses.iter().enumerate().filter(of_type).map(parse).collect()
     }
 }
 
@@ -142,3 +143,5 @@ impl From<Prefix> for String {
 
 /// The type of the addresses that other nodes use.
 const INTERNAL: &str = "InternalIP";
+/// That of those that the world outside uses.
+const EXTERNAL: &str = "ExternalIP";

@@ -217,7 +217,7 @@ impl BlockSpec {
 }
 
 /// A prefix; bits behind its length do not count.
-fn prefix(text: &str, field: impl Fn() -> FieldPath) -> Result<IpNetwork, FieldError> {
+pub(super) fn prefix(text: &str, field: impl Fn() -> FieldPath) -> Result<IpNetwork, FieldError> {
     // an address alone would be taken for one of full length
     let parsed = text.contains('/').then(|| text.parse::<IpNetwork>().ok()).flatten();
     let Some(prefix) = parsed else {
@@ -262,7 +262,7 @@ impl PortSpec {
 }
 
 /// Whether ports are called so (RFC 6335 section 5.1, in lower case).
-fn is_port_name(name: &str) -> bool {
+pub(super) fn is_port_name(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=15).contains(&name.len())
         && name.bytes().all(fine)

@@ -136,6 +136,9 @@ impl Assembly {
             Object::NetworkPolicy(policy) => {
                 self.world.policies.insert(policy.name.clone(), policy);
             }
+            Object::ClusterNetworkPolicy(policy) => {
+                self.world.cluster_policies.insert(policy.name.clone(), policy);
+            }
         }
     }
 

@@ -302,7 +302,8 @@ fn worlds() -> impl Strategy<Value = World> {
             let pod_cidrs = pod_cidrs.map(|prefix| prefix.parse().unwrap()).into();
             let addresses = vec![format!("192.0.2.{}", n + 1).parse().unwrap()];
             let readiness = [Readiness::Ready, Readiness::NotReady][n % 2];
-            let node = Node { name, labels, pod_cidrs, addresses, readiness };
+            let external = Vec::new();
+            let node = Node { name, labels, pod_cidrs, addresses, external, readiness };
             world.nodes.insert(node.name.clone(), node);
         }
         let nodes: Vec<_> = world.nodes.keys().cloned().collect();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_control::policy::{
-    NetworkPolicy, Operator, Peers, PolicyPeer, PolicyPort, PolicyRule, PortRange, Ports,
-    Requirement, Selector,
+    ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
+    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyPeer, PolicyPort,
+    PolicyRule, PortRange, Ports, Requirement, Selector,
 };
 use millrace_control::{
     Bandwidth, Container, ContainerPort, Labels, Namespace, Node, Pod, PodName, PodNetwork,
@@ -16,17 +17,18 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    (vec(labels(), 2), vec(pod(), 1..6), vec(policy(), 0..5)).prop_map(
-        |(of_spaces, pods, policies)| {
+    let policies = (vec(policy(), 0..5), vec(cluster_policy(), 0..5));
+    (vec(labels(), 2), vec(labels(), 2), vec(pod(), 1..6), policies).prop_map(
+        |(of_nodes, of_spaces, pods, (policies, of_cluster))| {
             let mut world = World::default();
-            for (number, name) in NODES.into_iter().enumerate() {
+            for ((number, name), labels) in NODES.into_iter().enumerate().zip(of_nodes) {
                 let address = |text: String| text.parse().expect("an address");
                 let addresses =
                     [format!("192.0.2.{}", number + 1), format!("fd00::{}", number + 1)]
                         .map(address);
                 let name = name.to_owned();
-                let node =
-                    Node { name: name.clone(), addresses: addresses.to_vec(), ..Node::default() };
+                let addresses = addresses.to_vec();
+                let node = Node { name: name.clone(), labels, addresses, ..Node::default() };
                 world.nodes.insert(name, node);
             }
             for (name, labels) in SPACES.into_iter().zip(of_spaces) {
@@ -48,6 +50,10 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             for (number, mut policy) in policies.into_iter().enumerate() {
                 policy.name.name = format!("n{number}");
                 world.policies.insert(policy.name.clone(), policy);
+            }
+            for (number, mut policy) in of_cluster.into_iter().enumerate() {
+                policy.name = format!("c{number}");
+                world.cluster_policies.insert(policy.name.clone(), policy);
             }
             world
         },
@@ -92,6 +98,59 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
             egress,
         },
     )
+}
+
+fn cluster_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
+    let tier = select(&ClusterTier::ALL[..]);
+    let ingress = vec(cluster_rule(cluster_peer().boxed()), 0..3);
+    let egress = prop_oneof![
+        3 => cluster_peer().boxed(),
+        1 => selector().prop_map(ClusterPeer::Nodes).boxed(),
+        1 => vec(select(&BLOCKS[..]), 1..3).prop_map(|blocks| {
+            let prefixes = blocks.into_iter().map(|(text, _)| text.parse().expect("a prefix"));
+            ClusterPeer::Networks(prefixes.collect())
+        }),
+    ];
+    let egress = vec(cluster_rule(egress.boxed()), 0..3);
+    // few priorities, so that some are the same
+    (tier, 0..4u16, pods(), ingress, egress).prop_map(
+        |(tier, priority, subject, ingress, egress)| ClusterNetworkPolicy {
+            name: String::new(),
+            tier,
+            priority,
+            subject,
+            ingress,
+            egress,
+        },
+    )
+}
+
+fn cluster_rule(peer: BoxedStrategy<ClusterPeer>) -> impl Strategy<Value = ClusterRule> {
+    let numbers = |(protocol, a, b): (_, u16, u16)| {
+        let ports = PortRange::Numbers(a.min(b), a.max(b));
+        ClusterPort::Of(PolicyPort { protocol, ports })
+    };
+    let port = prop_oneof![
+        3 => (select(&PROTOCOLS[..]), select(&PORTS[..]), select(&PORTS[..])).prop_map(numbers),
+        1 => select(&NAMES[..]).prop_map(|name| ClusterPort::Named(name.to_owned())),
+    ];
+    let about = (vec(peer, 1..3), vec(port, 0..3))
+        .prop_map(|(peers, ports)| ClusterTraffic::With { peers, ports });
+    let about = prop_oneof![9 => about, 1 => Just(ClusterTraffic::NotUnderstood)];
+    let actions = [ClusterAction::Accept, ClusterAction::Deny, ClusterAction::Pass];
+    (select(actions.to_vec()), about).prop_map(|(action, about)| ClusterRule {
+        name: None,
+        action,
+        about,
+    })
+}
+
+fn cluster_peer() -> impl Strategy<Value = ClusterPeer> {
+    pods().prop_map(ClusterPeer::Pods)
+}
+
+fn pods() -> impl Strategy<Value = PodSelector> {
+    (selector(), selector()).prop_map(|(namespaces, pods)| PodSelector { namespaces, pods })
 }
 
 fn rule() -> impl Strategy<Value = PolicyRule> {

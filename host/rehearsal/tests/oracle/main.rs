@@ -36,9 +36,9 @@ fn ends(world: &World) -> Vec<End> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// N1 to N12, for both families, whatever was told before.
+    /// N1 to N12 and K1 to K6, for both families, whatever was told before.
     #[test]
-    fn n1_to_n12_what_the_filter_says_is_what_the_rules_say(
+    fn n1_to_n12_k1_to_k6_what_the_filter_says_is_what_the_rules_say(
         worlds in prop::collection::vec(clusters::world(), 1..=12),
     ) {
         thread_local! {

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use millrace_control::policy::{
-    NetworkPolicy, Operator, Peers, PolicyDirection, PolicyPeer, PortRange, Ports, Selector,
+    ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
+    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyDirection, PolicyPeer,
+    PortRange, Ports, Selector,
 };
 use millrace_control::{Labels, Pod, PodNetwork, Protocol, World};
 use millrace_rehearsal::{End, Traffic};
@@ -29,13 +31,15 @@ pub(crate) fn allows(
         return true;
     }
     let (from, to) = (party(world, from, source), party(world, to, destination));
-    // N10: a pod and its own node are not kept from each other
-    if from.node.is_some() && from.node == to.node && (from.pod.is_none() || to.pod.is_none()) {
+    // N10: a node reaches its own pods
+    let are_neighbours = from.node.is_some() && from.node == to.node;
+    if are_neighbours && from.pod.is_none() {
         return true;
     }
+    let is_to_own_node = are_neighbours && to.pod.is_none();
     // N2: both have to allow
-    one_way(world, &from, &to, &to, PolicyDirection::Egress, traffic)
-        && one_way(world, &to, &from, &to, PolicyDirection::Ingress, traffic)
+    one_way(world, &from, &to, &to, PolicyDirection::Egress, traffic, is_to_own_node)
+        && one_way(world, &to, &from, &to, PolicyDirection::Ingress, traffic, false)
 }
 
 fn party<'w>(world: &'w World, end: &'w End, address: IpAddr) -> Party<'w> {
@@ -57,8 +61,30 @@ fn one_way(
     server: &Party<'_>,
     direction: PolicyDirection,
     traffic: Traffic,
+    is_to_own_node: bool,
 ) -> bool {
     let Some(pod) = own.pod else { return true };
+    // K1: the tiers, in order
+    let ask = |tier| of_cluster(world, tier, pod, other, server, direction, traffic);
+    if let Some(answer) = ask(ClusterTier::Admin) {
+        return answer;
+    }
+    if let Some(answer) = of_namespace(world, pod, other, server, direction, traffic) {
+        // N10: NetworkPolicies are not about a pod's own node
+        return answer || is_to_own_node;
+    }
+    ask(ClusterTier::Baseline).unwrap_or(true)
+}
+
+/// What NetworkPolicies say, if one is for the pod.
+fn of_namespace(
+    world: &World,
+    pod: &Pod,
+    other: &Party<'_>,
+    server: &Party<'_>,
+    direction: PolicyDirection,
+    traffic: Traffic,
+) -> Option<bool> {
     let mut is_isolated = false;
     for policy in world.policies.values() {
         let is_for_it = policy.name.namespace == pod.name.namespace
@@ -81,11 +107,77 @@ fn one_way(
                 }
             };
             if peer && port {
-                return true;
+                return Some(true);
             }
         }
     }
-    !is_isolated
+    is_isolated.then_some(false)
+}
+
+/// What the ClusterNetworkPolicies of a tier say, if they say anything (K1, K2, K3).
+fn of_cluster(
+    world: &World,
+    tier: ClusterTier,
+    pod: &Pod,
+    other: &Party<'_>,
+    server: &Party<'_>,
+    direction: PolicyDirection,
+    traffic: Traffic,
+) -> Option<bool> {
+    let mut policies: Vec<&ClusterNetworkPolicy> = Vec::new();
+    for policy in world.cluster_policies.values() {
+        if policy.tier == tier && is_one_of(world, &policy.subject, pod) {
+            policies.push(policy);
+        }
+    }
+    policies.sort_by_key(|policy| (policy.priority, &policy.name));
+    for policy in policies {
+        for rule in policy.rules(direction) {
+            // K6
+            let is_unclear = rule.about == ClusterTraffic::NotUnderstood;
+            match rule.action {
+                ClusterAction::Accept if is_unclear => {}
+                ClusterAction::Deny | ClusterAction::Pass if is_unclear => return Some(false),
+                _ if !is_about(world, rule, other, server, traffic) => {}
+                ClusterAction::Accept => return Some(true),
+                ClusterAction::Deny => return Some(false),
+                ClusterAction::Pass => return None,
+            }
+        }
+    }
+    None
+}
+
+/// K4, K5.
+fn is_about(
+    world: &World,
+    rule: &ClusterRule,
+    other: &Party<'_>,
+    server: &Party<'_>,
+    traffic: Traffic,
+) -> bool {
+    let ClusterTraffic::With { peers, ports } = &rule.about else { return false };
+    let is_peer = |peer: &ClusterPeer| match peer {
+        ClusterPeer::Pods(pods) => other.pod.is_some_and(|pod| is_one_of(world, pods, pod)),
+        ClusterPeer::Nodes(labels) => world.nodes.values().any(|node| {
+            selects(labels, &node.labels)
+                && (node.addresses.contains(&other.address)
+                    || node.external.contains(&other.address))
+        }),
+        ClusterPeer::Networks(prefixes) => prefixes.iter().any(|it| it.contains(other.address)),
+    };
+    let is_wanted = |port: &ClusterPort| match port {
+        ClusterPort::Of(port) => is_port(port.protocol, &port.ports, server, traffic),
+        ClusterPort::Named(name) => Protocol::ALL
+            .into_iter()
+            .any(|protocol| is_port(protocol, &PortRange::Named(name.clone()), server, traffic)),
+    };
+    peers.iter().any(is_peer) && (ports.is_empty() || ports.iter().any(is_wanted))
+}
+
+fn is_one_of(world: &World, selector: &PodSelector, pod: &Pod) -> bool {
+    selects(&selector.namespaces, &world.namespaces[&pod.name.namespace].labels)
+        && selects(&selector.pods, &pod.labels)
 }
 
 /// N3, N4, N5.

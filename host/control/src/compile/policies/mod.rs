@@ -1,13 +1,13 @@
-//! From NetworkPolicies to what a node's filter is told of them.
+//! From NetworkPolicies and ClusterNetworkPolicies to what a node's filter is told of them.
 //!
-//! - `pods`: who is like whom; `permits`: what policies allow
+//! - `pods`: who is like whom; `clauses`: what policies say
 //!
 //! Sets of policies, selectors, blocks and identities have numbers that stay the same for as long
 //! as they are used, so that a change is told as what it is. Connections depend on the set that
 //! judges them and on the addresses of their ends: [`Facts::tags`] says for which of these something
 //! else may hold now (N13, N15).
 
-mod permits;
+mod clauses;
 mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +17,14 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use millrace_abi::{Tag, TagKind};
 use millrace_tables::{
-    Block, Identity, List, Owner, Permit, Place, Policies, PolicySet, Range, Row, Selector, Tables,
+    Action, Block, Clause, Identity, List, Otherwise, Owner, Place, Policies, PolicySet, Range,
+    Row, Selector, Tables,
 };
 
 use super::numbers::Numbers;
-use crate::policy::PolicyDirection;
+use crate::policy::{ClusterNetworkPolicy, PolicyDirection, PolicyName};
 use crate::{PodName, QualifiedName, World};
-use permits::{BlockKey, Maker, Selection, SetKey, asks_for_names};
+use clauses::{BlockKey, Maker, Said, Selection, SetKey};
 use pods::{Here, Likeness, Pods};
 
 /// What a node knows of itself, whatever the manifests say.
@@ -40,16 +41,18 @@ pub struct Local {
 /// A rule that decides about connections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// One of a policy, which allows.
-    Allows {
+    /// One of a policy.
+    Of {
         /// The policy.
-        policy: QualifiedName,
+        policy: PolicyName,
         /// Which of its rules,
         direction: PolicyDirection,
         /// counted from 0.
         index: usize,
+        /// What its author calls it.
+        name: Option<String>,
     },
-    /// That none of these policies' rules allows.
+    /// That none of these NetworkPolicies' rules allows.
     Denies {
         /// What the policies are asked about.
         direction: PolicyDirection,
@@ -103,8 +106,8 @@ struct End {
 /// What a set of policies says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Set {
-    otherwise: u32,
-    permits: Vec<Permit>,
+    otherwise: Otherwise,
+    clauses: Vec<Clause>,
 }
 
 impl Facts {
@@ -112,8 +115,9 @@ impl Facts {
     pub(super) fn next(&self, world: &World, node: &str, local: &Local) -> (Self, Summaries) {
         let pods = Pods::new(world, node, local);
         let mut next = Self { registry: self.registry.next(), ..Self::default() };
-        let mut summaries: Summaries =
-            world.policies.keys().map(|name| (name.clone(), PolicySummary::default())).collect();
+        let names = world.policies.keys().cloned().map(PolicyName::Namespaced);
+        let names = names.chain(world.cluster_policies.keys().cloned().map(PolicyName::Cluster));
+        let mut summaries: Summaries = names.map(|it| (it, PolicySummary::default())).collect();
 
         let mut sets = BTreeMap::new();
         for pod in &pods.here {
@@ -145,13 +149,19 @@ impl Facts {
             }
         }
         let none = PolicySet::NONE;
-        let mut plain = |place, address: &IpAddr| {
-            let owner = Owner { place, identity: Identity::NONE, egress: none, ingress: none };
-            next.ends.insert(*address, End { owner, selectors: Vec::new() });
+        let mut plain = |place, address: &IpAddr, known: Option<(Identity, Vec<Selector>)>| {
+            let (identity, selectors) = known.unwrap_or_default();
+            let owner = Owner { place, identity, egress: none, ingress: none };
+            next.ends.insert(*address, End { owner, selectors });
         };
-        local.nameless.iter().for_each(|address| plain(Place::Here, address));
-        let own = world.nodes.get(node).map_or(&[][..], |node| &node.addresses);
-        own.iter().chain(&local.addresses).for_each(|address| plain(Place::Node, address));
+        local.nameless.iter().for_each(|address| plain(Place::Here, address, None));
+        local.addresses.iter().for_each(|address| plain(Place::Node, address, None));
+        if let Some(own) = world.nodes.get(node) {
+            let at = pods.place_of(&Likeness::of_node(own));
+            for address in own.addresses.iter().chain(&own.external) {
+                plain(Place::Node, address, at.and_then(|at| identities[at].clone()));
+            }
+        }
         next.registry.forget_others();
         (next, summaries)
     }
@@ -178,9 +188,9 @@ impl Facts {
             tables.put(&Row::Block(Block(number), addresses));
         }
         for (number, set) in &self.sets {
-            let octets = List::encode(&set.permits);
-            let permits = List::new(&octets).expect("ranges of ports were checked when read");
-            let policies = Policies { otherwise: set.otherwise, permits };
+            let octets = List::encode(&set.clauses);
+            let clauses = List::new(&octets).expect("ranges of ports were checked when read");
+            let policies = Policies { otherwise: set.otherwise, clauses };
             tables.put(&Row::Policies(*number, policies));
         }
     }
@@ -223,13 +233,23 @@ impl Facts {
         direction: PolicyDirection,
         summaries: &mut Summaries,
     ) -> PolicySet {
-        let policies: Vec<_> = pods.policies_for(pod, direction).collect();
+        let policies = pods.policies_for(pod, direction);
         if policies.is_empty() {
             return PolicySet::NONE;
         }
-        let names: Vec<_> = policies.iter().map(|policy| policy.name.clone()).collect();
-        let asks = direction == PolicyDirection::Ingress
-            && policies.iter().any(|policy| asks_for_names(policy, direction));
+        let of_cluster = |tier: &[&ClusterNetworkPolicy]| -> Vec<_> {
+            tier.iter().map(|policy| PolicyName::Cluster(policy.name.clone())).collect()
+        };
+        let namespaced: Vec<_> = policies.namespaced.iter().map(|it| it.name.clone()).collect();
+        let mut names = of_cluster(&policies.admin);
+        names.extend(namespaced.iter().cloned().map(PolicyName::Namespaced));
+        names.extend(of_cluster(&policies.baseline));
+        let said: Vec<Said> =
+            (policies.admin.iter().flat_map(|it| Said::by_cluster(it, direction)))
+                .chain(policies.namespaced.iter().flat_map(|it| Said::by(it, direction)))
+                .chain(policies.baseline.iter().flat_map(|it| Said::by_cluster(it, direction)))
+                .collect();
+        let asks = direction == PolicyDirection::Ingress && said.iter().any(Said::asks_for_names);
         let ports = pod.likeness.as_ref().filter(|_| asks).map(|it| it.ports.clone());
         let key = SetKey {
             direction,
@@ -240,25 +260,30 @@ impl Facts {
         let number = PolicySet(self.registry.sets.number(key));
         let Some(target) = &pod.likeness else {
             let rule = Rule::Unknown { pod: pod.name.clone(), direction };
-            let otherwise = self.registry.rules.number(rule);
-            self.sets.insert(number, Set { otherwise, permits: Vec::new() });
+            let rule = self.registry.rules.number(rule);
+            let otherwise = Otherwise { action: Action::Deny, rule };
+            self.sets.insert(number, Set { otherwise, clauses: Vec::new() });
             return number;
         };
-        for name in &names {
-            let for_it = &mut summaries.entry(name.clone()).or_default().pods;
+        for name in names {
+            let for_it = &mut summaries.entry(name).or_default().pods;
             if for_it.last() != Some(pod.name) {
                 for_it.push(pod.name.clone());
             }
         }
         if !self.sets.contains_key(&number) {
             let registry = &mut self.registry;
-            let otherwise = registry.rules.number(Rule::Denies { direction, policies: names });
+            let otherwise = match namespaced.is_empty() {
+                // nobody is isolated by a ClusterNetworkPolicy (K2)
+                true => Otherwise { action: Action::Allow, rule: 0 },
+                false => {
+                    let rule = Rule::Denies { direction, policies: namespaced };
+                    Otherwise { action: Action::Deny, rule: registry.rules.number(rule) }
+                }
+            };
             let mut maker = Maker { pods, registry, direction, target };
-            let mut permits: Vec<_> =
-                policies.iter().flat_map(|policy| maker.permits(policy)).collect();
-            permits.sort();
-            permits.dedup();
-            self.sets.insert(number, Set { otherwise, permits });
+            let clauses = said.iter().flat_map(|it| maker.clauses(it)).collect();
+            self.sets.insert(number, Set { otherwise, clauses });
         }
         number
     }
@@ -292,7 +317,7 @@ impl Facts {
 }
 
 /// What has become of policies.
-pub(super) type Summaries = BTreeMap<QualifiedName, PolicySummary>;
+pub(super) type Summaries = BTreeMap<PolicyName, PolicySummary>;
 
 impl Registry {
     fn next(&self) -> Self {
@@ -329,8 +354,9 @@ impl Default for Registry {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Allows { policy, direction, index } => {
-                write!(f, "NetworkPolicy {policy}, spec.{direction}[{index}]")
+            Self::Of { policy, direction, index, name } => {
+                write!(f, "{policy}, spec.{direction}[{index}]")?;
+                name.as_ref().map_or(Ok(()), |name| write!(f, " `{name}`"))
             }
             Self::Denies { direction, policies } => {
                 let names: Vec<_> = policies.iter().map(ToString::to_string).collect();

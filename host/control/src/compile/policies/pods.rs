@@ -1,15 +1,16 @@
-//! Pods, as policies see them: by namespace, labels and the names of their ports.
+//! Pods, as policies see them: by namespace, labels and the names of their ports; and nodes, which
+//! have a namespace to themselves that no pod is in.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::policy::{NetworkPolicy, PolicyDirection, Selector};
-use crate::{Labels, Life, Pod, PodName, PodNetwork, Protocol, World};
+use crate::policy::{ClusterNetworkPolicy, ClusterTier, NetworkPolicy, PolicyDirection, Selector};
+use crate::{Labels, Life, Node, Pod, PodName, PodNetwork, Protocol, World};
 
 use super::Local;
 
-/// What pods have in common that no policy tells apart.
+/// What pods, or nodes, have in common that no policy tells apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Likeness {
     pub(super) namespace: String,
@@ -25,7 +26,7 @@ pub(super) struct NamedPort {
     number: u16,
 }
 
-/// Pods that are alike.
+/// Pods, or nodes, that are alike.
 #[derive(Debug)]
 pub(super) struct Alike {
     pub(super) likeness: Likeness,
@@ -39,6 +40,16 @@ pub(super) struct Here<'w> {
     pub(super) addresses: &'w [IpAddr],
     /// What is known of it; nothing, if it is attached and its manifest has not come yet (N14).
     pub(super) likeness: Option<Likeness>,
+}
+
+/// The policies that are for a pod in a direction, in the order in which they are asked.
+#[derive(Default)]
+pub(super) struct PoliciesFor<'w> {
+    pub(super) admin: Vec<&'w ClusterNetworkPolicy>,
+    /// By name: their order says nothing.
+    pub(super) namespaced: Vec<&'w NetworkPolicy>,
+    /// None where there is a NetworkPolicy.
+    pub(super) baseline: Vec<&'w ClusterNetworkPolicy>,
 }
 
 /// The pods of a world.
@@ -67,6 +78,10 @@ impl<'w> Pods<'w> {
             }
             alike.entry(likeness).or_default().extend(addresses);
         }
+        for node in world.nodes.values() {
+            let addresses = node.addresses.iter().chain(&node.external);
+            alike.entry(Likeness::of_node(node)).or_default().extend(addresses);
+        }
         for (name, addresses) in &local.pods {
             let is_known = world
                 .pods
@@ -80,22 +95,41 @@ impl<'w> Pods<'w> {
         Self { world, alike: alike.collect(), here }
     }
 
-    /// The policies that are for a pod of this node in a direction, by name.
+    /// The policies that are for a pod of this node in a direction. Of a pod that is not known all
+    /// are that may be.
     pub(super) fn policies_for(
         &self,
         pod: &Here<'_>,
         direction: PolicyDirection,
-    ) -> impl Iterator<Item = &'w NetworkPolicy> {
-        let first = crate::QualifiedName::new(pod.name.namespace.clone(), "");
+    ) -> PoliciesFor<'w> {
+        let namespace = &pod.name.namespace;
+        let selects = |selector: &Selector| {
+            pod.likeness.as_ref().is_none_or(|likeness| selector.selects(&likeness.labels))
+        };
+        let first = crate::QualifiedName::new(namespace.clone(), "");
         let policies = self.world.policies.range(first..).map(|(_, policy)| policy);
-        let namespace = pod.name.namespace.clone();
-        let policies = policies.take_while(move |policy| policy.name.namespace == namespace);
-        let labels = pod.likeness.as_ref().map(|it| it.labels.clone());
-        policies.filter(move |policy| {
-            // of one that is not known any may be
-            policy.rules(direction).is_some()
-                && labels.as_ref().is_none_or(|labels| policy.pods.selects(labels))
-        })
+        let policies = policies.take_while(|policy| policy.name.namespace == *namespace);
+        let policies = policies.filter(|it| it.rules(direction).is_some() && selects(&it.pods));
+        let namespaced: Vec<_> = policies.collect();
+
+        let labels = self.world.namespaces.get(namespace).map(|it| &it.labels);
+        let mut of_cluster: Vec<_> = self
+            .world
+            .cluster_policies
+            .values()
+            .filter(|policy| {
+                !policy.rules(direction).is_empty()
+                    && labels.is_none_or(|it| policy.subject.namespaces.selects(it))
+                    && selects(&policy.subject.pods)
+            })
+            .collect();
+        of_cluster.sort_by_key(|policy| policy.order());
+        let (admin, mut baseline): (Vec<_>, Vec<_>) =
+            of_cluster.into_iter().partition(|policy| policy.tier == ClusterTier::Admin);
+        if !namespaced.is_empty() {
+            baseline.clear();
+        }
+        PoliciesFor { admin, namespaced, baseline }
     }
 
     /// Where in the list those of a namespace are.
@@ -117,7 +151,22 @@ impl<'w> Pods<'w> {
     }
 }
 
+impl PoliciesFor<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.admin.is_empty() && self.namespaced.is_empty() && self.baseline.is_empty()
+    }
+}
+
 impl Likeness {
+    /// No pod's namespace is called so.
+    pub(super) const NAMESPACE_OF_NODES: &str = "";
+
+    /// What a node is to policies.
+    pub(super) fn of_node(node: &Node) -> Self {
+        let namespace = Self::NAMESPACE_OF_NODES.to_owned();
+        Self { namespace, labels: node.labels.clone(), ports: Vec::new() }
+    }
+
     fn of(pod: &Pod) -> Self {
         let ports = pod.containers.iter().flat_map(|container| &container.ports);
         let named = ports.filter_map(|it| {

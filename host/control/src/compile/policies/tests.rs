@@ -7,6 +7,7 @@ use millrace_abi::{Tag, TagKind};
 use millrace_tables::{Change, Owner, Place, PolicySet, Row, Table, Tables, Update};
 
 use super::super::{Compiler, Local, Publication};
+use crate::policy::PolicyName;
 use crate::source::Manifests;
 use crate::{PodName, World};
 
@@ -139,7 +140,7 @@ fn n13_n15_a_change_names_what_decisions_depend_on_that_may_be_others_now() {
 }
 
 #[test]
-fn n6_n15_a_named_port_that_moves_is_another_permit_of_the_set() {
+fn n6_n15_a_named_port_that_moves_is_another_clause_of_the_set() {
     let named = "podSelector: {matchLabels: {app: shop}}, policyTypes: [Egress], \
                  egress: [{ports: [{port: http}]}]";
     let first = cluster("role: friend") + &policy("shop", named);
@@ -150,6 +151,65 @@ fn n6_n15_a_named_port_that_moves_is_another_permit_of_the_set() {
     let moved = first.replacen("containerPort: 80", "containerPort: 81", 1);
     let next = compiler.compile(&world(&moved));
     assert!(tags(&next).contains(&Tag::new(TagKind::PolicySet, set.0).bits()));
+}
+
+fn cluster_policy(name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, \
+         metadata: {{name: {name}}}, spec: {{tier: Admin, priority: 5, subject: {{pods: \
+         {{podSelector: {{matchLabels: {{app: web}}}}}}}}, {spec}}}}}\n---\n"
+    )
+}
+
+const TO_NODES: &str = "egress: [{action: Deny, to: [{nodes: {matchLabels: {role: edge}}}]}]";
+
+#[test]
+fn k4_nodes_are_told_by_their_addresses_once_a_rule_is_about_them() {
+    let nodes = NODES.replace("name: b}", "name: b, labels: {role: edge}}").replace(
+        "192.0.2.2}]",
+        "192.0.2.2}, {type: ExternalIP, address: 198.51.100.2}, {type: Hostname, address: b}]",
+    );
+    let web = pod("server", "a", "10.1.0.2", "app: web");
+    let told = |policies: &str| {
+        owners(&Compiler::new("a").compile(&world(&(nodes.clone() + &web + policies))))
+    };
+    assert_eq!(told("").len(), 2, "a pod, and this node");
+    let owners = told(&cluster_policy("edge", TO_NODES));
+    let edge = owners["192.0.2.2"];
+    assert_eq!(edge.place, Place::Elsewhere);
+    assert_eq!(edge.identity, owners["198.51.100.2"].identity);
+    assert_ne!(edge.identity, owners["192.0.2.1"].identity);
+    assert_eq!(owners["192.0.2.1"].place, Place::Node);
+}
+
+#[test]
+fn k1_n15_what_changes_of_a_cluster_network_policy_names_the_pods_that_it_is_for() {
+    let to_all = TO_NODES.replace("{matchLabels: {role: edge}}", "{}");
+    let first = cluster("role: friend") + &cluster_policy("edge", TO_NODES);
+    let mut compiler = Compiler::new("a");
+    let publication = compiler.compile(&world(&first));
+    let edge = PolicyName::Cluster("edge".to_owned());
+    assert_eq!(publication.policies[&edge].pods, [PodName::new("default", "server")]);
+    let server = owners(&publication)["10.1.0.2"];
+    assert_eq!(server.ingress, PolicySet::NONE, "it says nothing of ingress");
+    let set = Tag::new(TagKind::PolicySet, server.egress.0).bits();
+    compiler.adopt(publication);
+    for (text, expected) in [
+        (first.clone(), BTreeSet::new()),
+        (first.replace(TO_NODES, &to_all), BTreeSet::from([set])),
+        (first.replace("action: Deny", "action: Pass"), BTreeSet::from([set])),
+        (first.replace("priority: 5", "priority: 6"), BTreeSet::new()),
+        // before a NetworkPolicy it stays, and behind one it has nothing to say
+        (
+            first.clone() + &policy("web", "podSelector: {}, policyTypes: [Egress]"),
+            // the client is isolated, too
+            &of(&["10.1.0.2", "10.1.0.3"]) | &BTreeSet::from([set]),
+        ),
+        // a node that is what the rule is about
+        (first.replace("name: b}", "name: b, labels: {role: edge}}"), of(&["192.0.2.2"])),
+    ] {
+        assert_eq!(tags(&compiler.compile(&world(&text))), expected, "{text}");
+    }
 }
 
 #[test]
@@ -207,7 +267,8 @@ fn pods_with_the_same_policies_share_a_set_and_rules_say_whose_they_are() {
     ] {
         assert!(said.contains(expected), "{said:?}");
     }
-    let pods = &publication.policies[&crate::QualifiedName::new("default", "web")].pods;
+    let web = PolicyName::Namespaced(crate::QualifiedName::new("default", "web"));
+    let pods = &publication.policies[&web].pods;
     assert_eq!(
         pods.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["default/server", "default/twin"]
