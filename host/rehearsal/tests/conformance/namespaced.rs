@@ -1,13 +1,13 @@
-//! The cases of Kubernetes' own suite for NetworkPolicy, as `tests/conformance` has them, through the
-//! compiled filter: every pair of pods, for both families, and all changes one after the other.
+//! The cases of Kubernetes' own suite for NetworkPolicy: every pair of pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_control::source::Manifests;
 use millrace_control::{PodName, World};
-use millrace_rehearsal::{End, Rehearsal, Traffic};
+use millrace_rehearsal::{End, Rehearsal};
 use serde::Deserialize;
 use serde_norway::Value;
+
+use super::{traffic, world};
 
 #[derive(Deserialize)]
 struct Case {
@@ -86,12 +86,7 @@ impl State {
                  metadata: {{name: n{number}, namespace: {namespace}}}\nspec:\n  {spec}"
             ));
         }
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("all.yaml"), text).expect("the folder is there");
-        let read = Manifests::open(folder.path()).and_then(|manifests| manifests.read());
-        let (world, complaints) = read.expect("the folder is there");
-        assert!(complaints.is_empty(), "{complaints:?}");
-        world
+        world(&text)
     }
 }
 
@@ -106,17 +101,6 @@ fn ports() -> String {
     };
     let all = ["TCP", "UDP", "SCTP"].map(|it| [80, 81].map(|number| port(it, number)).join(", "));
     all.join(", ")
-}
-
-fn traffic(text: &str) -> Traffic {
-    let (port, protocol) = text.split_once('/').expect("a port and a protocol");
-    let protocol = match protocol {
-        "tcp" => 6,
-        "udp" => 17,
-        "sctp" => 132,
-        other => panic!("{other}"),
-    };
-    Traffic { protocol, port: port.parse().expect("a number") }
 }
 
 /// The pods that a pattern is for: `*`, `x/*` or `x/a`.
@@ -187,4 +171,4 @@ fn every_case_of_the_suite_comes_out_as_it_has_to() {
     }
 }
 
-const TABLE: &str = include_str!("../../../tests/conformance/network-policies.yaml");
+const TABLE: &str = include_str!("../../../../tests/conformance/network-policies.yaml");
