@@ -1,6 +1,6 @@
 //! The API server as a source of the world.
 //!
-//! - [`Cluster`]: who is asked, and what was told last
+//! - [`Cluster`]: who is asked, and what was told last; [`Access`]: where, and as whom
 //! - `watch`: how objects of a kind are followed: listed once, watched from there on, listed anew
 //!   when the server does not remember any more, with longer and longer pauses while it is away
 //!
@@ -8,17 +8,18 @@
 //! told. A server that is away is no empty cluster.
 #![forbid(unsafe_code)]
 
+mod access;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::KubeconfigError;
 use kube::core::DynamicObject;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use millrace_control::World;
 use millrace_control::manifest::Kind;
 use millrace_control::source::{Complaint, Waited};
@@ -26,6 +27,7 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
+pub use access::Access;
 use watch::{Told, resource, watch};
 
 /// An API server, and what it tells of a cluster.
@@ -46,6 +48,17 @@ pub enum ClusterError {
         /// Why.
         source: KubeconfigError,
     },
+    /// Nobody says where it is.
+    #[error("the API server: {0}; name it by a URL, or a kubeconfig that does")]
+    Place(String),
+    /// There is no service account.
+    #[error("{}: {source}; a pod has it if it has a service account", .path.display())]
+    ServiceAccount {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It refuses, or is away.
     #[error("the API server: {0}")]
     Server(#[from] kube::Error),
@@ -55,21 +68,17 @@ pub enum ClusterError {
 }
 
 impl Cluster {
-    /// Follows the cluster whose API server a kubeconfig names. It need not answer yet.
+    /// Follows the cluster of an API server. It need not answer yet.
     ///
     /// # Errors
-    /// If the file cannot be read, or names keys or certificates that cannot.
-    pub fn follow(kubeconfig: &Path) -> Result<Self, ClusterError> {
+    /// If a file cannot be read, or names keys or certificates that cannot.
+    pub fn follow(access: &Access) -> Result<Self, ClusterError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(THREAD)
             .enable_all()
             .build()?;
-        let bad = |source| ClusterError::Kubeconfig { path: kubeconfig.to_owned(), source };
-        let file = Kubeconfig::read_from(kubeconfig).map_err(bad)?;
-        let context = KubeConfigOptions::default();
-        let config = runtime.block_on(Config::from_custom_kubeconfig(file, &context));
-        let config = config.map_err(bad)?;
+        let config = runtime.block_on(access.config())?;
         let client = runtime.block_on(async { Client::try_from(config) })?;
         let told = Arc::new((Mutex::new(Told::default()), Condvar::new()));
         for kind in Kind::ALL {

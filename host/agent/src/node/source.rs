@@ -4,23 +4,43 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use millrace_control::source::{Complaint, Manifests, Waited, Watch};
 use millrace_control::{Node, World};
-use millrace_kube::{Cluster, ClusterError};
+use millrace_kube::{Access, Cluster, ClusterError};
 
 /// Where the cluster is known from.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[command(group = ArgGroup::new("cluster").required(true))]
 pub(crate) struct SourceArgs {
     /// The directory whose manifests describe the cluster: `*.yaml`, `*.yml` and `*.json`.
-    #[arg(long, value_name = "DIRECTORY")]
+    #[arg(long, value_name = "DIRECTORY", group = "cluster")]
     manifests: Option<PathBuf>,
 
     /// The kubeconfig that names the API server, by an address that is no Service's: the agent is
     /// what makes Services reachable. While the server is away, what it said last stays in force.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "cluster")]
     kubeconfig: Option<PathBuf>,
+
+    /// The API server, asked as a pod's service account: its URL, or a kubeconfig that names it, as the
+    /// kubelet's, of which nothing else is read. It is no Service's address either.
+    #[arg(long, value_name = "URL|FILE", group = "cluster")]
+    api_server: Option<String>,
+
+    /// The folder with that account's `token` and `ca.crt`.
+    #[arg(long, value_name = "FOLDER", requires = "api_server", default_value = SERVICE_ACCOUNT)]
+    service_account: PathBuf,
+}
+
+impl SourceArgs {
+    /// How the API server is asked, if one is.
+    fn access(&self) -> Option<Access> {
+        let kubeconfig = self.kubeconfig.clone().map(Access::Kubeconfig);
+        kubeconfig.or_else(|| {
+            let (server, folder) = (self.api_server.clone()?, self.service_account.clone());
+            Some(Access::ServiceAccount { server, folder })
+        })
+    }
 }
 
 /// Where the cluster is known from, once it is open.
@@ -34,8 +54,8 @@ pub(crate) enum Source {
 impl Source {
     /// Opens it. What changes from here on is noticed.
     pub(crate) fn open(args: &SourceArgs) -> anyhow::Result<Self> {
-        if let Some(kubeconfig) = &args.kubeconfig {
-            return Ok(Self::Cluster(Cluster::follow(kubeconfig)?));
+        if let Some(access) = args.access() {
+            return Ok(Self::Cluster(Cluster::follow(&access)?));
         }
         let directory = args.manifests.as_ref().context("the command line names no source")?;
         let manifests = Manifests::open(directory)?;
@@ -93,3 +113,6 @@ impl Source {
         }
     }
 }
+
+/// Where kubelets put it.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -27,6 +27,15 @@ fn the_world_is_as_the_server_tells_once_it_has_told_of_every_kind() {
 }
 
 #[test]
+fn a_pod_asks_as_its_service_account() {
+    let server = Server::start();
+    server.put("nodes", "a", "{}");
+    let cluster = server.followed_with("secret");
+    until(&cluster, |world| world.nodes.contains_key("a"));
+    assert_eq!(server.asked_as().as_deref(), Some("Bearer secret"));
+}
+
+#[test]
 fn a_watch_that_is_cut_goes_on_where_it_was() {
     let server = Server::start();
     let cluster = server.followed();

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::stream;
-use millrace_kube::Cluster;
+use millrace_kube::{Access, Cluster};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -34,6 +35,8 @@ struct Told {
     /// How much of it is told of in lists alone.
     forgotten: AtomicUsize,
     lists: AtomicUsize,
+    /// What who asked last has shown.
+    asker: Mutex<Option<String>>,
     /// A resource that there is none of.
     lacks: Mutex<Option<String>>,
     /// How many events there are; sent once more when connections are to be cut.
@@ -51,6 +54,7 @@ impl Server {
             events: Mutex::new(vec![(String::new(), Value::Null)]),
             forgotten: AtomicUsize::new(0),
             lists: AtomicUsize::new(0),
+            asker: Mutex::default(),
             lacks: Mutex::default(),
             count: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
@@ -77,7 +81,23 @@ impl Server {
         });
         let path = self.folder.path().join("kubeconfig");
         fs::write(&path, kubeconfig.to_string()).expect("the folder can be written");
-        Cluster::follow(&path).expect("it is a kubeconfig")
+        Cluster::follow(&Access::Kubeconfig(path)).expect("it is a kubeconfig")
+    }
+
+    /// Who follows it as a service account with this token.
+    pub(crate) fn followed_with(&self, token: &str) -> Cluster {
+        let folder = self.folder.path().join("account");
+        fs::create_dir(&folder).expect("the folder can be written");
+        fs::write(folder.join("token"), token).expect("the folder can be written");
+        fs::write(folder.join("ca.crt"), AUTHORITY).expect("the folder can be written");
+        let server = format!("http://127.0.0.1:{}", self.port);
+        let access = Access::ServiceAccount { server, folder };
+        Cluster::follow(&access).expect("it is a service account")
+    }
+
+    /// As whom it was asked last.
+    pub(crate) fn asked_as(&self) -> Option<String> {
+        self.told.asker.lock().clone()
     }
 
     /// There is such an object.
@@ -168,7 +188,10 @@ async fn core(
     State(told): State<Arc<Told>>,
     Path(resource): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
 ) -> Response {
+    *told.asker.lock() =
+        headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok()).map(str::to_owned);
     answer(told, resource, &query)
 }
 
@@ -249,3 +272,17 @@ impl Watching {
         }
     }
 }
+
+/// Whom a client trusts that is not asked to trust anybody: nobody has its key.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBeDCCAR+gAwIBAgIUYaF2NsooHDKMo7b8JacY5OAj04kwCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyMjAwNDY1OVoYDzIxMjYxMDI5MDA0
+NjU5WjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AATPT0NfK1OyEvXsJJ6UqK3Ifoqx9XZPwkE3B4V5EyNRnh9oQv4r5qiRJTeijSkX
+HVOF1ou46IDy3umNTl7jY3cAo1MwUTAdBgNVHQ4EFgQU9bV4oiAzdD4UwRD1PnO4
+SOrd09MwHwYDVR0jBBgwFoAU9bV4oiAzdD4UwRD1PnO4SOrd09MwDwYDVR0TAQH/
+BAUwAwEB/zAKBggqhkjOPQQDAgNHADBEAiBiV2zQt0MROwN3CIpWArUCTzhcy/67
+SneTo+xWybwD7QIgNVe2Qu8gyARcy9rttMyjNQ3fp1+ilafkEEiFcf8AvIs=
+-----END CERTIFICATE-----
+";
