@@ -21,7 +21,7 @@ use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
 use crate::node::{tunnel, udev};
 use crate::output::{Output, print};
-use crate::run::privileges;
+use crate::run::{self, privileges};
 
 /// Remove all that the agent of this node has left: pods' links, flows, routes, settings, files.
 ///
@@ -38,6 +38,9 @@ pub(crate) struct CleanupArgs {
     /// The folder of a BPF file system where the agent kept its flows.
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
     pins: PathBuf,
+    /// Wait to be told to end when nothing is left: a DaemonSet would start it again.
+    #[arg(long)]
+    linger: bool,
     /// Print lines for people, or JSON for programs.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
@@ -63,13 +66,14 @@ pub(crate) fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     }
     let removed = clean(&args.socket, &args.pins)?;
     match args.output {
-        Output::Json => print(&serde_json::to_string_pretty(&removed)?),
-        Output::Table if removed.is_empty() => print("there was nothing to remove"),
+        Output::Json => print(&serde_json::to_string_pretty(&removed)?)?,
+        Output::Table if removed.is_empty() => print("there was nothing to remove")?,
         Output::Table => {
             let lines: Vec<_> = removed.iter().map(Removed::line).collect();
-            print(&lines.join("\n"))
+            print(&lines.join("\n"))?;
         }
     }
+    if args.linger { run::await_end() } else { Ok(()) }
 }
 
 fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {

@@ -108,6 +108,11 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     take_over: bool,
 
+    /// When another agent has taken over, wait to be told to end: whatever starts agents may start one
+    /// again that ends by itself.
+    #[arg(long, requires = "take_over")]
+    linger: bool,
+
     /// The folder of a BPF file system where flows are kept: they go on without an agent, and the
     /// next one has them. What else it has to know is in node.json, beside the admin socket.
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
@@ -177,7 +182,11 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         ..Config::default()
     };
     let mut plan = StartPlan::read(&config)?;
-    let succession = if args.take_over { Succession::TakeOver } else { Succession::None };
+    let succession = match (args.take_over, args.linger) {
+        (false, _) => Succession::None,
+        (true, false) => Succession::TakeOver,
+        (true, true) => Succession::TakeOverAndLinger,
+    };
     let doors = Doors::open(&config, succession)?;
 
     let mut state = NodeState::beside(&config.socket())?;

@@ -128,6 +128,8 @@ pub(crate) enum Succession {
     None,
     /// It does, if there is one.
     TakeOver,
+    /// The same; and once it is taken over from itself, it waits to be told to end.
+    TakeOverAndLinger,
 }
 
 /// Where requests come in. Until these are open, nothing is touched.
@@ -140,18 +142,20 @@ pub(crate) struct Doors {
     metrics: Option<SocketAddr>,
     scrapes: Option<TcpListener>,
     predecessor: Option<Predecessor>,
+    succession: Succession,
 }
 
 impl Doors {
     /// Opens them, unless another host has.
     pub(crate) fn open(config: &Config, succession: Succession) -> anyhow::Result<Self> {
-        let runtime =
-            Builder::new_current_thread().enable_all().build().context("an I/O runtime")?;
+        let runtime = waiter()?;
         let signals = runtime.block_on(async { Signals::listen() }).context("signals")?;
         let path = config.socket();
         let predecessor = match succession {
             Succession::None => None,
-            Succession::TakeOver => Predecessor::ask(&path).context("taking over")?,
+            Succession::TakeOver | Succession::TakeOverAndLinger => {
+                Predecessor::ask(&path).context("taking over")?
+            }
         };
         let (socket, admin) = match &predecessor {
             None => AdminSocket::listen(&path)?,
@@ -159,8 +163,17 @@ impl Doors {
         };
         let metrics = config.metrics;
         let scrapes = None;
-        let mut this =
-            Self { runtime, signals, path, socket, admin, metrics, scrapes, predecessor };
+        let mut this = Self {
+            runtime,
+            signals,
+            path,
+            socket,
+            admin,
+            metrics,
+            scrapes,
+            predecessor,
+            succession,
+        };
         if this.predecessor.is_none() {
             this.scrapes = this.metrics.map(listen).transpose()?;
         }
@@ -230,7 +243,7 @@ fn serve(
     node: Option<(Pods, Follower, CniArgs)>,
     doors: Doors,
 ) -> anyhow::Result<()> {
-    let Doors { runtime, mut signals, socket, admin, scrapes, .. } = doors;
+    let Doors { runtime, mut signals, socket, admin, scrapes, succession, .. } = doors;
     let (end, ended) = watch::channel(false);
     let address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
     let (pods, follower, cni) = match node {
@@ -257,7 +270,7 @@ fn serve(
             .spawn(move || follower.follow(&host, &|| *ended.borrow()))
     });
     let follower = follower.transpose().context("a thread that follows the cluster")?;
-    runtime.block_on(async {
+    let is_relieved = runtime.block_on(async {
         let until_the_end = |mut ended: watch::Receiver<bool>| async move {
             // the sender is not dropped before it has sent
             let _ = ended.wait_for(|ended| *ended).await;
@@ -273,15 +286,21 @@ fn serve(
             tokio::spawn(async { scrapes.await });
         }
 
-        tokio::select! {
-            name = signals.next() => tracing::info!(signal = name, "ending"),
-            () = host.relieved.notified() => tracing::info!("relieved"),
-        }
+        let is_relieved = tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "ending");
+                false
+            }
+            () = host.relieved.notified() => {
+                tracing::info!("relieved");
+                true
+            }
+        };
         drop(socket);
         let _ = end.send(true);
         // what takes longer is broken off
         let _ = tokio::time::timeout(GRACE, admin).await;
-        anyhow::Ok(())
+        anyhow::Ok(is_relieved)
     })?;
     runtime.shutdown_timeout(GRACE);
     if follower.is_some_and(|follower| follower.join().is_err()) {
@@ -289,7 +308,28 @@ fn serve(
     }
     // the last one to have it takes the dataplane down
     drop(host);
+    if is_relieved && succession == Succession::TakeOverAndLinger {
+        linger(&mut signals)?;
+    }
     Ok(())
+}
+
+/// Does nothing until a signal comes.
+pub(crate) fn await_end() -> anyhow::Result<()> {
+    let mut signals = waiter()?.block_on(async { Signals::listen() }).context("signals")?;
+    linger(&mut signals)
+}
+
+/// Does nothing any more until a signal comes, which may have come already.
+fn linger(signals: &mut Signals) -> anyhow::Result<()> {
+    let name = waiter()?.block_on(signals.next());
+    tracing::info!(signal = name, "ending");
+    Ok(())
+}
+
+/// What waits for requests and signals.
+fn waiter() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("an I/O runtime")
 }
 
 /// The line that says that packets are forwarded.
