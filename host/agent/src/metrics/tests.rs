@@ -328,6 +328,20 @@ fn names_follow_the_conventions() {
 }
 
 #[test]
+fn alerts_and_the_dashboard_ask_for_metrics_that_there_are() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for file in ["prometheus/rules.yaml", "prometheus/rules.test.yaml", "grafana/millrace.json"] {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        let names: BTreeSet<_> = words.filter(|word| word.starts_with("millrace_")).collect();
+        assert!(names.len() > 3, "{file}: {names:?}");
+        for name in names {
+            assert!(f::ALL.iter().any(|family| family.name == name), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
 fn a_filters_histogram_is_cumulative() {
     let mut buckets = vec![0; 32];
     // a 0, two 1s, a 5, and one that is larger than all bounds
