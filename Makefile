@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni test bench old-kernel cluster fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni image test bench old-kernel cluster alerts fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -42,11 +42,20 @@ bench: setup ## measure; QUICK=1 for a first impression
 old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a virtual machine
 	scripts/old-kernel
 
-cluster: setup ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
+# what is in an image finds no libraries there
+target = $(shell cargo metadata --no-deps --format-version=1 | jq --raw-output .target_directory)
+image: cni ## an image of millrace, and the lines that import and push it; needs buildah
 	$(if $(unprivileged),$(error $(unprivileged)))
-	cargo build $(locked) --release --package millrace
-	folder=$$(cargo metadata --no-deps --format-version=1 | jq --raw-output .target_directory)/release; \
-		tests/cluster/up $$folder/millrace $$folder/millrace-cni && tests/cluster/check
+	cargo rustc $(locked) --release --package millrace --bin millrace -- \
+		-C target-feature=+crt-static
+	scripts/image $(target)/millrace.tar $(target)/release/millrace $(target)/release/millrace-cni
+
+cluster: image ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
+	tests/cluster/up $(target)/millrace.tar && tests/cluster/check
+
+alerts: ## check the alert rules; needs promtool
+	promtool check rules deploy/prometheus/rules.yaml
+	promtool test rules deploy/prometheus/rules.test.yaml
 
 SECONDS ?= 60
 fuzz: setup ## look for input that breaks parsers, SECONDS=60 for each of them

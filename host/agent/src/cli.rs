@@ -121,7 +121,43 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde::Deserialize;
+    use serde_norway::Value;
+
     use super::*;
+
+    #[test]
+    fn the_program_takes_the_command_lines_of_the_manifests() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        let mut commands: Vec<Vec<String>> = Vec::new();
+        for file in ["millrace.yaml", "cleanup.yaml"] {
+            let text = fs::read_to_string(folder.join(file)).unwrap();
+            for document in serde_norway::Deserializer::from_str(&text) {
+                let object = Value::deserialize(document).unwrap();
+                let pod = &object["spec"]["template"]["spec"];
+                for containers in [&pod["initContainers"], &pod["containers"]] {
+                    for container in containers.as_sequence().into_iter().flatten() {
+                        let args = container["args"].as_sequence().unwrap();
+                        let args = args.iter().map(|arg| arg.as_str().unwrap().to_owned());
+                        commands.push(["millrace".to_owned()].into_iter().chain(args).collect());
+                    }
+                }
+            }
+        }
+        assert_eq!(commands.len(), 3, "{commands:?}");
+        for mut command in commands {
+            if command[1] == "node" {
+                // as the environment of the pod says
+                command.push("--name=here".to_owned());
+            }
+            if let Err(error) = Cli::try_parse_from(&command) {
+                panic!("{error}");
+            }
+        }
+    }
 
     #[test]
     fn every_command_teaches_with_an_example() {
