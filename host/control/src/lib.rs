@@ -4,7 +4,8 @@
 //! - [`World`]: nodes, namespaces and pods as plain data; what everything else is computed from
 //! - [`service`]: Services, and who is behind them
 //! - [`policy`]: NetworkPolicies and ClusterNetworkPolicies, and what selects pods
-//! - `quantity`: [`BitRate`], as Kubernetes writes amounts
+//! - [`filter`]: Filters, and the chains of nodes they are in
+//! - `quantity`: [`BitRate`] and [`ByteCount`], as Kubernetes writes amounts; [`word`]: words of a list
 //! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
 //!   read, so that nothing behind it checks again
 //! - [`compile`]: what a node's filters are told of it, as tables
@@ -26,14 +27,16 @@
 #![forbid(unsafe_code)]
 
 pub mod compile;
+pub mod filter;
 pub mod manifest;
 pub mod policy;
 mod quantity;
 pub mod service;
 pub mod source;
+pub mod word;
 mod world;
 
-pub use quantity::{BitRate, QuantityError};
+pub use quantity::{BitRate, ByteCount, QuantityError};
 pub use service::{AddressPool, EndpointSlice, QualifiedName, Service, ServiceRange, Services};
 pub use world::{
     Bandwidth, Container, ContainerPort, HostPort, Labels, Life, Namespace, Node, Pod, PodName,

@@ -1,7 +1,7 @@
 //! Amounts as Kubernetes writes them: `10M`, `1.5Gi`, `2e6`.
 //!
-//! Owns the arithmetic of quantities, for bit rates. What is less than a bit is rounded up, as
-//! the API does.
+//! Owns the arithmetic of quantities, for bit rates and for memory. What is less than a bit, or a
+//! byte, is rounded up, as the API does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,35 +13,31 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct BitRate(pub u64);
 
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ByteCount(pub u64);
+
 impl FromStr for BitRate {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let fault = |fault| QuantityError { text: text.to_owned(), fault };
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, suffix) = text.split_at(end);
-        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        let digits = format!("{whole}{part}");
-        if digits.is_empty() || part.contains('.') {
-            return Err(fault(NO_NUMBER));
-        }
-        if digits.len() > MOST_DIGITS {
-            return Err(fault(OUT_OF_RANGE));
-        }
-        let mantissa: u128 = digits.parse().map_err(|_| fault(NO_NUMBER))?;
-
-        // value = mantissa × factor × 10^exponent
-        let (factor, exponent) = scale(suffix).ok_or_else(|| fault(NO_SUFFIX))?;
-        let exponent = exponent - part.len() as i32;
-        let power = 10u128.checked_pow(exponent.unsigned_abs());
-        let power = power.ok_or_else(|| fault(OUT_OF_RANGE))?;
-        let amount = mantissa.checked_mul(factor).and_then(|amount| match exponent {
-            0.. => amount.checked_mul(power),
-            _ => Some(amount.div_ceil(power)),
-        });
-        match amount.and_then(|amount| u64::try_from(amount).ok()) {
+        let fault = |fault| QuantityError { text: text.to_owned(), noun: "bit rate", fault };
+        match amount(text).map_err(fault)? {
             Some(rate) if (LEAST..=MOST).contains(&rate) => Ok(Self(rate)),
             _ => Err(fault(OUT_OF_RANGE)),
+        }
+    }
+}
+
+impl FromStr for ByteCount {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let fault = |fault| QuantityError { text: text.to_owned(), noun: "number of bytes", fault };
+        match amount(text).map_err(fault)? {
+            Some(bytes) if bytes > 0 => Ok(Self(bytes)),
+            _ => Err(fault(NO_BYTES)),
         }
     }
 }
@@ -51,6 +47,20 @@ impl TryFrom<String> for BitRate {
 
     fn try_from(text: String) -> Result<Self, QuantityError> {
         text.parse()
+    }
+}
+
+impl TryFrom<String> for ByteCount {
+    type Error = QuantityError;
+
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        text.parse()
+    }
+}
+
+impl From<ByteCount> for String {
+    fn from(bytes: ByteCount) -> Self {
+        bytes.to_string()
     }
 }
 
@@ -72,12 +82,50 @@ impl fmt::Display for BitRate {
     }
 }
 
-/// Why a text is no bit rate.
+impl fmt::Display for ByteCount {
+    /// As a quantity that reads back the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+        let exact = units.iter().find(|(factor, _)| self.0.is_multiple_of(*factor));
+        match exact {
+            Some((factor, suffix)) => write!(f, "{}{suffix}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Why a text is no such amount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no bit rate: {fault}")]
+#[error("`{text}` is no {noun}: {fault}")]
 pub struct QuantityError {
     text: String,
+    noun: &'static str,
     fault: &'static str,
+}
+
+/// What a quantity amounts to, if that fits.
+fn amount(text: &str) -> Result<Option<u64>, &'static str> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{part}");
+    if digits.is_empty() || part.contains('.') {
+        return Err(NO_NUMBER);
+    }
+    if digits.len() > MOST_DIGITS {
+        return Ok(None);
+    }
+    let mantissa: u128 = digits.parse().map_err(|_| NO_NUMBER)?;
+
+    // value = mantissa × factor × 10^exponent
+    let (factor, exponent) = scale(suffix).ok_or(NO_SUFFIX)?;
+    let exponent = exponent - part.len() as i32;
+    let Some(power) = 10u128.checked_pow(exponent.unsigned_abs()) else { return Ok(None) };
+    let amount = mantissa.checked_mul(factor).and_then(|amount| match exponent {
+        0.. => amount.checked_mul(power),
+        _ => Some(amount.div_ceil(power)),
+    });
+    Ok(amount.and_then(|amount| u64::try_from(amount).ok()))
 }
 
 /// A suffix's factor, and power of ten.
@@ -108,6 +156,7 @@ const MOST: u64 = 1_000_000_000_000_000;
 const MOST_DIGITS: usize = 20;
 const NO_NUMBER: &str = "begin with a number, as in `10M`";
 const NO_SUFFIX: &str = "end with nothing, k, M, G, T, P, Ki, Mi, Gi, Ti, Pi or an exponent";
+const NO_BYTES: &str = "it must be more than nothing, and fit in 64 bits";
 const OUT_OF_RANGE: &str = "it must be 1k at least and 1P at most";
 
 #[cfg(test)]
@@ -151,7 +200,7 @@ mod tests {
             ("1e999", NO_SUFFIX),
         ] {
             let error = text.parse::<BitRate>().unwrap_err();
-            assert_eq!(error, QuantityError { text: text.into(), fault });
+            assert_eq!(error, QuantityError { text: text.into(), noun: "bit rate", fault });
         }
     }
 
@@ -173,5 +222,17 @@ mod tests {
         fn no_text_makes_the_reader_panic(text in "\\PC*") {
             let _ = text.parse::<BitRate>();
         }
+    }
+
+    #[test]
+    fn memory_is_counted_in_bytes() {
+        for (text, bytes, printed) in
+            [("64Mi", 64 << 20, "64Mi"), ("1k", 1000, "1000"), ("1", 1, "1")]
+        {
+            let read: ByteCount = text.parse().unwrap();
+            assert_eq!((read.0, &*read.to_string()), (bytes, printed));
+        }
+        let error = "0".parse::<ByteCount>().unwrap_err().to_string();
+        assert_eq!(error, format!("`0` is no number of bytes: {NO_BYTES}"));
     }
 }

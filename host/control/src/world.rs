@@ -14,6 +14,7 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::filter::Filters;
 use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::service::Services;
 use crate::{BitRate, QualifiedName};
@@ -33,6 +34,8 @@ pub struct World {
     pub policies: BTreeMap<QualifiedName, NetworkPolicy>,
     /// By name.
     pub cluster_policies: BTreeMap<String, ClusterNetworkPolicy>,
+    /// Filters, and chains of them.
+    pub filters: Filters,
 }
 
 /// Labels, by key.

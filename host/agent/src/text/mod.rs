@@ -10,8 +10,9 @@
 mod quantity;
 mod word;
 
+pub(crate) use millrace_control::word::Word;
 pub(crate) use quantity::{ByteCount, Span};
-pub(crate) use word::{Word, words};
+pub(crate) use word::words;
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;

@@ -1,101 +1,10 @@
-//! Words of a fixed list, whose types live in crates that know nothing of flags or JSON.
-
-use std::fmt;
-use std::str::FromStr;
+//! Words of a fixed list, on the command line.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use millrace_abi::{Capability, PortKind};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A `T`, written as its word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word<T>(pub(crate) T);
-
-/// A type whose values have words.
-pub(crate) trait Worded: Copy + Send + Sync + 'static {
-    /// What the words are of, for messages.
-    const NOUN: &'static str;
-    /// Every value.
-    const ALL: &'static [Self];
-
-    /// The word of a value.
-    fn word(self) -> &'static str;
-}
-
-impl Worded for PortKind {
-    const NOUN: &'static str = "kind of port";
-    const ALL: &'static [Self] = &PortKind::ALL;
-
-    fn word(self) -> &'static str {
-        self.label()
-    }
-}
-
-impl Worded for Capability {
-    const NOUN: &'static str = "capability";
-    const ALL: &'static [Self] = &Capability::ALL;
-
-    fn word(self) -> &'static str {
-        self.label()
-    }
-}
+use millrace_control::word::{Word, Worded};
 
 /// Reads words from the command line, and completes them.
 pub(crate) fn words<T: Worded>() -> impl TypedValueParser<Value = Word<T>> {
     let known = PossibleValuesParser::new(T::ALL.iter().map(|value| value.word()));
     known.try_map(|word| word.parse::<Word<T>>())
-}
-
-impl<T: Worded> FromStr for Word<T> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = T::ALL.iter().find(|value| value.word() == text);
-        found.map(|value| Self(*value)).ok_or_else(|| {
-            let words: Vec<_> = T::ALL.iter().map(|value| format!("`{}`", value.word())).collect();
-            format!("`{text}` is no {}; there are {}", T::NOUN, words.join(", "))
-        })
-    }
-}
-
-impl<T: Worded> fmt::Display for Word<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.word())
-    }
-}
-
-impl<T: Worded> Serialize for Word<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        super::serialize(self, to)
-    }
-}
-
-impl<'de, T: Worded> Deserialize<'de> for Word<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        super::deserialize(from)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_word_is_read_back_as_what_it_stands_for() {
-        for kind in PortKind::ALL {
-            assert_eq!(kind.label().parse(), Ok(Word(kind)));
-        }
-        for capability in Capability::ALL {
-            assert_eq!(Word(capability).to_string().parse(), Ok(Word(capability)));
-        }
-    }
-
-    #[test]
-    fn an_unknown_word_is_told_which_there_are() {
-        let error = "wires".parse::<Word<PortKind>>().unwrap_err();
-        assert_eq!(
-            error,
-            "`wires` is no kind of port; there are `wire`, `pod`, `host`, `uplink`, `remote`"
-        );
-    }
 }

@@ -8,12 +8,14 @@
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `sets`: numbers for sets of endpoints, and of whom may connect; `numbers`: for other things
 //! - `policies`: who may talk to whom
+//! - [`chain`](fn@chain): which filters a node's chain has beside the built-in ones
 //! - [`announced`](fn@announced): for which addresses a node answers its neighbours
 //!
 //! Everything is a function of the world, the node and the numbers that sets have already: the
 //! same on every run. Nothing is in force before somebody has [adopted](Compiler::adopt) it.
 
 mod announced;
+mod chain;
 mod endpoints;
 mod host_ports;
 mod numbers;
@@ -33,6 +35,7 @@ use millrace_tables::{
 use crate::policy::PolicyName;
 use crate::{Pod, QualifiedName, World};
 pub use announced::announced;
+pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
 use endpoints::Backing;
 use policies::Facts;
 pub use policies::{Local, PolicySummary, Rule};

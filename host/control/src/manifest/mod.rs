@@ -1,7 +1,8 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
 //! - `meta`, `condition`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `pool`, `policy`,
-//!   `cluster_policy`, `selector`: the fields that count, of each kind; all others are passed over
+//!   `cluster_policy`, `filter`, `chain`, `modules`, `selector`: the fields that count, of each kind;
+//!   all others are passed over
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -9,10 +10,13 @@
 //! knows file, line and path of whatever is wrong with it. A source that watches an API server
 //! reads the same objects with the same structs.
 
+mod chain;
 mod cluster_policy;
 mod condition;
 pub(crate) mod field;
+mod filter;
 mod meta;
+mod modules;
 mod namespace;
 mod node;
 mod pod;
@@ -29,11 +33,15 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_norway::Value;
 
+use crate::filter::{Filter, FilterChain, ModuleMap};
 use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::{
     AddressPool, EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World,
 };
+use chain::ChainManifest;
 use cluster_policy::ClusterPolicyManifest;
+use filter::FilterManifest;
+use modules::{MODULES_LABEL, ModulesManifest};
 use namespace::NamespaceManifest;
 use node::NodeManifest;
 use pod::PodManifest;
@@ -64,6 +72,12 @@ pub enum Object {
     ClusterNetworkPolicy(ClusterNetworkPolicy),
     /// `millrace.dev/v1alpha1 AddressPool`
     AddressPool(AddressPool),
+    /// `millrace.dev/v1alpha1 Filter`
+    Filter(Box<Filter>),
+    /// `millrace.dev/v1alpha1 FilterChain`
+    FilterChain(FilterChain),
+    /// `v1 ConfigMap`
+    Modules(ModuleMap),
 }
 
 /// The kinds of objects that count.
@@ -87,6 +101,12 @@ pub enum Kind {
     ClusterNetworkPolicy,
     /// `millrace.dev/v1alpha1 AddressPool`
     AddressPool,
+    /// `millrace.dev/v1alpha1 Filter`
+    Filter,
+    /// `millrace.dev/v1alpha1 FilterChain`
+    FilterChain,
+    /// `v1 ConfigMap`
+    Modules,
 }
 
 /// A field that is not as it should be.
@@ -101,7 +121,7 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -111,6 +131,9 @@ impl Kind {
         Self::NetworkPolicy,
         Self::ClusterNetworkPolicy,
         Self::AddressPool,
+        Self::Filter,
+        Self::FilterChain,
+        Self::Modules,
     ];
 
     /// The kind with this name in a group's version, if it counts.
@@ -121,11 +144,11 @@ impl Kind {
     /// Its group, if it has one, and version.
     pub fn api_version(self) -> &'static str {
         match self {
-            Self::Node | Self::Namespace | Self::Pod | Self::Service => "v1",
+            Self::Node | Self::Namespace | Self::Pod | Self::Service | Self::Modules => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceRange | Self::NetworkPolicy => "networking.k8s.io/v1",
             Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
-            Self::AddressPool => "millrace.dev/v1alpha1",
+            Self::AddressPool | Self::Filter | Self::FilterChain => "millrace.dev/v1alpha1",
         }
     }
 
@@ -141,7 +164,15 @@ impl Kind {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::AddressPool => "AddressPool",
+            Self::Filter => "Filter",
+            Self::FilterChain => "FilterChain",
+            Self::Modules => "ConfigMap",
         }
+    }
+
+    /// The label of the objects of this kind that count, if not all do.
+    pub fn label(self) -> Option<&'static str> {
+        (self == Self::Modules).then_some(MODULES_LABEL)
     }
 
     /// Reads an object of this kind.
@@ -165,6 +196,14 @@ impl Kind {
             Self::ClusterNetworkPolicy => decode::<ClusterPolicyManifest>(object)?
                 .try_into()
                 .map(Object::ClusterNetworkPolicy),
+            Self::Filter => {
+                let filter = decode::<FilterManifest>(object)?.try_into();
+                filter.map(|filter| Object::Filter(Box::new(filter)))
+            }
+            Self::FilterChain => {
+                decode::<ChainManifest>(object)?.try_into().map(Object::FilterChain)
+            }
+            Self::Modules => decode::<ModulesManifest>(object)?.try_into().map(Object::Modules),
         }
     }
 
@@ -172,7 +211,8 @@ impl Kind {
     /// not as it should be.
     pub fn read_or_close(self, object: Value) -> (Option<Object>, Option<FieldError>) {
         // kept for what may have to be closed
-        let closes = matches!(self, Self::NetworkPolicy | Self::ClusterNetworkPolicy);
+        let closes =
+            matches!(self, Self::NetworkPolicy | Self::ClusterNetworkPolicy | Self::FilterChain);
         let copy = closes.then(|| object.clone());
         match self.read(object) {
             Ok(object) => (Some(object), None),
@@ -180,13 +220,15 @@ impl Kind {
         }
     }
 
-    /// What counts of an object that cannot be [read](Self::read): of a policy, that it denies.
+    /// What counts of an object that cannot be [read](Self::read): of a policy, that it denies, and of
+    /// a chain, that it stays as it is.
     pub fn read_closed(self, object: &Value) -> Option<Object> {
         match self {
             Self::NetworkPolicy => policy::closed(object).map(Object::NetworkPolicy),
             Self::ClusterNetworkPolicy => {
                 cluster_policy::closed(object).map(Object::ClusterNetworkPolicy)
             }
+            Self::FilterChain => chain::unread(object).map(Object::FilterChain),
             _ => None,
         }
     }
@@ -205,6 +247,9 @@ impl Object {
             Self::NetworkPolicy(_) => Kind::NetworkPolicy,
             Self::ClusterNetworkPolicy(_) => Kind::ClusterNetworkPolicy,
             Self::AddressPool(_) => Kind::AddressPool,
+            Self::Filter(_) => Kind::Filter,
+            Self::FilterChain(_) => Kind::FilterChain,
+            Self::Modules(_) => Kind::Modules,
         }
     }
 
@@ -220,6 +265,9 @@ impl Object {
             Self::NetworkPolicy(policy) => policy.name.to_string(),
             Self::ClusterNetworkPolicy(policy) => policy.name.clone(),
             Self::AddressPool(pool) => pool.name.clone(),
+            Self::Filter(filter) => filter.name.clone(),
+            Self::FilterChain(chain) => chain.name.clone(),
+            Self::Modules(map) => map.name.to_string(),
         }
     }
 }
@@ -246,7 +294,15 @@ pub fn write(world: &World) -> String {
     let of_cluster =
         of_cluster.map(|it| text(Kind::ClusterNetworkPolicy, ClusterPolicyManifest::from(it)));
     let others = ranges.chain(pools).chain(services).chain(slices).chain(policies);
-    first.chain(others).chain(of_cluster).collect::<Vec<_>>().join("---\n")
+    let filters = world.filters.filters.values();
+    let filters = filters.map(|it| text(Kind::Filter, FilterManifest::from(it)));
+    // one that could not be read cannot be written
+    let chains = world.filters.chains.values().filter(|chain| chain.stages.is_some());
+    let chains = chains.map(|it| text(Kind::FilterChain, ChainManifest::from(it)));
+    let modules = world.filters.modules.values();
+    let modules = modules.map(|it| text(Kind::Modules, ModulesManifest::from(it)));
+    let others = others.chain(of_cluster).chain(modules).chain(filters).chain(chains);
+    first.chain(others).collect::<Vec<_>>().join("---\n")
 }
 
 /// What an object says of itself before its kind is known; for messages about a broken one.
@@ -309,13 +365,13 @@ fn text(kind: Kind, object: impl Serialize) -> String {
 }
 
 /// What is null counts as not said, as everywhere in Kubernetes; but for labels, of which it would be
-/// the value.
+/// the value, and for what a filter is configured with.
 fn unsay_nulls(value: &mut Value) {
     match value {
         Value::Mapping(fields) => {
             fields.retain(|_, value| !value.is_null());
-            let is_labels = |key: &Value| key.as_str().is_some_and(|key| LABELS.contains(&key));
-            let fields = fields.iter_mut().filter(|(key, _)| !is_labels(key));
+            let is_plain = |key: &Value| key.as_str().is_some_and(|key| PLAIN.contains(&key));
+            let fields = fields.iter_mut().filter(|(key, _)| !is_plain(key));
             fields.for_each(|(_, value)| unsay_nulls(value));
         }
         Value::Sequence(items) => items.iter_mut().for_each(unsay_nulls),
@@ -328,8 +384,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The fields whose values are labels.
-const LABELS: [&str; 4] = ["labels", "matchLabels", "selector", "annotations"];
+/// The fields in whose values nulls are not ours to judge.
+const PLAIN: [&str; 5] = ["labels", "matchLabels", "selector", "annotations", "config"];
 
 #[cfg(test)]
 mod tests;

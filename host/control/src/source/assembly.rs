@@ -139,6 +139,18 @@ impl Assembly {
             Object::ClusterNetworkPolicy(policy) => {
                 self.world.cluster_policies.insert(policy.name.clone(), policy);
             }
+            Object::Filter(filter) => {
+                self.world.filters.filters.insert(filter.name.clone(), *filter);
+            }
+            Object::FilterChain(chain) => {
+                self.world.filters.chains.insert(chain.name.clone(), chain);
+            }
+            Object::Modules(map) => {
+                // one without any is of no concern
+                if !map.modules.is_empty() {
+                    self.world.filters.modules.insert(map.name.clone(), map);
+                }
+            }
         }
     }
 

@@ -1,0 +1,209 @@
+//! `millrace.dev/v1alpha1 Filter`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millrace_abi::{Capability, PortKind, limits};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::filter::{BuiltIn, Filter, ModuleDigest, ModuleSource, OnFault, OnMissing, OnRefused};
+use crate::manifest::meta::{LabelName, Metadata, Subdomain};
+use crate::manifest::{FieldError, FieldPath, is_default};
+use crate::word::Word;
+use crate::{ByteCount, QualifiedName};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct FilterManifest {
+    metadata: Metadata<LabelName>,
+    spec: FilterSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FilterSpec {
+    source: SourceSpec,
+    #[serde(default, skip_serializing_if = "is_default")]
+    digest: Option<ModuleDigest>,
+    #[serde(default = "empty")]
+    config: Value,
+    #[serde(default, skip_serializing_if = "is_default")]
+    capabilities: Option<Vec<Word<Capability>>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    kinds: Vec<Word<PortKind>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    limits: LimitsSpec,
+    #[serde(default, skip_serializing_if = "is_default")]
+    on_fault: OnFault,
+    #[serde(default, skip_serializing_if = "is_default")]
+    on_refused: OnRefused,
+    #[serde(default, skip_serializing_if = "is_default")]
+    on_missing: OnMissing,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SourceSpec {
+    #[serde(skip_serializing_if = "is_default")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    config_map: Option<KeySpec>,
+    #[serde(skip_serializing_if = "is_default")]
+    builtin: Option<String>,
+    /// Refused, with what to do.
+    #[serde(skip_serializing)]
+    oci: Option<Value>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct KeySpec {
+    namespace: LabelName,
+    name: Subdomain,
+    key: String,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct LimitsSpec {
+    #[serde(skip_serializing_if = "is_default")]
+    memory: Option<ByteCount>,
+    #[serde(skip_serializing_if = "is_default")]
+    deadline: Option<Deadline>,
+}
+
+/// A whole number of milliseconds, as `10ms`.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Deadline(u32);
+
+impl TryFrom<FilterManifest> for Filter {
+    type Error = FieldError;
+
+    fn try_from(manifest: FilterManifest) -> Result<Self, FieldError> {
+        let name = manifest.metadata.name.0;
+        if BuiltIn::ALL.iter().any(|built_in| built_in.name() == name) {
+            let reason = format!("`{name}` is a stage that every chain has: choose another name");
+            return Err(FieldError {
+                field: FieldPath::root().key("metadata").key("name"),
+                reason,
+            });
+        }
+        let spec = manifest.spec;
+        let field = FieldPath::root().key("spec");
+        let wrong = |key: &str, reason: &str| {
+            Err(FieldError { field: field.clone().key(key), reason: reason.to_owned() })
+        };
+        if !spec.config.is_object() {
+            return wrong("config", "it is an object, as in `{rules: []}`");
+        }
+        if spec.config.to_string().len() > limits::MAX_CONFIG {
+            return wrong("config", "it is too long: a configuration has 1 MiB at most, as JSON");
+        }
+        Ok(Self {
+            name,
+            source: spec.source.read(&field.clone().key("source"))?,
+            digest: spec.digest,
+            config: spec.config,
+            capabilities: spec.capabilities.map(|of| of.into_iter().map(|it| it.0).collect()),
+            kinds: spec.kinds.into_iter().map(|kind| kind.0).collect(),
+            memory: spec.limits.memory.map(|bytes| bytes.0),
+            deadline: spec.limits.deadline.map(|it| Duration::from_millis(it.0.into())),
+            on_fault: spec.on_fault,
+            on_refused: spec.on_refused,
+            on_missing: spec.on_missing,
+        })
+    }
+}
+
+impl SourceSpec {
+    fn read(self, field: &FieldPath) -> Result<ModuleSource, FieldError> {
+        let wrong = |key: Option<&str>, reason: &str| {
+            let field = key.map_or_else(|| field.clone(), |key| field.clone().key(key));
+            Err(FieldError { field, reason: reason.to_owned() })
+        };
+        if self.oci.is_some() {
+            let reason = "modules are not fetched from registries: put it into a ConfigMap, or \
+                          into a file of each node";
+            return wrong(Some("oci"), reason);
+        }
+        match (self.file, self.config_map, self.builtin) {
+            (Some(file), None, None) if file.starts_with('/') => {
+                Ok(ModuleSource::File(PathBuf::from(file)))
+            }
+            (Some(_), None, None) => wrong(Some("file"), "a path on a node begins with `/`"),
+            (None, Some(KeySpec { namespace, name, key }), None) => {
+                let map = QualifiedName::new(namespace.0, name.0);
+                Ok(ModuleSource::ConfigMap { map, key })
+            }
+            (None, None, Some(name)) => Ok(ModuleSource::BuiltIn(name)),
+            _ => wrong(None, "give it exactly one of `file`, `configMap` and `builtin`"),
+        }
+    }
+}
+
+impl From<&Filter> for FilterManifest {
+    fn from(filter: &Filter) -> Self {
+        let name = LabelName(filter.name.clone());
+        let source = match &filter.source {
+            ModuleSource::File(path) => {
+                SourceSpec { file: Some(path.display().to_string()), ..<_>::default() }
+            }
+            ModuleSource::ConfigMap { map, key } => {
+                let namespace = LabelName(map.namespace.clone());
+                let spec =
+                    KeySpec { namespace, name: Subdomain(map.name.clone()), key: key.clone() };
+                SourceSpec { config_map: Some(spec), ..<_>::default() }
+            }
+            ModuleSource::BuiltIn(name) => {
+                SourceSpec { builtin: Some(name.clone()), ..<_>::default() }
+            }
+        };
+        let deadline = filter.deadline.map(|it| Deadline(it.as_millis() as u32));
+        Self {
+            metadata: Metadata::new(name, None, &<_>::default(), <_>::default()),
+            spec: FilterSpec {
+                source,
+                digest: filter.digest,
+                config: filter.config.clone(),
+                capabilities: filter.capabilities.map(|set| set.iter().map(Word).collect()),
+                kinds: filter.kinds.iter().copied().map(Word).collect(),
+                limits: LimitsSpec { memory: filter.memory.map(ByteCount), deadline },
+                on_fault: filter.on_fault,
+                on_refused: filter.on_refused,
+                on_missing: filter.on_missing,
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for Deadline {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let factor = match &text[digits.len()..] {
+            "ms" => Some(1),
+            "s" => Some(1000),
+            _ => None,
+        };
+        let number = digits.parse().ok().filter(|number| *number > 0);
+        let deadline =
+            number.zip(factor).and_then(|(number, by): (u32, u32)| number.checked_mul(by));
+        deadline.map(Self).ok_or_else(|| {
+            format!("`{text}` is no time for a call: write a whole number with `ms` or `s`")
+        })
+    }
+}
+
+impl From<Deadline> for String {
+    fn from(deadline: Deadline) -> Self {
+        format!("{}ms", deadline.0)
+    }
+}
+
+fn empty() -> Value {
+    Value::Object(<_>::default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Words of a fixed list, whose types live in crates that know nothing of flags, JSON or YAML.
+
+use std::fmt;
+use std::str::FromStr;
+
+use millrace_abi::{Capability, PortKind};
+use serde::{Deserialize, Serialize};
+
+/// A `T`, written as its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String", bound = "T: Worded")]
+pub struct Word<T>(pub T);
+
+/// A type whose values have words.
+pub trait Worded: Copy + Send + Sync + 'static {
+    /// What the words are of, for messages.
+    const NOUN: &'static str;
+    /// Every value.
+    const ALL: &'static [Self];
+
+    /// The word of a value.
+    fn word(self) -> &'static str;
+}
+
+impl Worded for PortKind {
+    const NOUN: &'static str = "kind of port";
+    const ALL: &'static [Self] = &PortKind::ALL;
+
+    fn word(self) -> &'static str {
+        self.label()
+    }
+}
+
+impl Worded for Capability {
+    const NOUN: &'static str = "capability";
+    const ALL: &'static [Self] = &Capability::ALL;
+
+    fn word(self) -> &'static str {
+        self.label()
+    }
+}
+
+impl<T: Worded> FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = T::ALL.iter().find(|value| value.word() == text);
+        found.map(|value| Self(*value)).ok_or_else(|| {
+            let words: Vec<_> = T::ALL.iter().map(|value| format!("`{}`", value.word())).collect();
+            format!("`{text}` is no {}; there are {}", T::NOUN, words.join(", "))
+        })
+    }
+}
+
+impl<T: Worded> TryFrom<String> for Word<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl<T: Worded> From<Word<T>> for String {
+    fn from(word: Word<T>) -> Self {
+        word.to_string()
+    }
+}
+
+impl<T: Worded> fmt::Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_read_back_as_what_it_stands_for() {
+        for kind in PortKind::ALL {
+            assert_eq!(kind.label().parse(), Ok(Word(kind)));
+        }
+        for capability in Capability::ALL {
+            assert_eq!(Word(capability).to_string().parse(), Ok(Word(capability)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_which_there_are() {
+        let error = "wires".parse::<Word<PortKind>>().unwrap_err();
+        assert_eq!(
+            error,
+            "`wires` is no kind of port; there are `wire`, `pod`, `host`, `uplink`, `remote`"
+        );
+    }
+}
