@@ -88,8 +88,8 @@ impl Lab {
         clear(name, Folder::open(name)?)
     }
 
-    /// Has the agents of a lab know another world: its Services and policies, and what it says of the
-    /// nodes and pods that there are. Those stay where they were made; the names of pods that the lab has and
+    /// Has the agents of a lab know another world: its Services, policies and filters, and what it says
+    /// of the nodes and pods that there are. Those stay where they were made; the names of pods that the lab has and
     /// the world has not, or the reverse, are returned.
     ///
     /// # Errors
@@ -120,6 +120,7 @@ impl Lab {
         next.namespaces = world.namespaces;
         next.services = world.services;
         next.policies = world.policies;
+        next.filters = world.filters;
         manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
         Ok(others)
     }

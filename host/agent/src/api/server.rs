@@ -203,6 +203,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             cache: host.plane.cache()?,
             ports: ports::ports(host)?,
             filters: host.plane.stages()?,
+            resources: host.known.as_ref().map(|known| known.lock().resources()),
             workers: host.plane.workers()?,
             others: host.cni.as_ref().map(CniArgs::others).unwrap_or_default(),
         })

@@ -30,6 +30,7 @@ pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::node::{ChainStanding, FilterStanding};
 use crate::text::{self, ByteCount, Span, Word, words};
 
 /// A port to be added.
@@ -166,11 +167,24 @@ pub(crate) struct HostStatus {
     pub(crate) ports: Vec<Port>,
     /// Its chain.
     pub(crate) filters: Vec<StageStatus>,
+    /// What has become of FilterChains and Filters, if this is a node of a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<Resources>,
     /// Its workers.
     pub(crate) workers: Vec<WorkerStatus>,
     /// Who else does on its node what it does, in sentences.
     #[serde(default)]
     pub(crate) others: Vec<String>,
+}
+
+/// What has become of a cluster's objects that say which filters a node's chain has.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Resources {
+    /// By name.
+    pub(crate) filter_chains: BTreeMap<String, ChainStanding>,
+    /// By name.
+    pub(crate) filters: BTreeMap<String, FilterStanding>,
 }
 
 /// A port, and who is behind it.

@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for ConfigSource {
 }
 
 /// The whole file, unless it is too long to be what it should be.
-fn read_at_most(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read_at_most(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
     let size = fs::metadata(path)?.len();
     if size > most as u64 {
         bail!("it has {size} bytes, and may have {most}");

@@ -10,7 +10,7 @@
 mod filter;
 mod settings;
 
-pub(crate) use filter::{ConfigSource, FilterSpec, ModuleSource};
+pub(crate) use filter::{ConfigSource, FilterSpec, ModuleSource, read_at_most};
 pub(crate) use settings::{DEFAULT_SOCKET, StartPlan};
 
 use std::fs;

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use millrace_control::source::Waited;
 use millrace_control::{Node, World};
+use millrace_dataplane::control::Dataplane;
 use parking_lot::Mutex;
 
 use crate::api::server::Host;
 use crate::node::TunnelArgs;
+use crate::node::filters::ChainKeeper;
 use crate::node::publisher::Publisher;
 use crate::node::source::Source;
 
@@ -23,6 +25,7 @@ pub(crate) struct Follower {
     source: Source,
     tunnel: TunnelArgs,
     publisher: Arc<Mutex<Publisher>>,
+    chain: ChainKeeper,
     /// What was complained of before.
     known: BTreeSet<String>,
     /// The nodes as they were met last.
@@ -34,11 +37,13 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows a cluster, for a node that is joined to others like this.
     pub(crate) fn new(node: &str, source: Source, tunnel: TunnelArgs) -> Self {
+        let publisher = Publisher::new(node);
         Self {
             node: node.to_owned(),
             source,
             tunnel,
-            publisher: Arc::new(Mutex::new(Publisher::new(node))),
+            chain: ChainKeeper::new(node, publisher.known()),
+            publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),
             met: BTreeMap::new(),
             is_announced: false,
@@ -75,6 +80,11 @@ impl Follower {
         }
     }
 
+    /// Has the chain have its filters before it has ports.
+    pub(crate) fn furnish(&mut self, plane: &Dataplane, world: &World) {
+        self.chain.follow(plane, world);
+    }
+
     /// What is known now, which is what filters are told next; what of it does not count is logged,
     /// once.
     fn read(&mut self) -> anyhow::Result<Option<World>> {
@@ -93,10 +103,13 @@ impl Follower {
         while !ended() {
             self.announce();
             match self.source.wait(HEARTBEAT) {
-                Ok(Waited::Unchanged) => {}
+                Ok(Waited::Unchanged) => self.chain.look(&host.plane),
                 Ok(Waited::Changed) => match self.read() {
                     Ok(world) => {
-                        world.into_iter().for_each(|world| self.meet(host, &world));
+                        if let Some(world) = world {
+                            self.meet(host, &world);
+                            self.chain.follow(&host.plane, &world);
+                        }
                         if let Err(error) = self.publisher.lock().tell(&host.plane) {
                             tracing::error!(%error, "Services and policies stay as they were");
                         }

@@ -5,7 +5,7 @@
 //! - `state`: what is remembered for the next agent, `pins`: where flows are kept for it
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `cleanup`: the end of all of it
-//! - `chain`: what the built-in filters are told of them
+//! - `chain`: what the built-in filters are told of them; `filters`: the others of the chain
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
 //!   whenever it changes; `meet`: other nodes that come and go
 //! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
@@ -18,6 +18,7 @@ pub(crate) mod chain;
 mod check;
 pub(crate) mod cleanup;
 pub(crate) mod cni;
+mod filters;
 mod follow;
 mod health;
 mod ipam;
@@ -35,6 +36,7 @@ mod uplink;
 mod virtuals;
 
 pub(crate) use attach::{AttachError, Pods};
+pub(crate) use filters::{ChainStanding, ChainState, FilterStanding};
 pub(crate) use follow::Follower;
 pub(crate) use publisher::{Known, PolicyStatus, ServiceStatus};
 pub(crate) use tunnel::TunnelArgs;
@@ -240,7 +242,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         beyond: None,
     });
     plan.ports.extend(ports);
-    run::node(plan, pods, follower, doors, args.cni)
+    run::node(plan, pods, follower, doors, args.cni, &world)
 }
 
 fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {

@@ -12,6 +12,8 @@ use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::api::types::Resources;
+use crate::node::filters::{ChainStanding, FilterStanding};
 use crate::node::health::Standing;
 use crate::node::reach::Reach;
 
@@ -30,6 +32,10 @@ pub(crate) struct Known {
     pub(crate) services: BTreeMap<String, ServiceStatus>,
     /// Of NetworkPolicies likewise, and of ClusterNetworkPolicies, by `name`.
     pub(crate) policies: BTreeMap<String, PolicyStatus>,
+    /// Of FilterChains, by name.
+    pub(crate) chains: BTreeMap<String, ChainStanding>,
+    /// Of Filters, likewise.
+    pub(crate) filters: BTreeMap<String, FilterStanding>,
     /// What the rules of policies are called that decisions name.
     pub(crate) rules: BTreeMap<u32, String>,
 }
@@ -65,6 +71,13 @@ pub(crate) struct PolicyStatus {
     pub(crate) pods: Vec<String>,
     /// Why it is not in force.
     pub(crate) problems: Vec<String>,
+}
+
+impl Known {
+    /// What has become of the objects that say which filters the chain has.
+    pub(crate) fn resources(&self) -> Resources {
+        Resources { filter_chains: self.chains.clone(), filters: self.filters.clone() }
+    }
 }
 
 impl Publisher {

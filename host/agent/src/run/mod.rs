@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, bail};
 use clap::Args;
 use millrace_cni::Departures;
+use millrace_control::World;
 use millrace_dataplane::control::Dataplane;
 use millrace_dataplane::control::request::Load;
 use parking_lot::Mutex;
@@ -85,7 +86,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 fn host(config: &Config, plan: StartPlan) -> anyhow::Result<()> {
     let doors = Doors::open(config, Succession::None)?;
     let words = Words::of(&plan, &doors.path);
-    let plane = start(plan)?;
+    let plane = start(plan, |_| {})?;
     words.say()?;
     serve(plane, None, doors)
 }
@@ -94,12 +95,13 @@ fn host(config: &Config, plan: StartPlan) -> anyhow::Result<()> {
 pub(crate) fn node(
     plan: StartPlan,
     mut pods: Pods,
-    follower: Follower,
+    mut follower: Follower,
     mut doors: Doors,
     cni: CniArgs,
+    world: &World,
 ) -> anyhow::Result<()> {
     let words = Words::of(&plan, &doors.path);
-    let plane = start(plan)?;
+    let plane = start(plan, |plane| follower.furnish(plane, world))?;
     pods.open(&plane).context("the pods of before")?;
     let mut predecessor = doors.predecessor.take();
     let drained = || {
@@ -208,8 +210,8 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     listener.with_context(|| format!("metrics at {address}"))
 }
 
-/// Starts the dataplane: filters first, then ports.
-fn start(plan: StartPlan) -> anyhow::Result<Dataplane> {
+/// Starts the dataplane: filters first, those that `furnish` adds among them, then ports.
+fn start(plan: StartPlan, furnish: impl FnOnce(&Dataplane)) -> anyhow::Result<Dataplane> {
     if plan.settings.zero_copy {
         for port in &plan.ports {
             if !Dataplane::can_do_without_copying(&[&port.interface]) {
@@ -225,6 +227,7 @@ fn start(plan: StartPlan) -> anyhow::Result<Dataplane> {
         let name = filter.name.clone();
         load(&plane, filter).with_context(|| format!("filter `{name}`"))?;
     }
+    furnish(&plane);
     for port in plan.ports {
         let name = port.interface.clone();
         plane.add_port(port).with_context(|| format!("port `{name}`"))?;

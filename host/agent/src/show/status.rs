@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 
 use crate::api::types::{HostStatus, PortState, StageState};
+use crate::node::ChainState;
 use crate::output::{Asking, age, count};
 use crate::show::chain;
 
@@ -39,7 +40,10 @@ fn text(host: &HostStatus) -> String {
     let ports = || host.ports.iter().map(|port| &port.status);
     let names = ports().map(|port| format!("{} ({})", port.name, word(port.state)));
     line("ports", or_none(&names.collect::<Vec<_>>().join(", ")));
-    line("chain", or_none(&chain(&host.filters)));
+    let said_by = host.resources.iter().flat_map(|it| &it.filter_chains);
+    let said_by = said_by.filter(|(_, it)| it.state == ChainState::InForce);
+    let said_by: String = said_by.map(|(name, _)| format!(" (FilterChain {name})")).collect();
+    line("chain", or_none(&chain(&host.filters)) + &said_by);
     let sum = |of: fn(&crate::api::types::PortStatus) -> u64| ports().map(of).sum();
     let received = count(sum(|port| port.counters.rx_packets));
     let sent = count(sum(|port| port.counters.tx_packets));
@@ -110,6 +114,13 @@ fn oddities(host: &HostStatus) -> Vec<String> {
             notes.push(format!("port {}: its interface is gone, and is waited for", port.name));
         }
         notes.extend(port.notes.iter().map(|note| format!("port {}: {note}", port.name)));
+    }
+    let resources = host.resources.as_ref();
+    for (name, chain) in resources.iter().flat_map(|it| &it.filter_chains) {
+        notes.extend(chain.problems.iter().map(|problem| format!("FilterChain {name}: {problem}")));
+    }
+    for (name, filter) in resources.iter().flat_map(|it| &it.filters) {
+        notes.extend(filter.problems.iter().map(|problem| format!("Filter {name}: {problem}")));
     }
     for stage in &host.filters {
         let fault = stage.last_fault.as_ref();

@@ -5,10 +5,12 @@
 //! - `network`: who reaches whom; `carried`: what the kernel does of that
 //! - `commands`, `watching`: what people ask of a lab, and of what passes in it
 //! - `restart`: agents that come and go; `services`: addresses that backends share, `outside`: as who is
-//!   not in the cluster reaches them; `policies`: who is kept from whom
+//!   not in the cluster reaches them; `policies`: who is kept from whom;
+//!   `chains`: filters of one's own
 
 mod bed;
 mod carried;
+mod chains;
 mod commands;
 mod network;
 mod outside;

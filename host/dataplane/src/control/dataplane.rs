@@ -17,7 +17,7 @@ use crate::control::flows::{FlowQuery, FlowStatus, Names};
 use crate::control::ports::{Hand, PortError, Ports};
 use crate::control::punt::PuntError;
 use crate::control::redecide::{Desk, Redecided, Which};
-use crate::control::request::{AddPort, Load, Position};
+use crate::control::request::{AddPort, Load, Position, StageTerms};
 use crate::control::settings::{Settings, StartError};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
@@ -193,6 +193,22 @@ impl Dataplane {
         self.shared.stages.lock().swap(name, module, config)
     }
 
+    /// Puts a module into a stage on other terms; see [`Stages::renew`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::load`].
+    pub fn renew(
+        &self,
+        name: &str,
+        module: &[u8],
+        config: &str,
+        terms: StageTerms,
+    ) -> Result<(), StageError> {
+        let ports = self.numbers();
+        let number = |name: &str| ports.get(name).copied();
+        self.shared.stages.lock().renew(name, module, config, terms, &number)
+    }
+
     /// Gives a stage another configuration; see [`Stages::configure`].
     ///
     /// # Errors
@@ -278,6 +294,11 @@ impl Dataplane {
     /// If a worker is gone.
     pub fn stages(&self) -> Result<Vec<StageStatus>, NoAnswer> {
         self.shared.stages.lock().status()
+    }
+
+    /// The names of the stages, in order.
+    pub fn order(&self) -> Vec<Arc<str>> {
+        self.shared.stages.lock().order()
     }
 
     /// One stage.

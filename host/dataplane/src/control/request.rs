@@ -28,7 +28,7 @@ pub struct Load {
 }
 
 /// The terms that a stage runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageTerms {
     /// The ports whose packets it is asked about, by name; with no kinds either, all.
     pub ports: BTreeSet<String>,

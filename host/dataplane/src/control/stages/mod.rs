@@ -9,6 +9,7 @@ mod maps;
 mod mend;
 mod record;
 mod tables;
+mod terms;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -379,6 +380,11 @@ impl<I: Io + 'static> Stages<I> {
     /// If there is no such stage.
     pub fn manifest(&self, name: &str) -> Result<&Manifest, StageError> {
         Ok(self.records[self.find(name)?].current.module.manifest())
+    }
+
+    /// The names of the stages, in order.
+    pub fn order(&self) -> Vec<Arc<str>> {
+        self.records.iter().map(|record| Arc::clone(&record.name)).collect()
     }
 
     /// The stage that a number stands for; `None` for the host.

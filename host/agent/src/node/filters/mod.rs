@@ -1,0 +1,311 @@
+//! Keeps a node's chain as Filters and FilterChains say.
+//!
+//! - `module`: where a filter's module is found; `wanted`: what a stage is to be then
+//! - `standing`: what is said of each Filter and FilterChain
+//!
+//! A reader must not break this: what cannot be done changes nothing. A stage whose next module is
+//! not to be had, or is refused, goes on with the last one that was not. The built-in filters are
+//! never touched; nor is a stage that somebody has put into the chain by hand.
+
+mod module;
+mod standing;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millrace_control::World;
+use millrace_control::compile::{ChainPlan, PlannedStage, chain};
+use millrace_control::filter::{BuiltIn, Filters, OnMissing};
+use millrace_dataplane::control::request::{Load, Position};
+use millrace_dataplane::control::{Dataplane, StageError};
+use parking_lot::Mutex;
+
+use module::Modules;
+pub(crate) use standing::{ChainStanding, ChainState, FilterStanding};
+use wanted::Wanted;
+
+use crate::node::publisher::Known;
+
+/// Who keeps it.
+pub(crate) struct ChainKeeper {
+    node: String,
+    known: Arc<Mutex<Known>>,
+    modules: Modules,
+    /// As the cluster was last.
+    filters: Filters,
+    plan: ChainPlan,
+    /// The stages that are in the chain because of the plan.
+    placed: BTreeMap<String, Placed>,
+    /// What was refused last, by stage, and why: it is the same the next time.
+    refused: BTreeMap<String, (Wanted, String)>,
+    /// What is wrong, by filter.
+    problems: BTreeMap<String, String>,
+}
+
+/// A stage as it is.
+struct Placed {
+    /// What is in it.
+    content: Wanted,
+    /// Whether that is its filter.
+    is_filter: bool,
+}
+
+impl ChainKeeper {
+    /// For a node whose chain has the built-in filters alone; what becomes of others is noted there.
+    pub(crate) fn new(node: &str, known: Arc<Mutex<Known>>) -> Self {
+        Self {
+            node: node.to_owned(),
+            known,
+            modules: Modules::default(),
+            filters: Filters::default(),
+            plan: ChainPlan::default(),
+            placed: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Has the chain be as the cluster is.
+    pub(crate) fn follow(&mut self, plane: &Dataplane, world: &World) {
+        let plan = chain(world, &self.node, &self.plan);
+        if plan == self.plan && world.filters == self.filters {
+            return self.look(plane);
+        }
+        if plan.chain != self.plan.chain {
+            tracing::info!(
+                before = self.plan.chain,
+                now = plan.chain,
+                "another FilterChain counts"
+            );
+        }
+        self.filters.clone_from(&world.filters);
+        self.plan = plan;
+        self.keep(plane);
+    }
+
+    /// Has the chain be as the files are that modules are in.
+    pub(crate) fn look(&mut self, plane: &Dataplane) {
+        if self.modules.have_changed() {
+            self.keep(plane);
+        }
+    }
+
+    fn keep(&mut self, plane: &Dataplane) {
+        let before = std::mem::take(&mut self.problems);
+        let stages = self.plan.stages.clone();
+        self.modules.keep(stages.iter().filter_map(|stage| stage.filter.as_ref().ok()));
+        self.remove_others(plane, &stages);
+        for stage in &stages {
+            if let Err(problem) = self.keep_stage(plane, stage) {
+                if before.get(&stage.name) != Some(&problem) {
+                    tracing::warn!(filter = stage.name, problem, "not as it is to be");
+                }
+                self.problems.insert(stage.name.clone(), problem);
+            }
+        }
+        if let Err(error) = self.arrange(plane, &stages) {
+            tracing::error!(%error, "stages are not in their order");
+        }
+        self.tell();
+    }
+
+    /// Takes away the stages that are not planned any more.
+    fn remove_others(&mut self, plane: &Dataplane, stages: &[PlannedStage]) {
+        let planned: BTreeSet<&str> = stages.iter().map(|stage| &*stage.name).collect();
+        self.refused.retain(|name, _| planned.contains(&**name));
+        self.placed.retain(|name, _| {
+            if planned.contains(&**name) {
+                return true;
+            }
+            match plane.remove(name) {
+                Ok(()) | Err(StageError::Unknown { .. }) => {
+                    tracing::info!(filter = name, "out of the chain");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(filter = name, %error, "still in the chain");
+                    true
+                }
+            }
+        });
+    }
+
+    /// Has a stage be as planned; says what keeps it from that.
+    fn keep_stage(&mut self, plane: &Dataplane, stage: &PlannedStage) -> Result<(), String> {
+        let name = &stage.name;
+        let order = plane.order();
+        let is_there = order.iter().any(|it| **it == **name);
+        if !is_there {
+            // if it was, somebody has removed it by hand
+            self.placed.remove(name);
+        } else if !self.placed.contains_key(name) {
+            return Err(format!(
+                "the chain has a stage of this name already, which somebody has loaded by hand: \
+                 remove it with `millrace filter remove {name}`"
+            ));
+        }
+        let planned = stage.filter.as_ref().map_err(String::clone)?;
+        let found = self.modules.find(planned);
+        let wanted = found.and_then(|module| {
+            let wanted = Wanted::of(&planned.filter, module, stage.mode);
+            match self.refused.get(name) {
+                Some((refused, why)) if *refused == wanted => Err(why.clone()),
+                _ => self.put(plane, stage, wanted, true),
+            }
+        });
+        let Err(problem) = wanted else { return Ok(()) };
+        match self.placed.get(name) {
+            Some(Placed { is_filter: true, .. }) => {
+                Err(format!("{problem}; the filter before stays in force"))
+            }
+            _ if planned.filter.on_missing == OnMissing::Skip => {
+                Err(format!("{problem}; the chain does without it"))
+            }
+            _ => {
+                let closed = Wanted::closed(&planned.filter);
+                let outcome = self.put(plane, stage, closed, false);
+                let closed = outcome.map_or_else(|error| error, |()| "nothing passes".to_owned());
+                Err(format!("{problem}; {closed}"))
+            }
+        }
+    }
+
+    /// Puts something into a stage, by as small a change as does.
+    fn put(
+        &mut self,
+        plane: &Dataplane,
+        stage: &PlannedStage,
+        wanted: Wanted,
+        is_filter: bool,
+    ) -> Result<(), String> {
+        let name = &*stage.name;
+        let outcome = match self.placed.get(name).map(|placed| &placed.content) {
+            Some(content) if *content == wanted => Ok("as it is"),
+            Some(content) => wanted.replace(content, plane, name),
+            None => {
+                let load = Load {
+                    name: name.to_owned(),
+                    module: wanted.module.bytes().to_vec(),
+                    config: wanted.config.clone(),
+                    position: self.position(plane, stage),
+                    terms: wanted.terms.clone(),
+                };
+                plane.load(load).map(|()| "loaded")
+            }
+        };
+        match outcome {
+            Ok(done) => {
+                tracing::info!(filter = name, digest = %wanted.module.digest(), "{done}");
+                self.refused.remove(name);
+                self.placed.insert(name.to_owned(), Placed { content: wanted, is_filter });
+                Ok(())
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if is_filter && !matches!(error, StageError::NoAnswer(_)) {
+                    self.refused.insert(name.to_owned(), (wanted, why.clone()));
+                }
+                Err(why)
+            }
+        }
+    }
+
+    /// Where a stage is loaded, so that no packet meets it elsewhere.
+    fn position(&self, plane: &Dataplane, stage: &PlannedStage) -> Position {
+        let order = plane.order();
+        let desired = desired(&self.plan.stages);
+        let before = desired.iter().take_while(|name| ***name != *stage.name);
+        let there = |name: &&&str| order.iter().any(|it| **it == ***name);
+        let last = before.filter(there).last();
+        last.map_or(Position::First, |name| Position::After((*name).to_owned()))
+    }
+
+    /// Moves stages that are not where they are planned.
+    fn arrange(&self, plane: &Dataplane, stages: &[PlannedStage]) -> Result<(), StageError> {
+        let present = plane.order();
+        let mut desired = desired(stages);
+        desired.retain(|name| present.iter().any(|it| **it == **name));
+        let present: Vec<&str> =
+            present.iter().map(|it| &**it).filter(|name| desired.contains(name)).collect();
+        for (name, position) in moves(present, &desired) {
+            plane.move_to(name, &position)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what has become of all that there is.
+    fn tell(&self) {
+        let mut known = self.known.lock();
+        known.chains = standing::chains(&self.filters, &self.plan);
+        let standing = |name: &String| {
+            let placed = self.placed.get(name).map(|it| (it.content.module.digest(), it.is_filter));
+            standing::filter(&self.plan, name, placed, self.problems.get(name))
+        };
+        let planned = self.plan.stages.iter().map(|stage| &stage.name);
+        let names: BTreeSet<_> = self.filters.filters.keys().chain(planned).collect();
+        known.filters = names.into_iter().map(|name| (name.clone(), standing(name))).collect();
+    }
+}
+
+impl std::fmt::Debug for ChainKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChainKeeper").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// The names of all stages in their order, the built-in ones among them.
+fn desired(stages: &[PlannedStage]) -> Vec<&str> {
+    let mut names = Vec::new();
+    for behind in 0..=BuiltIn::ALL.len() {
+        names.extend(stages.iter().filter(|it| it.behind == behind).map(|it| &*it.name));
+        names.extend(BuiltIn::ALL.get(behind).map(|built_in| built_in.name()));
+    }
+    names
+}
+
+/// What is to be moved where, one after the other, for these to be in that order.
+fn moves<'n>(mut present: Vec<&'n str>, desired: &[&'n str]) -> Vec<(&'n str, Position)> {
+    let mut moves = Vec::new();
+    for (at, name) in desired.iter().enumerate() {
+        if present[at] == *name {
+            continue;
+        }
+        let position = match at.checked_sub(1) {
+            Some(before) => Position::After(desired[before].to_owned()),
+            None => Position::First,
+        };
+        present.retain(|it| it != name);
+        present.insert(at, name);
+        moves.push((*name, position));
+    }
+    moves
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_control::filter::StageMode;
+
+    use super::*;
+
+    fn stage(name: &str, behind: usize) -> PlannedStage {
+        let filter = Err("it is not read here".to_owned());
+        PlannedStage { name: name.to_owned(), behind, mode: StageMode::Enforce, filter }
+    }
+
+    #[test]
+    fn stages_are_among_the_built_in_ones_where_they_say() {
+        let stages = [stage("first", 0), stage("x", 3), stage("y", 3), stage("last", 4)];
+        let names = ["first", "bridge", "service-lb", "policy", "x", "y", "router", "last"];
+        assert_eq!(desired(&stages), names);
+        assert_eq!(desired(&[]), crate::node::chain::CHAIN);
+    }
+
+    #[test]
+    fn what_is_in_its_place_is_not_moved() {
+        assert_eq!(moves(vec!["a", "b", "c"], &["a", "b", "c"]), []);
+        let after = |name: &str| Position::After(name.to_owned());
+        assert_eq!(moves(vec!["a", "b", "c"], &["a", "c", "b"]), [("c", after("a"))]);
+        assert_eq!(moves(vec!["a", "b", "c"], &["c", "a", "b"]), [("c", Position::First)]);
+    }
+}

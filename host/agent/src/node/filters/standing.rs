@@ -1,0 +1,116 @@
+//! What is said of each Filter and FilterChain on a node.
+
+use std::collections::BTreeMap;
+
+use millrace_control::compile::ChainPlan;
+use millrace_control::filter::{Filters, ModuleDigest};
+use serde::{Deserialize, Serialize};
+
+/// What has become of a FilterChain on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChainStanding {
+    /// Whether it counts here.
+    pub(crate) state: ChainState,
+    /// Its filters, in the order in which it names them.
+    pub(crate) filters: Vec<String>,
+    /// Why it does not count although it is for this node, or not as it is now.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Whether a FilterChain counts on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ChainState {
+    /// It does.
+    InForce,
+    /// Another one does that is for this node, too.
+    Overridden,
+    /// It is for other nodes.
+    Elsewhere,
+    /// It cannot be read.
+    Unread,
+}
+
+/// What has become of a Filter on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FilterStanding {
+    /// Whether it is in the chain.
+    pub(crate) state: FilterState,
+    /// The FilterChain that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chain: Option<String>,
+    /// The digest of the module in its stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<ModuleDigest>,
+    /// Why it is not in the chain as it is to be.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Whether a Filter is in a node's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FilterState {
+    /// It is, as it says.
+    InForce,
+    /// It is as it was before.
+    Behind,
+    /// It is not, and its stage lets nothing pass.
+    Closed,
+    /// It is not, and should be.
+    Missing,
+    /// No FilterChain of this node has it.
+    Unused,
+}
+
+/// What is to be said of FilterChains where this plan is in force.
+pub(super) fn chains(filters: &Filters, plan: &ChainPlan) -> BTreeMap<String, ChainStanding> {
+    let standing = filters.chains.values().map(|chain| {
+        let is_it = |name: &String| *name == chain.name;
+        let counts = plan.chain.as_ref().filter(|name| is_it(name));
+        let (state, problem) = match (&chain.stages, counts) {
+            (Some(_), Some(_)) => (ChainState::InForce, None),
+            (None, counts) => {
+                let what = counts.map_or("it does not count", |_| "its stages stay as they are");
+                (ChainState::Unread, Some(format!("it cannot be read: {what}")))
+            }
+            (Some(_), None) => match (plan.overridden.iter().any(is_it), &plan.chain) {
+                (true, Some(other)) => {
+                    let why =
+                        format!("FilterChain `{other}` is for this node, too, and goes first");
+                    (ChainState::Overridden, Some(why))
+                }
+                _ => (ChainState::Elsewhere, None),
+            },
+        };
+        let filters = chain.stages.iter().flatten().map(|stage| stage.filter.clone()).collect();
+        let problems = problem.into_iter().collect();
+        (chain.name.clone(), ChainStanding { state, filters, problems })
+    });
+    standing.collect()
+}
+
+/// What is to be said of a filter where this plan is in force: `placed` is what its stage has, and
+/// whether that is the filter.
+pub(super) fn filter(
+    plan: &ChainPlan,
+    name: &str,
+    placed: Option<(ModuleDigest, bool)>,
+    problem: Option<&String>,
+) -> FilterStanding {
+    let is_planned = plan.stages.iter().any(|stage| stage.name == name);
+    let state = match (placed, problem) {
+        _ if !is_planned => FilterState::Unused,
+        (Some((_, true)), None) => FilterState::InForce,
+        (Some((_, true)), Some(_)) => FilterState::Behind,
+        (Some((_, false)), _) => FilterState::Closed,
+        (None, _) => FilterState::Missing,
+    };
+    FilterStanding {
+        state,
+        chain: plan.chain.clone().filter(|_| is_planned),
+        digest: placed.filter(|(_, is_filter)| *is_filter).map(|(digest, _)| digest),
+        problems: problem.cloned().into_iter().collect(),
+    }
+}

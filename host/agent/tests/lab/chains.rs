@@ -1,0 +1,265 @@
+//! Filters of one's own in a lab's nodes, by Filters and FilterChains: put in, changed and taken out
+//! while connections go on.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use millrace_netns::Namespace;
+use serde_json::Value;
+
+use crate::bed::{Bed, NODES, until};
+use crate::talk::{ECHO, Talk};
+
+#[test]
+fn a_filter_is_put_in_configured_swapped_and_taken_out_and_connections_go_on() {
+    let Some(mill) = Mill::open() else { return };
+    let built_in = mill.order("east");
+    let mut talks = mill.talks();
+    assert!(mill.is_answered(), "there is no filter yet");
+
+    mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain("edge", "{}", "before: bridge")));
+    mill.await_filter("east", "guard", "inForce");
+    until(|| (!mill.is_answered()).then_some(()));
+    assert_eq!(mill.order("east"), [&["guard".to_owned()], &built_in[..]].concat());
+    go_on(&mut talks, "denied");
+
+    // configured, and elsewhere in the chain
+    mill.apply(&(guard(&mill.file("deny-list"), NOTHING) + &chain("edge", "{}", "after: policy")));
+    until(|| mill.is_answered().then_some(()));
+    assert_eq!(mill.order("east")[3], "guard");
+    assert_eq!(mill.stage("east", "guard")["filter"]["number"], 2, "it was configured, once");
+    go_on(&mut talks, "configured");
+
+    // another module, out of a ConfigMap
+    let map = "configMap: {namespace: net, name: modules, key: other.wasm}";
+    let rates = r#"{"flows_per_second": 1000000, "burst": 1000000}"#;
+    let other = guard(map, rates) + &config_map("rate-limit");
+    mill.apply(&(other + &chain("edge", "{}", "after: policy")));
+    until(|| (mill.stage("east", "guard")["filter"]["filter"] == "rate-limit").then_some(()));
+    assert_eq!(mill.stage("east", "guard")["filter"]["number"], 3);
+    assert!(mill.is_answered());
+    go_on(&mut talks, "swapped");
+
+    let status = mill.0.done(&["exec", "node:east", "--", crate::bed::MILLRACE, "status"]);
+    assert!(status.contains("(FilterChain edge)"), "{status}");
+    mill.apply("");
+    until(|| (mill.order("east") == built_in).then_some(()));
+    go_on(&mut talks, "over");
+}
+
+#[test]
+fn two_nodes_have_two_chains_and_a_change_of_one_is_no_change_of_the_other() {
+    let Some(mill) = Mill::open() else { return };
+    let filters = |config| {
+        let one = guard(&mill.file("deny-list"), config);
+        let other = one.replace("name: guard", "name: watch").replace(config, NOTHING);
+        one + &other
+    };
+    let chains = chain("of-east", "{zone: a}", "before: bridge")
+        + &chain("of-west", "{zone: b}", "after: router").replace("guard", "watch");
+    mill.apply(&(filters(NOTHING) + &chains));
+    mill.await_filter("east", "guard", "inForce");
+    mill.await_filter("west", "watch", "inForce");
+    mill.await_filter("east", "watch", "unused");
+    assert_eq!(mill.order("east")[0], "guard");
+    assert_eq!(mill.order("west")[4], "watch");
+    assert_eq!(mill.resources("west")["filterChains"]["of-east"]["state"], "elsewhere");
+
+    mill.apply(&(filters(NO_UDP) + &chains));
+    until(|| (!mill.is_answered()).then_some(()));
+    assert_eq!(mill.stage("east", "guard")["filter"]["number"], 2);
+    assert_eq!(mill.stage("west", "watch")["filter"]["number"], 1);
+
+    // one for all nodes that goes first
+    let all = chain("all", "{}", "after: policy").replace("spec: {", "spec: {priority: 1, ");
+    mill.apply(&(filters(NO_UDP) + &chains + &all));
+    mill.await_filter("west", "guard", "inForce");
+    assert_eq!(mill.order("east")[3], "guard");
+    assert_eq!(mill.order("west")[3], "guard");
+    let standing = &mill.resources("west")["filterChains"]["of-west"];
+    assert_eq!(standing["state"], "overridden");
+    let problem = standing["problems"][0].as_str().expect("it is told");
+    assert!(problem.contains("`all` is for this node, too"), "{problem}");
+}
+
+#[test]
+fn a_module_that_cannot_be_had_is_named_and_the_last_good_one_stays() {
+    let Some(mill) = Mill::open() else { return };
+    let file = mill.folder().join("guard.wasm");
+    let source = format!("file: {}", file.display());
+    let skip = guard(&source, NO_UDP) + &chain("edge", "{}", "before: bridge");
+    mill.apply(&skip);
+    mill.await_filter("east", "guard", "missing");
+    assert!(mill.is_answered(), "the chain does without it");
+    let problem = mill.problem("guard");
+    assert!(problem.contains("guard.wasm: No such file"), "{problem}");
+
+    mill.apply(&skip.replace("spec: {source", "spec: {onMissing: closed, source"));
+    mill.await_filter("east", "guard", "closed");
+    until(|| (!mill.is_answered()).then_some(()));
+
+    // a file is looked at without anything else that changes
+    fs::write(&file, module("deny-list")).expect("the folder is there");
+    mill.await_filter("east", "guard", "inForce");
+    assert!(!mill.is_answered(), "it denies this");
+    let digest = mill.resources("east")["filters"]["guard"]["digest"].clone();
+
+    fs::write(&file, "no module").expect("the folder is there");
+    mill.await_filter("east", "guard", "behind");
+    let problem = mill.problem("guard");
+    assert!(problem.contains("the module is refused"), "{problem}");
+    assert!(problem.ends_with("the filter before stays in force"), "{problem}");
+    assert_eq!(mill.resources("east")["filters"]["guard"]["digest"], digest);
+    assert!(!mill.is_answered(), "it still denies this");
+
+    fs::write(&file, module("deny-list")).expect("the folder is there");
+    mill.await_filter("east", "guard", "inForce");
+    mill.apply(&(guard(&source, r#"{"rules": 7}"#) + &chain("edge", "{}", "before: bridge")));
+    mill.await_filter("east", "guard", "behind");
+    assert!(!mill.is_answered(), "it has the configuration of before");
+}
+
+#[test]
+fn a_new_agent_has_the_same_chain_from_the_start_and_connections_go_on() {
+    let Some(mill) = Mill::open() else { return };
+    mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain("edge", "{}", "before: bridge")));
+    mill.await_filter("east", "guard", "inForce");
+    until(|| (!mill.is_answered()).then_some(()));
+    let mut talks = mill.talks();
+    for arguments in [&["restart", "east"][..], &["restart", "east", "--kill"]] {
+        mill.0.done(arguments);
+        mill.await_filter("east", "guard", "inForce");
+        assert_eq!(mill.order("east")[0], "guard");
+        assert!(!mill.is_answered());
+        go_on(&mut talks, "again");
+    }
+}
+
+/// Two nodes, a client and a server on one, and a server on the other.
+struct Mill(Bed);
+
+impl Mill {
+    fn open() -> Option<Self> {
+        let nodes = NODES
+            .replace("name: east", "name: east\n  labels: {zone: a}")
+            .replace("name: west", "name: west\n  labels: {zone: b}");
+        let pod = |(name, node): (&str, &str)| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, \
+                 spec: {{nodeName: {node}, containers: [{{name: server, image: none}}]}}}}\n---\n"
+            )
+        };
+        let pods = [("client", "east"), ("near", "east"), ("far", "west")].map(pod).concat();
+        Some(Self(Bed::of(&[("nodes.yaml", &nodes), ("pods.yaml", &pods)], &[])?))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.manifests.path().to_owned()
+    }
+
+    /// Has these be the filters and chains of the cluster.
+    fn apply(&self, filters: &str) {
+        self.0.write(&[("filters.yaml", filters)]);
+        self.0.done(&["apply", &self.0.folder()]);
+    }
+
+    /// A file of all nodes that has this filter.
+    fn file(&self, filter: &str) -> String {
+        let path = self.folder().join(format!("{filter}.wasm"));
+        fs::write(&path, module(filter)).expect("the folder is there");
+        format!("file: {}", path.display())
+    }
+
+    /// Connections of the client to both servers, of both families.
+    fn talks(&self) -> Vec<Talk> {
+        let (client, _) = self.0.pod("client");
+        let servers = ["near", "far"].map(|name| self.0.pod(name).1).concat();
+        let to = |address| SocketAddr::new(address, ECHO);
+        servers.into_iter().map(|it| Talk::open(&client, to(it)).expect("it is open")).collect()
+    }
+
+    /// Whether a datagram to the server beside the client is answered, of either family.
+    fn is_answered(&self) -> bool {
+        let (client, _) = self.0.pod("client");
+        let (_, servers) = self.0.pod("near");
+        let answers: Vec<bool> = servers.into_iter().map(|it| answers(&client, it)).collect();
+        answers.into_iter().all(|is| is)
+    }
+
+    fn resources(&self, node: &str) -> Value {
+        self.0.asked(node, &["status"])["resources"].clone()
+    }
+
+    fn problem(&self, filter: &str) -> String {
+        let standing = self.resources("east")["filters"][filter].clone();
+        standing["problems"][0].as_str().expect("there is a problem").to_owned()
+    }
+
+    fn await_filter(&self, node: &str, filter: &str, state: &str) {
+        until(|| (self.resources(node)["filters"][filter]["state"] == state).then_some(()));
+    }
+
+    fn stages(&self, node: &str) -> Vec<Value> {
+        self.0.asked(node, &["filter", "list"]).as_array().expect("a list").clone()
+    }
+
+    fn stage(&self, node: &str, name: &str) -> Value {
+        let stages = self.stages(node);
+        stages.into_iter().find(|stage| stage["name"] == name).expect("it is in the chain")
+    }
+
+    fn order(&self, node: &str) -> Vec<String> {
+        let name = |stage: &Value| stage["name"].as_str().expect("a text").to_owned();
+        self.stages(node).iter().map(name).collect()
+    }
+}
+
+fn go_on(talks: &mut [Talk], word: &str) {
+    for talk in talks {
+        assert_eq!(talk.say(word).expect("it goes on").text, word);
+    }
+}
+
+fn answers(client: &Namespace, server: IpAddr) -> bool {
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = client.run(|| UdpSocket::bind(any)).expect("entered").expect("a port is free");
+    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    socket.connect((server, ECHO)).expect("there is a route");
+    socket.send(b"who").expect("it is sent");
+    socket.recv(&mut [0; 256]).is_ok()
+}
+
+fn guard(source: &str, config: &str) -> String {
+    format!(
+        "{{apiVersion: millrace.dev/v1alpha1, kind: Filter, metadata: {{name: guard}}, \
+         spec: {{source: {{{source}}}, config: {config}}}}}\n---\n"
+    )
+}
+
+/// A chain with the guard, for nodes with these labels.
+fn chain(name: &str, nodes: &str, place: &str) -> String {
+    format!(
+        "{{apiVersion: millrace.dev/v1alpha1, kind: FilterChain, metadata: {{name: {name}}}, \
+         spec: {{nodeSelector: {{matchLabels: {nodes}}}, \
+         stages: [{{filter: guard, {place}}}]}}}}\n---\n"
+    )
+}
+
+fn config_map(filter: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: modules, namespace: net, \
+         labels: {{millrace.dev/filters: modules}}}}, binaryData: {{other.wasm: {}}}}}\n---\n",
+        BASE64.encode(module(filter))
+    )
+}
+
+fn module(filter: &str) -> &'static [u8] {
+    millrace_builtin::find(filter).expect("it is an example").bytes
+}
+
+const NO_UDP: &str = r#"{"rules": [{"protocol": "udp"}]}"#;
+const NOTHING: &str = r#"{"rules": []}"#;
