@@ -32,7 +32,12 @@ impl Told {
 /// Follows a kind for as long as its runtime lives.
 pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Condvar)>) {
     let objects: Api<DynamicObject> = Api::all_with(client, &resource(kind));
-    let mut events = watcher(objects, watcher::Config::default()).default_backoff().boxed();
+    let config = watcher::Config::default();
+    let config = match kind.label() {
+        Some(label) => config.labels(label),
+        None => config,
+    };
+    let mut events = watcher(objects, config).default_backoff().boxed();
     let mut listed = Vec::new();
     let (mut is_away, mut is_absent) = (false, false);
     let tell = |change: &mut dyn FnMut(&mut Told)| {
@@ -122,6 +127,10 @@ mod tests {
             ("networking.k8s.io/v1/servicecidrs", true),
             ("networking.k8s.io/v1/networkpolicies", true),
             ("policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", true),
+            ("millrace.dev/v1alpha1/addresspools", true),
+            ("millrace.dev/v1alpha1/filters", true),
+            ("millrace.dev/v1alpha1/filterchains", true),
+            ("v1/configmaps", true),
         ] {
             assert_eq!(names.iter().any(|it| it == name), is_there, "{names:?}");
         }

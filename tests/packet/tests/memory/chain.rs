@@ -156,6 +156,32 @@ fn serde_counter(n: u64) -> millrace_dataplane::control::status::MetricStatus {
 }
 
 #[test]
+fn a_stage_runs_on_other_terms_from_then_on_and_on_those_before_if_it_would_not_start() {
+    let mut plane = plane(&["a", "b"]);
+    load(&mut plane, built_in("bridge", "bridge", "{}"));
+    load(&mut plane, built_in("deny", "deny-list", r#"{"rules": []}"#));
+    let module = millrace_builtin::find("deny-list").expect("it is an example").bytes;
+    let terms = StageTerms { mode: Mode::Shadow, ..StageTerms::default() };
+    let none = |_: &str| None;
+    let renew =
+        |plane: &mut millrace_dataplane::control::MemoryPlane, config, terms: &StageTerms| {
+            plane.stages.renew("deny", module, config, terms.clone(), &none)
+        };
+    renew(&mut plane, r#"{"rules": [{}]}"#, &terms).expect("it starts");
+    assert_eq!(left(plane.pass("a", &[frames::udp(A, B, b"x")])), ["b"], "it is a shadow");
+    assert_eq!(plane.stage("deny").mode, "shadow");
+
+    let enforced = StageTerms::default();
+    renew(&mut plane, "7", &enforced).expect_err("that is no configuration");
+    assert_eq!(plane.stage("deny").mode, "shadow");
+    renew(&mut plane, r#"{"rules": [{}]}"#, &enforced).expect("it starts");
+    assert!(plane.pass("a", &[frames::udp(A, B, b"x")]).is_empty());
+    let status = plane.stage("deny");
+    assert_eq!((&*status.mode, status.filter.number), ("enforce", 3));
+    assert_eq!(plane.stages.order().iter().map(|it| &**it).collect::<Vec<_>>(), ["bridge", "deny"]);
+}
+
+#[test]
 fn a_canary_gets_the_same_flows_every_time_and_about_its_share() {
     let mut plane = plane(&["a", "b"]);
     load(&mut plane, built_in("bridge", "bridge", "{}"));
