@@ -40,6 +40,8 @@ fn the_demo_shows_what_holds_and_leaves_nothing_behind() {
         "a connection was open",
         "and what cut it is named",
         "without it shop is answered again",
+        "it refuses what it is to",
+        "it goes with its manifest",
         "nothing is left behind",
     ] {
         assert!(short.contains(&format!("✓ {claim}")), "{claim}: {short}");

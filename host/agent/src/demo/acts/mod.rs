@@ -7,10 +7,12 @@
 //! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided;
 //!   [`restart`]: agents that are killed and replaced meanwhile
 //! - [`services`]: a Service whose pods change while it is asked; [`policies`]: a NetworkPolicy
-//!   that is tried, applied to live connections, and taken back
+//!   that is tried, applied to live connections, and taken back; [`filters`]: a filter of one's own
+//!   in the nodes' chain, by a manifest
 
 mod deny;
 mod dns;
+mod filters;
 mod nodes;
 mod policies;
 mod restart;
@@ -52,6 +54,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     nodes::play(lab, extent, narrator)?;
     services::play(&lab.cluster, narrator)?;
     policies::play(&lab.cluster, narrator)?;
+    filters::play(&lab.cluster, narrator)?;
     narrator.gap();
     lab.cluster.command(narrator, &["lab", "down"]).map(drop)
 }
