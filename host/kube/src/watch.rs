@@ -65,8 +65,11 @@ pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Co
                 value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
             }),
             // of a group that is not there a server says no more than the code
-            Err(Error::InitialListFailed(kube::Error::Api(status))) if status.code == NOT_FOUND => {
-                // the cluster has no such kind, or not yet
+            Err(Error::InitialListFailed(kube::Error::Api(status)))
+                if status.code == NOT_FOUND
+                    || status.code == FORBIDDEN && kind == Kind::Modules =>
+            {
+                // the cluster has no such kind, or not yet; or modules are in files alone
                 if !std::mem::replace(&mut is_absent, true) {
                     tell(&mut |told| {
                         told.objects.replace(kind, []);
@@ -108,6 +111,8 @@ fn value(object: &DynamicObject) -> Option<Value> {
     }
 }
 
+/// RFC 9110 section 15.5.4.
+const FORBIDDEN: u16 = 403;
 /// RFC 9110 section 15.5.5.
 const NOT_FOUND: u16 = 404;
 

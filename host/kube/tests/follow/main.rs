@@ -92,6 +92,15 @@ fn a_kind_that_the_cluster_has_not_keeps_nothing_waiting_and_counts_once_it_is_t
     until(&cluster, |world| world.services.ranges.contains_key("kubernetes"));
 }
 
+#[test]
+fn an_account_that_may_not_read_config_maps_has_no_modules_in_them_and_all_else() {
+    let server = Server::start();
+    server.put("nodes", "a", "{}");
+    server.forbid("configmaps");
+    let cluster = server.followed();
+    until(&cluster, |world| world.nodes.contains_key("a"));
+}
+
 /// Waits until the world is so.
 fn until(cluster: &Cluster, is_so: impl Fn(&World) -> bool) -> World {
     let deadline = Instant::now() + PATIENCE;

@@ -37,8 +37,8 @@ struct Told {
     lists: AtomicUsize,
     /// What who asked last has shown.
     asker: Mutex<Option<String>>,
-    /// A resource that there is none of.
-    lacks: Mutex<Option<String>>,
+    /// A resource that there is none of, or that may not be asked for, as this code says.
+    lacks: Mutex<Option<(String, StatusCode)>>,
     /// How many events there are; sent once more when connections are to be cut.
     count: watch::Sender<usize>,
     cuts: watch::Sender<usize>,
@@ -118,7 +118,12 @@ impl Server {
 
     /// Has no such resource.
     pub(crate) fn lack(&self, resource: Option<&str>) {
-        *self.told.lacks.lock() = resource.map(str::to_owned);
+        *self.told.lacks.lock() = resource.map(|it| (it.to_owned(), StatusCode::NOT_FOUND));
+    }
+
+    /// Does not let such a resource be asked for.
+    pub(crate) fn forbid(&self, resource: &str) {
+        *self.told.lacks.lock() = Some((resource.to_owned(), StatusCode::FORBIDDEN));
     }
 
     /// Ends all watches.
@@ -207,12 +212,17 @@ fn answer(told: Arc<Told>, resource: String, query: &BTreeMap<String, String>) -
     if *told.is_away.borrow() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    if told.lacks.lock().as_ref() == Some(&resource) {
+    let lacks = told.lacks.lock().clone();
+    if let Some((_, code)) = lacks.filter(|(lacking, _)| *lacking == resource) {
         let status = json!({
-            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound",
-            "message": "the server could not find the requested resource", "code": 404,
+            "kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "reason": code.canonical_reason(), "message": "not to be had", "code": code.as_u16(),
         });
-        return (StatusCode::NOT_FOUND, axum::Json(status)).into_response();
+        return (code, axum::Json(status)).into_response();
+    }
+    let label = query.get("labelSelector").map(String::as_str);
+    if label != (resource == "configmaps").then_some("millrace.dev/filters") {
+        return StatusCode::BAD_REQUEST.into_response();
     }
     if query.get("watch").is_none_or(|watch| watch != "true") {
         return axum::Json(told.list(&resource)).into_response();
