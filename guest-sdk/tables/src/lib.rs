@@ -13,12 +13,13 @@
 //! - [`PolicySet`], [`Policies`], [`Clause`], [`Block`]: what those allow
 //! - [`List`], [`Element`]: values of several things
 //! - [`Update`], [`Change`], [`Key`], [`Row`]: what a guest is given; [`Malformed`]
-//! - [`Tables`], [`Delta`]: what the host keeps and publishes
+//! - [`Tables`], [`Delta`], [`Draft`]: what the host keeps and publishes
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod draft;
 mod endpoints;
 mod list;
 mod malformed;
@@ -32,6 +33,7 @@ mod store;
 mod table;
 mod update;
 
+pub use draft::Draft;
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use list::{Element, List};
 pub use malformed::Malformed;

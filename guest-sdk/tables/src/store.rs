@@ -12,13 +12,13 @@ use crate::{Key, Row, Table, Update};
 
 /// Tables as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tables(BTreeMap<(Table, Octets), Octets>);
+pub struct Tables(pub(crate) BTreeMap<(Table, Octets), Octets>);
 
 /// What makes other tables of some: rows that are there, and keys whose rows are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delta(BTreeMap<(Table, Octets), Option<Octets>>);
+pub struct Delta(pub(crate) BTreeMap<(Table, Octets), Option<Octets>>);
 
-type Octets = Box<[u8]>;
+pub(crate) type Octets = Box<[u8]>;
 
 impl Tables {
     /// Puts a row in, in place of one with its key.

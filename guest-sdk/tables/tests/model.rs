@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Action, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
+    Action, Block, Change, Clause, Draft, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
     Identity, List, Malformed, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range,
     Row, Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
@@ -190,6 +190,28 @@ proptest! {
             prop_assert_eq!(others.map(|other| guest.rows_of(other)).sum::<usize>(), 0);
             let delta = Tables::default().delta(&all);
             prop_assert_eq!(delta.touches(table), all.rows_of(table) > 0);
+        }
+    }
+
+    /// However often something was made, taken back and told in between.
+    #[test]
+    fn what_a_draft_has_to_tell_is_what_differs_from_what_was_told(
+        steps in prop::collection::vec((prop::collection::vec((row(), any::<bool>()), 0..8), any::<bool>()), 1..6),
+    ) {
+        let (mut draft, mut told) = (Draft::default(), Tables::default());
+        for (changes, are_told) in steps {
+            for (row, stays) in changes {
+                match stays {
+                    true => draft.put(&row.row()),
+                    false => draft.remove(&row.row().key()),
+                }
+            }
+            prop_assert_eq!(draft.delta(), told.delta(draft.tables()));
+            if are_told {
+                told = draft.tables().clone();
+                draft.adopt();
+                prop_assert!(draft.delta().is_empty());
+            }
         }
     }
 
