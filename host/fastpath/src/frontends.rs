@@ -35,18 +35,26 @@ impl FlowCache {
     /// If the kernel refuses. Some of them may be claimed then.
     pub fn claim(&mut self, frontends: impl IntoIterator<Item = Frontend>) -> Result<(), MapFault> {
         let wanted: HashSet<_> = frontends.into_iter().map(RawFrontend::from).collect();
-        let Frontends { map, claimed } = &mut self.frontends;
-        for gone in claimed.difference(&wanted).copied().collect::<Vec<_>>() {
-            if_there(map.remove(&gone))?;
-            claimed.remove(&gone);
-        }
-        for new in wanted {
-            if !claimed.contains(&new) {
-                map.insert(new, 1, 0).map_err(MapFault)?;
-                claimed.insert(new);
-            }
-        }
-        Ok(())
+        let frontends = &mut self.frontends;
+        let gone: Vec<_> = frontends.claimed.difference(&wanted).copied().collect();
+        gone.into_iter().try_for_each(|it| frontends.waive(it))?;
+        wanted.into_iter().try_for_each(|it| frontends.claim(it))
+    }
+
+    /// Claims one more.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn claim_also(&mut self, frontend: Frontend) -> Result<(), MapFault> {
+        self.frontends.claim(frontend.into())
+    }
+
+    /// Claims one no longer.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn waive(&mut self, frontend: Frontend) -> Result<(), MapFault> {
+        self.frontends.waive(frontend.into())
     }
 }
 
@@ -55,6 +63,22 @@ impl Frontends {
     pub(crate) fn of(map: HashMap<MapData, RawFrontend, u32>) -> Result<Self, MapFault> {
         let claimed = map.keys().collect::<Result<_, _>>().map_err(MapFault)?;
         Ok(Self { map, claimed })
+    }
+
+    fn claim(&mut self, frontend: RawFrontend) -> Result<(), MapFault> {
+        if !self.claimed.contains(&frontend) {
+            self.map.insert(frontend, 1, 0).map_err(MapFault)?;
+            self.claimed.insert(frontend);
+        }
+        Ok(())
+    }
+
+    fn waive(&mut self, frontend: RawFrontend) -> Result<(), MapFault> {
+        if self.claimed.contains(&frontend) {
+            if_there(self.map.remove(&frontend))?;
+            self.claimed.remove(&frontend);
+        }
+        Ok(())
     }
 }
 

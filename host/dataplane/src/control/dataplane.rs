@@ -264,6 +264,18 @@ impl Dataplane {
         self.shared.ports.lock().claim(frontends)
     }
 
+    /// Has packets to some of these be for the chain no longer, and those to others as well.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn change_claims(
+        &self,
+        gone: impl IntoIterator<Item = Frontend>,
+        new: impl IntoIterator<Item = Frontend>,
+    ) -> Result<(), PortError> {
+        self.shared.ports.lock().change_claims(gone, new)
+    }
+
     /// Makes a stage's answers count, or not.
     ///
     /// # Errors

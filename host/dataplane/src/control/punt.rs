@@ -331,11 +331,18 @@ impl Punt {
         &self,
         frontends: impl IntoIterator<Item = Frontend>,
     ) -> Result<(), PuntError> {
-        let claim = |it: Frontend| fastpath::Frontend {
-            at: SocketAddr::new(it.address, it.port),
-            protocol: it.protocol as u8,
-        };
-        Ok(self.cache.lock().claim(frontends.into_iter().map(claim))?)
+        Ok(self.cache.lock().claim(frontends.into_iter().map(of_cache))?)
+    }
+
+    /// Claims some more of them, and some no longer.
+    pub(super) fn change_claims(
+        &self,
+        gone: impl IntoIterator<Item = Frontend>,
+        new: impl IntoIterator<Item = Frontend>,
+    ) -> Result<(), PuntError> {
+        let mut cache = self.cache.lock();
+        gone.into_iter().try_for_each(|it| cache.waive(of_cache(it)))?;
+        Ok(new.into_iter().try_for_each(|it| cache.claim_also(of_cache(it)))?)
     }
 
     /// Takes it away again.
@@ -413,6 +420,11 @@ fn connect(
         program.connect(queue, &handle)?;
     }
     Ok((program, counters))
+}
+
+fn of_cache(frontend: Frontend) -> fastpath::Frontend {
+    let at = SocketAddr::new(frontend.address, frontend.port);
+    fastpath::Frontend { at, protocol: frontend.protocol as u8 }
 }
 
 /// What a counter is called: its words in small letters, with hyphens.

@@ -305,6 +305,18 @@ impl Ports {
         self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.claim(frontends)?))
     }
 
+    /// Claims some more, and some no longer.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(super) fn change_claims(
+        &self,
+        gone: impl IntoIterator<Item = Frontend>,
+        new: impl IntoIterator<Item = Frontend>,
+    ) -> Result<(), PortError> {
+        self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.change_claims(gone, new)?))
+    }
+
     /// Has the workers forget a port: they open no connections by way of it any more.
     fn leave_workers(&self, id: PortId) -> Result<(), PortError> {
         for hand in &self.workers {
