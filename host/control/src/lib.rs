@@ -6,6 +6,7 @@
 //! - [`policy`]: NetworkPolicies and ClusterNetworkPolicies, and what selects pods
 //! - [`filter`]: Filters, and the chains of nodes they are in
 //! - `quantity`: [`BitRate`] and [`ByteCount`], as Kubernetes writes amounts; [`word`]: words of a list
+//! - [`Changes`]: what differs between two worlds
 //! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
 //!   read, so that nothing behind it checks again
 //! - [`compile`]: what a node's filters are told of it, as tables
@@ -26,6 +27,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod changes;
 pub mod compile;
 pub mod filter;
 pub mod manifest;
@@ -36,6 +38,7 @@ pub mod source;
 pub mod word;
 mod world;
 
+pub use changes::{Change, Changes};
 pub use quantity::{BitRate, ByteCount, QuantityError};
 pub use service::{AddressPool, EndpointSlice, QualifiedName, Service, ServiceRange, Services};
 pub use world::{

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::{Labels, Protocol};
+use crate::world::PodNameError;
+use crate::{Labels, PodName, Protocol};
 
 /// What tells an object from others of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -291,6 +293,15 @@ impl QualifiedName {
 impl fmt::Display for QualifiedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl FromStr for QualifiedName {
+    type Err = PodNameError;
+
+    /// Of `namespace/name`, or of a name in the namespace `default`.
+    fn from_str(text: &str) -> Result<Self, PodNameError> {
+        text.parse().map(|PodName { namespace, name }| Self { namespace, name })
     }
 }
 

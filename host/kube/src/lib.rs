@@ -20,9 +20,8 @@ use kube::api::{Patch, PatchParams};
 use kube::config::KubeconfigError;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use millrace_control::World;
 use millrace_control::manifest::Kind;
-use millrace_control::source::{Complaint, Waited};
+use millrace_control::source::{Complaint, News, Waited};
 use parking_lot::{Condvar, Mutex};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -87,12 +86,12 @@ impl Cluster {
         Ok(Self { told, client, runtime })
     }
 
-    /// The world as the server has told it, and what of it does not count; `None` until it has told
+    /// What the server has told since it was asked last, and what does not count; `None` until it has told
     /// of every kind.
-    pub fn read(&self) -> Option<(World, Vec<Complaint>)> {
+    pub fn read(&self) -> Option<(News, Vec<Complaint>)> {
         let mut told = self.told.0.lock();
         told.is_read = true;
-        told.is_whole().then(|| told.objects.world())
+        told.is_whole().then(|| told.objects.news())
     }
 
     /// Waits until something is told that was not read yet. Much that is told at once is one

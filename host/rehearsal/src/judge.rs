@@ -110,16 +110,18 @@ impl Judge {
     /// If the filter does not take it; it is good for nothing then.
     pub fn learn(&mut self, world: &World, local: Local) -> Result<(), RehearsalError> {
         self.compiler.note(local);
-        let publication = self.compiler.compile(world);
-        let Publication { delta, generation, .. } = &publication;
+        self.compiler.learn(world.clone());
+        let Publication { delta, generation, rules, .. } = self.compiler.compile();
         for page in delta.updates(&self.tables, *generation, millrace_abi::limits::MAX_UPDATE / 4) {
             self.instance.update(&page)?;
         }
-        let own =
-            self.rules.range(..FIRST_OF_POLICIES).map(|(number, name)| (*number, name.clone()));
-        let of_policies = publication.rules.iter().map(|(number, it)| (*number, it.to_string()));
-        self.rules = own.chain(of_policies).collect();
-        self.compiler.adopt(publication);
+        for (number, rule) in rules {
+            match rule {
+                Some(rule) => drop(self.rules.insert(*number, rule.to_string())),
+                None => drop(self.rules.remove(number)),
+            }
+        }
+        self.compiler.adopt();
         Ok(())
     }
 
@@ -167,7 +169,5 @@ impl Connection {
 const FILTER: &str = "policy";
 /// No policy asks for the port that a connection is from.
 const SOME_PORT: u16 = 50_000;
-/// Rules below are the filter's own.
-const FIRST_OF_POLICIES: u32 = 256;
 /// How long one question may take, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -48,8 +48,11 @@ impl Services {
         let read = Manifests::open(directory.path()).and_then(|it| it.read());
         let (world, complaints) = read.expect("the folder is there");
         assert!(complaints.is_empty(), "{}", complaints[0]);
-        let publication = Compiler::new(node).compile(&world);
+        let mut compiler = Compiler::new(node);
+        compiler.learn(world);
+        let publication = compiler.compile();
         for (name, summary) in &publication.services {
+            let summary = summary.as_ref().expect("nothing was there before");
             assert!(summary.problems.is_empty(), "{name}: {:?}", summary.problems);
         }
 

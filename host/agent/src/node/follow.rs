@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millrace_control::filter::Filters;
 use millrace_control::source::Waited;
 use millrace_control::{Node, World};
 use millrace_dataplane::control::Dataplane;
@@ -30,6 +31,8 @@ pub(crate) struct Follower {
     known: BTreeSet<String>,
     /// The nodes as they were met last.
     met: BTreeMap<String, Node>,
+    /// What the chain was made of last.
+    filters: Filters,
     /// Whether the cluster knows that the node's network is there.
     is_announced: bool,
 }
@@ -46,6 +49,7 @@ impl Follower {
             publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),
             met: BTreeMap::new(),
+            filters: Filters::default(),
             is_announced: false,
         }
     }
@@ -64,17 +68,19 @@ impl Follower {
     pub(crate) fn first(&mut self) -> anyhow::Result<World> {
         let mut awaited = None;
         loop {
-            let world = self.read()?;
-            let node = world.as_ref().and_then(|world| world.nodes.get(&self.node));
-            let lack = match &world {
-                None => Some("the API server has not told of everything yet"),
-                Some(_) => self.source.lacks(node),
+            let is_known = self.read()?;
+            let publisher = self.publisher.lock();
+            let world = publisher.world();
+            let lack = match is_known {
+                false => Some("the API server has not told of everything yet"),
+                true => self.source.lacks(world.nodes.get(&self.node)),
             };
-            match (world, lack) {
-                (Some(world), None) => return Ok(world),
+            match lack {
+                None => return Ok(world.clone()),
                 _ if lack == awaited => {}
-                (_, lack) => tracing::info!(node = self.node, lack, "waiting"),
+                lack => tracing::info!(node = self.node, lack, "waiting"),
             }
+            drop(publisher);
             awaited = lack;
             self.source.wait(HEARTBEAT)?;
         }
@@ -85,17 +91,16 @@ impl Follower {
         self.chain.follow(plane, world);
     }
 
-    /// What is known now, which is what filters are told next; what of it does not count is logged,
-    /// once.
-    fn read(&mut self) -> anyhow::Result<Option<World>> {
-        let Some((world, complaints)) = self.source.read()? else { return Ok(None) };
+    /// Has filters be told next what is known now, if it is; what of it does not count is logged, once.
+    fn read(&mut self) -> anyhow::Result<bool> {
+        let Some((news, complaints)) = self.source.read()? else { return Ok(false) };
         let complaints: BTreeSet<String> = complaints.iter().map(ToString::to_string).collect();
         for complaint in complaints.difference(&self.known) {
             tracing::warn!("{complaint}");
         }
         self.known = complaints;
-        self.publisher.lock().learn(world.clone());
-        Ok(Some(world))
+        self.publisher.lock().hear(news);
+        Ok(true)
     }
 
     /// Tells filters whatever changes, and meets other nodes, until it is over.
@@ -105,11 +110,8 @@ impl Follower {
             match self.source.wait(HEARTBEAT) {
                 Ok(Waited::Unchanged) => self.chain.look(&host.plane),
                 Ok(Waited::Changed) => match self.read() {
-                    Ok(world) => {
-                        if let Some(world) = world {
-                            self.meet(host, &world);
-                            self.chain.follow(&host.plane, &world);
-                        }
+                    Ok(_) => {
+                        self.follow_others(host);
                         if let Err(error) = self.publisher.lock().tell(&host.plane) {
                             tracing::error!(%error, "Services and policies stay as they were");
                         }
@@ -135,15 +137,31 @@ impl Follower {
         }
     }
 
-    /// Knows the other nodes as they are now. An agent that leaves changes nothing any more. What
-    /// fails is tried again with the next change.
-    fn meet(&mut self, host: &Host, world: &World) {
-        let (Some(this), Some(pods)) = (world.nodes.get(&self.node), &host.pods) else { return };
-        if world.nodes == self.met || host.leaving.load(Ordering::Acquire) {
+    /// Knows the other nodes as they are now, and has the chain be as the cluster says. An agent that
+    /// leaves meets nobody any more. What fails is tried again with the next change.
+    fn follow_others(&mut self, host: &Host) {
+        let world = {
+            let publisher = self.publisher.lock();
+            let World { nodes, filters, .. } = publisher.world();
+            if *nodes == self.met && *filters == self.filters {
+                drop(publisher);
+                return self.chain.look(&host.plane);
+            }
+            // who attaches pods need not wait
+            World { nodes: nodes.clone(), filters: filters.clone(), ..World::default() }
+        };
+        self.meet(host, &world.nodes);
+        self.chain.follow(&host.plane, &world);
+        self.filters = world.filters;
+    }
+
+    fn meet(&mut self, host: &Host, nodes: &BTreeMap<String, Node>) {
+        let (Some(this), Some(pods)) = (nodes.get(&self.node), &host.pods) else { return };
+        if *nodes == self.met || host.leaving.load(Ordering::Acquire) {
             return;
         }
-        match pods.lock().meet(&host.plane, this, world, &self.tunnel) {
-            Ok(()) => self.met.clone_from(&world.nodes),
+        match pods.lock().meet(&host.plane, this, nodes, &self.tunnel) {
+            Ok(()) => self.met.clone_from(nodes),
             Err(error) => tracing::error!(%error, "another node is not reached as it is now"),
         }
     }

@@ -1,6 +1,8 @@
 //! Other nodes that come, go and change while the agent runs.
 
-use millrace_control::{Node, World};
+use std::collections::BTreeMap;
+
+use millrace_control::Node;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
 use millrace_netns::{NetlinkError, RouteTable};
 
@@ -27,16 +29,16 @@ pub(crate) enum MeetError {
 }
 
 impl Pods {
-    /// Knows the other nodes as the world has them now. If that fails it may be asked again.
+    /// Knows the other nodes as they are now. If that fails it may be asked again.
     pub(crate) fn meet(
         &mut self,
         plane: &Dataplane,
         this: &Node,
-        world: &World,
+        nodes: &BTreeMap<String, Node>,
         tunnel: &TunnelArgs,
     ) -> Result<(), MeetError> {
         let known = self.beyond().peers.clone();
-        let peers = peers::of(this, world, tunnel.mode, &self.beyond().around.subnets);
+        let peers = peers::of(this, nodes, tunnel.mode, &self.beyond().around.subnets);
         if peers == known {
             return Ok(());
         }

@@ -194,7 +194,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let mut state = NodeState::beside(&config.socket())?;
     let net = node.netlink().context("the node's links")?;
     let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
-    let peers = peers::of(this, &world, args.tunnel.mode, &around.subnets);
+    let peers = peers::of(this, &world.nodes, args.tunnel.mode, &around.subnets);
     let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
     let ends = peers.iter().filter_map(|peer| peer.tunnel);
     let mtu =

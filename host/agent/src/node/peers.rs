@@ -2,11 +2,12 @@
 //!
 //! Owns which of them are behind a tunnel, and what this node's own stack has to know of all.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
 use ipnetwork::IpNetwork;
-use millrace_control::{Node, World};
+use millrace_control::Node;
 use millrace_netns::{Namespace, Neighbour, Netlink, NetlinkError, Route, SysctlError};
 
 use crate::node::link::{GATEWAY_MAC, HOST_LINK, LinkError};
@@ -54,9 +55,14 @@ pub(crate) enum PeerError {
     State(#[from] StateError),
 }
 
-/// The other nodes of a world.
-pub(crate) fn of(this: &Node, world: &World, mode: Mode, here: &[IpNetwork]) -> Vec<Peer> {
-    let others = world.nodes.values().filter(|node| node.name != this.name);
+/// The others of the cluster's nodes.
+pub(crate) fn of(
+    this: &Node,
+    nodes: &BTreeMap<String, Node>,
+    mode: Mode,
+    here: &[IpNetwork],
+) -> Vec<Peer> {
+    let others = nodes.values().filter(|node| node.name != this.name);
     let peer = |node: &Node| {
         let end = [true, false].into_iter().find_map(|v4| {
             address(this, v4)?;
@@ -178,10 +184,10 @@ mod tests {
     }
 
     fn ends(mode: Mode, nodes: &[Node]) -> Vec<Option<String>> {
-        let nodes = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
-        let world = World { nodes, ..World::default() };
+        let nodes: BTreeMap<String, Node> =
+            nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
         let here = ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()];
-        let peers = of(&world.nodes["a"], &world, mode, &here);
+        let peers = of(&nodes["a"], &nodes, mode, &here);
         peers.iter().map(|peer| peer.tunnel.map(|end| end.to_string())).collect()
     }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_control::World;
-use millrace_control::compile::{Compiler, Local, Publication, announced};
+use millrace_control::compile::{Compiler, Local, Publication};
 use millrace_control::policy::PolicyName;
+use millrace_control::source::News;
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,6 @@ use crate::node::reach::Reach;
 /// Who tells them. Those who attach pods and those who follow the manifests share it.
 pub(crate) struct Publisher {
     compiler: Compiler,
-    world: World,
     known: Arc<Mutex<Known>>,
     reach: Option<Reach>,
 }
@@ -83,12 +83,7 @@ impl Known {
 impl Publisher {
     /// For a node; nothing is known of the cluster yet.
     pub(crate) fn new(node: &str) -> Self {
-        Self {
-            compiler: Compiler::new(node),
-            world: World::default(),
-            known: Arc::default(),
-            reach: None,
-        }
+        Self { compiler: Compiler::new(node), known: Arc::default(), reach: None }
     }
 
     /// Has others know where Services are reached.
@@ -101,9 +96,14 @@ impl Publisher {
         Arc::clone(&self.known)
     }
 
-    /// Takes note of what the manifests say.
-    pub(crate) fn learn(&mut self, world: World) {
-        self.world = world;
+    /// Takes note of what there is to tell of the cluster.
+    pub(crate) fn hear(&mut self, news: News) {
+        self.compiler.hear(news);
+    }
+
+    /// The cluster as it is known.
+    pub(crate) fn world(&self) -> &World {
+        self.compiler.world()
     }
 
     /// Takes note of what the node knows of itself.
@@ -116,26 +116,30 @@ impl Publisher {
     /// # Errors
     /// If one refuses it: all stays as it was then.
     pub(crate) fn tell(&mut self, plane: &Dataplane) -> Result<(), StageError> {
-        let publication = self.compiler.compile(&self.world);
+        let publication = self.compiler.compile();
         let outcome = match publication.delta.is_empty() {
             true => Ok(()),
             false => plane.publish(&publication.delta, publication.generation, &publication.tags),
         };
-        self.note_outcome(&publication, outcome.as_ref().err());
+        self.known.lock().take(publication, outcome.as_ref().err());
         if let Some(reach) = &mut self.reach {
             let standing = if outcome.is_ok() { Standing::Current } else { Standing::Behind };
-            let announced = announced(&self.world, self.compiler.node());
-            reach.follow(plane, &self.world, &publication, &announced, standing);
+            reach.follow(plane, &self.compiler, standing);
         }
-        if outcome.is_ok() && !publication.delta.is_empty() {
-            tracing::info!(generation = publication.generation, "filters know the cluster");
-            self.compiler.adopt(publication);
+        if outcome.is_ok() {
+            let publication = self.compiler.publication();
+            if !publication.delta.is_empty() {
+                tracing::info!(generation = publication.generation, "filters know the cluster");
+            }
+            self.compiler.adopt();
         }
         outcome
     }
+}
 
-    fn note_outcome(&self, publication: &Publication, error: Option<&StageError>) {
-        let mut known = self.known.lock();
+impl Known {
+    /// Takes note of what has become of a publication, which filters have taken or refused.
+    fn take(&mut self, publication: &Publication, error: Option<&StageError>) {
         let since = |before: Option<Option<u64>>| match (error, before) {
             (Some(_), _) => None,
             // who is as before is in force since then
@@ -143,9 +147,10 @@ impl Publisher {
             (None, _) => Some(publication.generation),
         };
         let refused = error.map(ToString::to_string);
-
-        let before = std::mem::take(&mut known.services);
         for (name, summary) in &publication.services {
+            let name = name.to_string();
+            let before = self.services.remove(&name);
+            let Some(summary) = summary else { continue };
             let mut status = ServiceStatus {
                 generation: None,
                 frontends: summary.frontends.iter().map(ToString::to_string).collect(),
@@ -154,27 +159,31 @@ impl Publisher {
                 health_check_port: summary.health_check.map(|it| it.port),
                 problems: summary.problems.clone(),
             };
-            let name = name.to_string();
-            let alike = before.get(&name).filter(|it| it.is_like(&status));
+            let alike = before.filter(|it| it.is_like(&status));
             status.generation = since(alike.map(|it| it.generation));
             status.problems.extend(refused.clone());
-            known.services.insert(name, status);
+            self.services.insert(name, status);
         }
-        let before = std::mem::take(&mut known.policies);
         for (name, summary) in &publication.policies {
-            let pods = summary.pods.iter().map(ToString::to_string).collect();
             let name = match name {
                 PolicyName::Namespaced(name) => name.to_string(),
                 PolicyName::Cluster(name) => name.clone(),
             };
-            let alike = before.get(&name).filter(|it| it.pods == pods);
-            let generation = since(alike.map(|it| it.generation));
+            let before = self.policies.remove(&name);
+            let Some(summary) = summary else { continue };
+            let pods = summary.pods.iter().map(ToString::to_string).collect();
+            let generation = since(before.filter(|it| it.pods == pods).map(|it| it.generation));
             let problems = refused.clone().into_iter().collect();
-            known.policies.insert(name, PolicyStatus { generation, pods, problems });
+            self.policies.insert(name, PolicyStatus { generation, pods, problems });
         }
+        // decisions in force name those that were told
         if error.is_none() {
-            let rules = publication.rules.iter();
-            known.rules = rules.map(|(number, rule)| (*number, rule.to_string())).collect();
+            for (number, rule) in &publication.rules {
+                match rule {
+                    Some(rule) => drop(self.rules.insert(*number, rule.to_string())),
+                    None => drop(self.rules.remove(number)),
+                }
+            }
         }
     }
 }

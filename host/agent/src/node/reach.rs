@@ -1,17 +1,15 @@
 //! How others come to know where Services are: who comes in by the uplink, the host's own stack, its
 //! neighbours, and load balancers that ask.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_control::World;
-use millrace_control::compile::Publication;
+use millrace_control::QualifiedName;
+use millrace_control::compile::{Compiler, HealthCheck, Publication};
 use millrace_dataplane::control::Dataplane;
-use millrace_tables::Frontend;
 
 use crate::node::announcer::Announcer;
 use crate::node::health::{HealthChecks, Standing};
-use crate::node::virtuals::Virtuals;
+use crate::node::virtuals::{Grounds, Virtuals};
 
 /// All of them.
 pub(crate) struct Reach {
@@ -19,8 +17,13 @@ pub(crate) struct Reach {
     /// Without an uplink there are no neighbours.
     announcer: Option<Announcer>,
     health: HealthChecks,
+    /// The Services that load balancers ask about.
+    checks: BTreeMap<QualifiedName, HealthCheck>,
     /// What filters are not told, and was complained of.
     left_out: BTreeSet<String>,
+    /// Whether all of it has to be told again: they know what a predecessor told them, or have not
+    /// taken something.
+    is_behind: bool,
 }
 
 impl Reach {
@@ -30,40 +33,49 @@ impl Reach {
         announcer: Option<Announcer>,
         health: HealthChecks,
     ) -> Self {
-        Self { virtuals, announcer, health, left_out: BTreeSet::new() }
+        let (checks, left_out) = (BTreeMap::new(), BTreeSet::new());
+        Self { virtuals, announcer, health, checks, left_out, is_behind: true }
     }
 
     /// Tells them what filters were told before: who comes finds a chain that knows what it looks
     /// for. What one of them does not take is logged, and tried again with the next change.
-    pub(crate) fn follow(
-        &mut self,
-        plane: &Dataplane,
-        world: &World,
-        publication: &Publication,
-        announced: &BTreeSet<IpAddr>,
-        standing: Standing,
-    ) {
+    pub(crate) fn follow(&mut self, plane: &Dataplane, compiler: &Compiler, standing: Standing) {
+        let publication = compiler.publication();
         let complaints: BTreeSet<String> = publication.complaints.iter().cloned().collect();
         for complaint in complaints.difference(&self.left_out) {
             tracing::warn!("{complaint}");
         }
         self.left_out = complaints;
 
-        let frontends: Vec<Frontend> = publication.frontends().collect();
-        if let Err(error) = plane.claim(frontends.iter().copied()) {
+        let Publication { gone, places, .. } = publication;
+        let was_behind = std::mem::replace(&mut self.is_behind, false);
+        let claimed = match was_behind {
+            true => plane.claim(compiler.places()),
+            false => plane.change_claims(gone.iter().copied(), places.iter().copied()),
+        };
+        if let Err(error) = claimed {
             tracing::error!(%error, "Services are not reached from outside as they should be");
+            self.is_behind = true;
         }
-        let addresses = frontends.iter().map(|it| it.address);
-        if let Err(error) = self.virtuals.lead_to(world, addresses) {
-            tracing::error!(%error, "Services are not reached from the host as they should be");
+        let grounds = Grounds::of(compiler.world());
+        if was_behind || !(gone.is_empty() && places.is_empty()) || !self.virtuals.is_on(&grounds) {
+            let addresses = compiler.places().map(|it| it.address);
+            if let Err(error) = self.virtuals.lead_to(grounds, addresses) {
+                tracing::error!(%error, "Services are not reached from the host as they should be");
+                self.is_behind = true;
+            }
         }
         if let Some(announcer) = &mut self.announcer
-            && let Err(error) = announcer.answer_for(announced)
+            && let Err(error) = announcer.answer_for(&compiler.announced())
         {
             tracing::error!(%error, "addresses of load balancers are not announced");
         }
-        let checks = publication.services.iter();
-        let checks = checks.filter_map(|(name, it)| Some((name, it.health_check?)));
-        self.health.serve(checks, standing);
+        for (name, summary) in &publication.services {
+            match summary.as_ref().and_then(|it| it.health_check) {
+                Some(check) => drop(self.checks.insert(name.clone(), check)),
+                None => drop(self.checks.remove(name)),
+            }
+        }
+        self.health.serve(self.checks.iter().map(|(name, check)| (name, *check)), standing);
     }
 }

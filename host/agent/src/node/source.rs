@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args};
-use millrace_control::source::{Complaint, Manifests, Waited, Watch};
-use millrace_control::{Node, World};
+use millrace_control::Node;
+use millrace_control::source::{Complaint, Manifests, News, Waited, Watch};
 use millrace_kube::{Access, Cluster, ClusterError};
 
 /// Where the cluster is known from.
@@ -63,10 +63,14 @@ impl Source {
         Ok(Self::Manifests(manifests, watch))
     }
 
-    /// The world as it is known now, and what of it does not count; `None` if it is not known yet.
-    pub(crate) fn read(&self) -> anyhow::Result<Option<(World, Vec<Complaint>)>> {
+    /// What there is to tell since the last time, and what of the world does not count; `None` if that
+    /// is not known yet.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<(News, Vec<Complaint>)>> {
         match self {
-            Self::Manifests(manifests, _) => Ok(Some(manifests.read()?)),
+            Self::Manifests(manifests, _) => {
+                let (world, complaints) = manifests.read()?;
+                Ok(Some((News::World(Box::new(world)), complaints)))
+            }
             Self::Cluster(cluster) => Ok(cluster.read()),
         }
     }

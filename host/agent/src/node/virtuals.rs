@@ -18,6 +18,16 @@ pub(crate) struct Virtuals {
     net: Netlink,
     gateways: Vec<IpNetwork>,
     routed: BTreeSet<IpNetwork>,
+    grounds: Grounds,
+}
+
+/// What else says where routes are to lead.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grounds {
+    /// Ranges of Services' addresses.
+    ranges: BTreeSet<IpNetwork>,
+    /// The nodes' own.
+    nodes: BTreeSet<IpAddr>,
 }
 
 impl Virtuals {
@@ -27,16 +37,22 @@ impl Virtuals {
         let ours = routes
             .filter(|route| route.protocol == PROTOCOL && route.link.as_deref() == Some(HOST_LINK));
         let routed = ours.map(|route| route.destination).collect();
-        Ok(Self { net, gateways, routed })
+        Ok(Self { net, gateways, routed, grounds: Grounds::default() })
     }
 
-    /// Leads to where Services of a world are reached, and nowhere else any more.
+    /// Whether it is these that they were last made on.
+    pub(crate) fn is_on(&self, grounds: &Grounds) -> bool {
+        self.grounds == *grounds
+    }
+
+    /// Leads to where Services are reached, and nowhere else any more.
     pub(crate) fn lead_to(
         &mut self,
-        world: &World,
+        grounds: Grounds,
         frontends: impl Iterator<Item = IpAddr>,
     ) -> Result<(), NetlinkError> {
-        let wanted = prefixes(world, frontends);
+        let wanted = grounds.prefixes(frontends);
+        self.grounds = grounds;
         for gone in self.routed.difference(&wanted).copied().collect::<Vec<_>>() {
             match self.net.remove_route(&into_dataplane(gone, &self.gateways).protocol(PROTOCOL)) {
                 Ok(()) | Err(NetlinkError::Missing { .. }) => self.routed.remove(&gone),
@@ -55,18 +71,22 @@ impl Virtuals {
     }
 }
 
-/// Ranges of Services' addresses, and those that are in none; a node's own is the node's.
-fn prefixes(world: &World, frontends: impl Iterator<Item = IpAddr>) -> BTreeSet<IpNetwork> {
-    let ranges = world.services.ranges.values().flat_map(|range| &range.prefixes);
-    let mut prefixes: BTreeSet<IpNetwork> = ranges.copied().collect();
-    let ranges: Vec<IpNetwork> = prefixes.iter().copied().collect();
-    let nodes: BTreeSet<IpAddr> =
-        world.nodes.values().flat_map(|node| &node.addresses).copied().collect();
-    let alone = frontends.filter(|address| {
-        !nodes.contains(address) && !ranges.iter().any(|range| range.contains(*address))
-    });
-    prefixes.extend(alone.map(IpNetwork::from));
-    prefixes
+impl Grounds {
+    /// Those of a world.
+    pub(crate) fn of(world: &World) -> Self {
+        let ranges = world.services.ranges.values().flat_map(|range| &range.prefixes);
+        let nodes = world.nodes.values().flat_map(|node| &node.addresses);
+        Self { ranges: ranges.copied().collect(), nodes: nodes.copied().collect() }
+    }
+
+    /// The ranges, and what is in none of them; a node's own is the node's.
+    fn prefixes(&self, frontends: impl Iterator<Item = IpAddr>) -> BTreeSet<IpNetwork> {
+        let Self { ranges, nodes } = self;
+        let is_alone = |address: &IpAddr| {
+            !nodes.contains(address) && !ranges.iter().any(|range| range.contains(*address))
+        };
+        ranges.iter().copied().chain(frontends.filter(is_alone).map(IpNetwork::from)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +105,8 @@ mod tests {
         world.services.ranges.insert("kubernetes".into(), range);
         let frontends = ["10.96.0.10", "192.0.2.1", "203.0.113.7", "fd96::7"];
         let frontends = frontends.map(|it| it.parse().unwrap());
-        let led: Vec<String> = super::prefixes(&world, frontends.into_iter())
+        let led: Vec<String> = Grounds::of(&world)
+            .prefixes(frontends.into_iter())
             .iter()
             .map(IpNetwork::to_string)
             .collect();

@@ -4,42 +4,29 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 use super::endpoints::Backing;
-use crate::service::{Announcement, Family, IpMode, Service, ServiceKind, TrafficPolicy};
-use crate::{Node, Readiness, World};
+use crate::service::{Family, IpMode, Service, ServiceKind, TrafficPolicy};
+use crate::{Node, Readiness};
 
-/// The addresses that a node answers for. Of those that could, it is for each address the one with
-/// the highest hash of both (rendezvous hashing): all find the same, and when one fails nobody but
-/// who had an address of it is asked elsewhere.
-pub fn announced(world: &World, node: &str) -> BTreeSet<IpAddr> {
-    let pools = world.services.pools.values();
-    let pools = pools.filter(|pool| pool.announcement == Announcement::Neighbours);
-    let prefixes: Vec<IpNetwork> = pools.flat_map(|it| it.prefixes.iter().copied()).collect();
-    let backing = Backing::new(world, node);
-    let is_served = |service: &&Service| {
-        service.kind == ServiceKind::LoadBalancer
-            && !service.labels.contains_key(Service::PROXY_NAME_LABEL)
+/// The addresses of a Service that this node answers for. Of those nodes that could, it is for each
+/// address the one with the highest hash of both (rendezvous hashing): all find the same, and when one
+/// fails nobody but who had an address of it is asked elsewhere.
+pub(super) fn announced(service: &Service, backing: &Backing<'_>) -> BTreeSet<IpAddr> {
+    let is_served = service.kind == ServiceKind::LoadBalancer
+        && !service.labels.contains_key(Service::PROXY_NAME_LABEL);
+    let vips = service.load_balancer.iter().filter(|it| is_served && it.mode == IpMode::Vip);
+    let addresses = vips.map(|it| it.address).filter(|it| backing.is_of_neighbours(*it));
+    let is_ours = |address: &IpAddr| {
+        // who has no endpoint would drop what comes there
+        let local = (service.external_policy == TrafficPolicy::Local)
+            .then(|| backing.nodes_of(service, Family::of(*address)));
+        let can = |it: &&Node| {
+            is_ready(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
+        };
+        let speaker = backing.nodes().filter(can).max_by_key(|it| rank(*address, &it.name));
+        speaker.is_some_and(|speaker| speaker.name == backing.node())
     };
-    let mut ours = BTreeSet::new();
-    for service in world.services.services.values().filter(is_served) {
-        let vips = service.load_balancer.iter().filter(|it| it.mode == IpMode::Vip);
-        let addresses = vips.map(|it| it.address);
-        for address in addresses.filter(|it| prefixes.iter().any(|prefix| prefix.contains(*it))) {
-            // who has no endpoint would drop what comes there
-            let local = (service.external_policy == TrafficPolicy::Local)
-                .then(|| backing.nodes_of(service, Family::of(address)));
-            let can = |it: &&Node| {
-                is_ready(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
-            };
-            let speaker = world.nodes.values().filter(can).max_by_key(|it| rank(address, &it.name));
-            if speaker.is_some_and(|speaker| speaker.name == node) {
-                ours.insert(address);
-            }
-        }
-    }
-    ours
+    addresses.filter(is_ours).collect()
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -66,6 +53,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::World;
+    use crate::compile::Compiler;
     use crate::source::Manifests;
 
     const POOL: &str = "{apiVersion: millrace.dev/v1alpha1, kind: AddressPool, \
@@ -97,6 +86,13 @@ mod tests {
              clusterIP: 10.96.0.1, selector: {{app: web}}, ports: [{{port: 80}}], {spec}}}, \
              status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}}}\n---\n"
         )
+    }
+
+    fn announced(world: &World, node: &str) -> BTreeSet<IpAddr> {
+        let mut compiler = Compiler::new(node);
+        compiler.learn(world.clone());
+        compiler.compile();
+        compiler.announced()
     }
 
     /// Who answers for each address.

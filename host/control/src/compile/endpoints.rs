@@ -1,23 +1,23 @@
 //! Who is behind a port of a Service, and who of them counts on a node (S3 to S6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use millrace_tables::Endpoint;
 
+use super::index::Index;
 use crate::service::{
-    Condition, EndpointSlice, Family, Hints, Publishes, QualifiedName, Service, ServicePort,
+    Announcement, Condition, EndpointSlice, Family, Hints, Publishes, Service, ServicePort,
     TargetPort,
 };
-use crate::{Labels, Life, Pod, PodName, PodNetwork, Readiness, World};
+use crate::{Life, Node, Pod, PodNetwork, Readiness, World};
 
 /// What of a world is behind Services, as a node sees it.
 pub(super) struct Backing<'w> {
     world: &'w World,
     node: &'w str,
     zone: Option<&'w str>,
-    /// By Service.
-    slices: BTreeMap<(&'w str, &'w str), Vec<&'w EndpointSlice>>,
+    index: &'w Index,
 }
 
 /// An endpoint that may count.
@@ -37,24 +37,31 @@ pub(super) struct Usable {
 }
 
 impl<'w> Backing<'w> {
-    pub(super) fn new(world: &'w World, node: &'w str) -> Self {
-        let mut slices: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
-        for slice in world.services.slices.values() {
-            // those for names alone are nobody's to serve (S1)
-            if slice.labels.contains_key(EndpointSlice::HEADLESS_LABEL) {
-                continue;
-            }
-            if let Some(service) = slice.labels.get(EndpointSlice::SERVICE_LABEL) {
-                slices.entry((&slice.name.namespace, service)).or_default().push(slice);
-            }
-        }
+    pub(super) fn new(world: &'w World, node: &'w str, index: &'w Index) -> Self {
         let zone = world.nodes.get(node).and_then(|node| node.labels.get(ZONE_LABEL));
-        Self { world, node, zone: zone.map(String::as_str), slices }
+        Self { world, node, zone: zone.map(String::as_str), index }
     }
 
-    /// The pods of this node.
-    pub(super) fn pods(&self) -> impl Iterator<Item = &'w Pod> + use<'w> {
-        self.world.pods_on(self.node)
+    /// Whether a pod is on this node.
+    pub(super) fn is_here(&self, pod: &Pod) -> bool {
+        pod.node.as_deref() == Some(self.node)
+    }
+
+    /// All nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &'w Node> + use<'w> {
+        self.world.nodes.values()
+    }
+
+    /// Whether an address is of a pool that neighbours are told of.
+    pub(super) fn is_of_neighbours(&self, address: IpAddr) -> bool {
+        let pools = self.world.services.pools.values();
+        let mut pools = pools.filter(|pool| pool.announcement == Announcement::Neighbours);
+        pools.any(|pool| pool.prefixes.iter().any(|prefix| prefix.contains(address)))
+    }
+
+    /// The node that asks.
+    pub(super) fn node(&self) -> &'w str {
+        self.node
     }
 
     /// This node's addresses.
@@ -88,7 +95,7 @@ impl<'w> Backing<'w> {
     }
 
     /// The nodes that have endpoints of a Service, for themselves.
-    pub(super) fn nodes_of(&self, service: &'w Service, family: Family) -> BTreeSet<&'w str> {
+    pub(super) fn nodes_of(&self, service: &Service, family: Family) -> BTreeSet<&'w str> {
         let candidates = service.ports.iter().flat_map(|it| self.candidates(service, it, family));
         let usable = candidates.filter(|it| it.condition.ready || is_last_resort(it));
         usable.filter_map(|it| it.node).collect()
@@ -100,9 +107,8 @@ impl<'w> Backing<'w> {
         port: &ServicePort,
         family: Family,
     ) -> Vec<Candidate<'w>> {
-        let QualifiedName { namespace, name } = &service.name;
-        match self.slices.get(&(namespace.as_str(), name.as_str())) {
-            Some(slices) => sliced(slices, port, family),
+        match self.index.slices(self.world, &service.name) {
+            Some(slices) => sliced(&slices, port, family),
             None => self.selected(service, port, family),
         }
     }
@@ -157,12 +163,9 @@ impl<'w> Backing<'w> {
                 hints: None,
             })
         };
-        let namespace = &service.name.namespace;
-        let first = PodName::new(namespace.clone(), "");
-        let pods = self.world.pods.range(first..).map(|(_, pod)| pod);
-        let pods = pods.take_while(|pod| pod.name.namespace == *namespace);
-        let alive = pods.filter(|pod| pod.status.life != Life::Over);
-        alive.filter(|pod| selects(&service.selector, &pod.labels)).filter_map(candidate).collect()
+        let pods = self.index.pods(self.world, &service.name.namespace, &service.selector);
+        let alive = pods.into_iter().filter(|pod| pod.status.life != Life::Over);
+        alive.filter_map(candidate).collect()
     }
 
     /// A pod's address of a family: in its node's network that of the node (S22).
@@ -222,10 +225,6 @@ fn named_port(pod: &Pod, name: &str, port: &ServicePort) -> Option<u16> {
         it.name.as_deref() == Some(name) && it.protocol == port.protocol
     };
     ports.find(is).map(|it| it.port)
-}
-
-fn selects(selector: &Labels, labels: &Labels) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The label of a node's zone.

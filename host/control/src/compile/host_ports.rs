@@ -6,30 +6,29 @@ use millrace_tables::{
     Endpoint, EndpointSet, Frontend, FrontendKind, Service, SourceSet, TrafficPolicy,
 };
 
-use super::Numbered;
 use super::endpoints::Backing;
-use super::services::{number, protocol};
+use super::frontends::Numbered;
+use super::services::{Compiled, number, protocol};
 use crate::service::Family;
 use crate::{ContainerPort, Life, Pod, PodNetwork, QualifiedName};
 
-/// The rows of the node's pods.
-pub(super) fn rows<'w>(
-    backing: &Backing<'w>,
-    sets: &mut Numbered,
-) -> Vec<(&'w Pod, Frontend, Service)> {
-    let mut rows = Vec::new();
-    let here = backing.pods().filter(|pod| pod.network == PodNetwork::Own);
-    for pod in here.filter(|pod| pod.status.life != Life::Over) {
-        for port in pod.containers.iter().flat_map(|container| &container.ports) {
-            for address in places(backing, port) {
-                let of_family = |it: &&IpAddr| Family::of(**it) == Family::of(address);
-                let Some(to) = pod.status.addresses.iter().find(of_family) else { continue };
-                let endpoint = Endpoint { address: *to, port: port.port };
-                rows.extend(row(pod, port, address, endpoint, sets));
-            }
+/// Compiles a pod's; nothing, if it is elsewhere, has none or has no network of its own.
+pub(super) fn compile(pod: &Pod, backing: &Backing<'_>, sets: &mut Numbered) -> Option<Compiled> {
+    let is_here = backing.is_here(pod) && pod.network == PodNetwork::Own;
+    if !is_here || pod.status.life == Life::Over {
+        return None;
+    }
+    let mut compiled = Compiled::default();
+    for port in pod.containers.iter().flat_map(|container| &container.ports) {
+        for address in places(backing, port) {
+            let of_family = |it: &&IpAddr| Family::of(**it) == Family::of(address);
+            let Some(to) = pod.status.addresses.iter().find(of_family) else { continue };
+            let endpoint = Endpoint { address: *to, port: port.port };
+            let set = EndpointSet(compiled.uses.endpoints(vec![endpoint], sets));
+            compiled.rows.extend(row(pod, port, address, set));
         }
     }
-    rows
+    (!compiled.rows.is_empty()).then_some(compiled)
 }
 
 /// The addresses of the node that have a port.
@@ -39,15 +38,13 @@ fn places<'b>(backing: &'b Backing<'_>, port: &ContainerPort) -> impl Iterator<I
     backing.node_addresses().filter(move |it| has && stated.is_none_or(|stated| stated == *it))
 }
 
-fn row<'w>(
-    pod: &'w Pod,
+fn row(
+    pod: &Pod,
     port: &ContainerPort,
     address: IpAddr,
-    endpoint: Endpoint,
-    sets: &mut Numbered,
-) -> Option<(&'w Pod, Frontend, Service)> {
+    set: EndpointSet,
+) -> Option<(Frontend, Service)> {
     let host = port.host?;
-    let set = EndpointSet(sets.endpoints.number(vec![endpoint]));
     let name = QualifiedName::new(pod.name.namespace.clone(), format!("pod {}", pod.name.name));
     let service = Service {
         number: number(&name),
@@ -61,5 +58,5 @@ fn row<'w>(
         sources: SourceSet::NONE,
     };
     let protocol = protocol(port.protocol);
-    Some((pod, Frontend { address, port: host.port, protocol }, service))
+    Some((Frontend { address, port: host.port, protocol }, service))
 }

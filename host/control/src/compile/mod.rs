@@ -2,56 +2,67 @@
 //!
 //! From a world to what a node's filters are told of it.
 //!
-//! - [`Compiler`]: what a node was told last, and what changes with another world
+//! - [`Compiler`]: what a node knows, what it was told last, and what changes
+//! - `frontends`: what each Service and pod has become; compiled anew is what a change concerns,
+//!   which `index` knows
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `sets`: numbers for sets of endpoints, and of whom may connect; `numbers`: for other things
 //! - `policies`: who may talk to whom
 //! - [`chain`](fn@chain): which filters a node's chain has beside the built-in ones
-//! - [`announced`](fn@announced): for which addresses a node answers its neighbours
+//! - `announced`: for which addresses a node answers its neighbours
 //!
-//! Everything is a function of the world, the node and the numbers that sets have already: the
-//! same on every run. Nothing is in force before somebody has [adopted](Compiler::adopt) it.
+//! A change says what the same world would say as a whole, but for numbers of sets.
 
 mod announced;
 mod chain;
 mod endpoints;
+mod frontends;
 mod host_ports;
+mod index;
 mod numbers;
 mod policies;
 mod services;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use millrace_abi::{Tag, TagKind};
-use millrace_tables::{
-    Delta, Endpoint, EndpointSet, Endpoints, Frontend, Range, Row, Service, Source, SourceSet,
-    Tables,
-};
+use millrace_abi::Tag;
+use millrace_tables::{Delta, Draft, Endpoint, Frontend, Range, Tables};
 
+use crate::changes::Changes;
 use crate::policy::PolicyName;
-use crate::{Pod, QualifiedName, World};
-pub use announced::announced;
+use crate::source::News;
+use crate::{QualifiedName, World};
 pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
-use endpoints::Backing;
-use policies::Facts;
+use frontends::Frontends;
+use policies::{Facts, Summaries};
 pub use policies::{Local, PolicySummary, Rule};
-use sets::Sets;
 
-/// What a node was told last.
+/// What a node knows, and what was made of it.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     node: String,
+    world: World,
     local: Local,
-    told: Told,
+    /// What of the world was not compiled yet.
+    changes: Changes,
+    /// Whether the node knows other things of itself than was compiled.
+    has_noted: bool,
+    frontends: Frontends,
+    policies: Policies,
+    draft: Draft,
+    /// That of what was told last.
     generation: u64,
+    publication: Publication,
 }
 
-/// What a node is to be told next.
-#[derive(Clone, Debug)]
+/// What a node is to be told next: what others know that were told of all before it, and what is to
+/// be said of objects that have changed since.
+#[derive(Clone, Debug, Default)]
 pub struct Publication {
     /// Its number.
     pub generation: u64,
@@ -59,15 +70,18 @@ pub struct Publication {
     pub delta: Delta,
     /// What decisions depend on that may be others now.
     pub tags: Vec<Tag>,
-    /// What is to be said of each Service.
-    pub services: BTreeMap<QualifiedName, ServiceSummary>,
-    /// What is to be said of each policy.
-    pub policies: BTreeMap<PolicyName, PolicySummary>,
-    /// The rules of policies that decisions may name, by number.
-    pub rules: BTreeMap<u32, Rule>,
-    /// What else does not count, and why.
+    /// What is to be said of Services; nothing of those that are gone.
+    pub services: BTreeMap<QualifiedName, Option<ServiceSummary>>,
+    /// What is to be said of policies, likewise.
+    pub policies: BTreeMap<PolicyName, Option<PolicySummary>>,
+    /// The rules of policies that decisions may name, by number, likewise.
+    pub rules: BTreeMap<u32, Option<Rule>>,
+    /// What else does not count, and why: all of it.
     pub complaints: Vec<String>,
-    told: Told,
+    /// Where Services and pods are reached now, and were not.
+    pub places: BTreeSet<Frontend>,
+    /// Where they are not reached any more.
+    pub gone: BTreeSet<Frontend>,
 }
 
 /// What has become of a Service.
@@ -94,36 +108,62 @@ pub struct HealthCheck {
     pub local: usize,
 }
 
+/// What was made of policies.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Policies {
+    facts: Facts,
     tables: Tables,
-    sets: Numbered,
-    services: BTreeMap<Frontend, Service>,
-    policies: Facts,
-}
-
-/// What Services have in common with others, by number.
-#[derive(Clone, Debug, Default)]
-struct Numbered {
-    endpoints: Sets<Endpoint>,
-    sources: Sets<Range>,
+    summaries: Summaries,
+    rules: BTreeMap<u32, Rule>,
 }
 
 impl Publication {
-    /// Where Services and pods are reached that have an address, or a port of a node, for that.
-    pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
-        self.told.services.keys().copied()
+    /// Takes note that a place leads somewhere, or does not any more.
+    fn place(&mut self, frontend: Frontend, led: bool, leads: bool) {
+        match (led, leads) {
+            (false, true) => {
+                self.gone.remove(&frontend);
+                self.places.insert(frontend);
+            }
+            (true, false) => {
+                self.places.remove(&frontend);
+                self.gone.insert(frontend);
+            }
+            _ => {}
+        }
     }
 }
 
 impl Compiler {
-    /// Nothing has been told yet on this node.
+    /// Nothing is known yet on this node.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), local: Local::default(), told: Told::default(), generation: 0 }
+        Self {
+            node: node.into(),
+            world: World::default(),
+            local: Local::default(),
+            changes: Changes::default(),
+            has_noted: true,
+            frontends: Frontends::default(),
+            policies: Policies::default(),
+            draft: Draft::default(),
+            generation: 0,
+            publication: Publication::default(),
+        }
     }
 
-    /// Takes note of what the node knows of itself, for worlds that are compiled from now on.
+    /// Takes note of what a source has to tell.
+    pub fn hear(&mut self, news: News) {
+        news.make(&mut self.world, &mut self.changes);
+    }
+
+    /// Takes note of a world, in place of the one before.
+    pub fn learn(&mut self, world: World) {
+        self.hear(News::World(Box::new(world)));
+    }
+
+    /// Takes note of what the node knows of itself.
     pub fn note(&mut self, local: Local) {
+        self.has_noted |= local != self.local;
         self.local = local;
     }
 
@@ -132,101 +172,87 @@ impl Compiler {
         &self.node
     }
 
-    /// What is to be told of a world.
-    pub fn compile(&self, world: &World) -> Publication {
-        let backing = Backing::new(world, &self.node);
-        // what is known of this world, the next one begins with
-        let mut sets = self.told.sets.clone();
-        let (mut tables, mut frontends) = (Tables::default(), BTreeMap::new());
-        let mut summaries = BTreeMap::new();
-        for service in world.services.services.values() {
-            let mut compiled = services::compile(service, &backing, &mut sets);
-            compiled.rows.retain(|(frontend, row)| match frontends.get(frontend) {
-                Some(other) => {
-                    let (_, owner): &(Service, &QualifiedName) = other;
-                    let reason = format!("{frontend} is Service {owner}'s already");
-                    compiled.summary.problems.push(reason);
-                    false
-                }
-                None => {
-                    frontends.insert(*frontend, (*row, &service.name));
-                    true
-                }
-            });
-            compiled.summary.frontends = compiled.rows.iter().map(|(it, _)| *it).collect();
-            summaries.insert(service.name.clone(), compiled.summary);
-        }
-
-        let mut complaints = Vec::new();
-        let mut pods: BTreeMap<Frontend, (Service, &Pod)> = BTreeMap::new();
-        for (pod, frontend, row) in host_ports::rows(&backing, &mut sets) {
-            let service = frontends.get(&frontend).map(|(_, owner)| format!("Service {owner}"));
-            let other = || pods.get(&frontend).map(|(_, other)| format!("pod {}", other.name));
-            match service.or_else(other) {
-                Some(owner) => {
-                    complaints.push(format!("pod {}: {frontend} is {owner}'s already", pod.name));
-                }
-                None => drop(pods.insert(frontend, (row, pod))),
-            }
-        }
-        let pods = pods.into_iter().map(|(frontend, (row, _))| (frontend, row));
-
-        let services: BTreeMap<Frontend, Service> =
-            frontends.into_iter().map(|(frontend, (row, _))| (frontend, row)).chain(pods).collect();
-        for (frontend, service) in &services {
-            tables.put(&Row::Service(*frontend, *service));
-        }
-        let used = services.values().flat_map(|it| [it.cluster.0, it.local.0]).collect();
-        for (endpoints, set) in sets.endpoints.used(&used) {
-            let octets = Endpoint::encode_all(endpoints);
-            let endpoints = Endpoints::new(&octets).expect("a set is sorted, and not empty");
-            tables.put(&Row::Endpoints(EndpointSet(set), endpoints));
-        }
-        let used = services.values().map(|it| it.sources.0).collect();
-        for (ranges, set) in sets.sources.used(&used) {
-            let source = |range: &Range| Row::Source(Source { set: SourceSet(set), range: *range });
-            ranges.iter().map(source).for_each(|row| tables.put(&row));
-        }
-        let pools = world.services.pools.values().flat_map(|it| &it.prefixes);
-        for prefix in world.services.ranges.values().flat_map(|it| &it.prefixes).chain(pools) {
-            tables.put(&Row::Range(range(prefix)));
-        }
-        let (policies, of_policies) = self.told.policies.next(world, &self.node, &self.local);
-        policies.put(&mut tables);
-        let mut tags = tags(&self.told.services, &services);
-        tags.extend(self.told.policies.tags(&policies));
-        Publication {
-            generation: self.generation + 1,
-            delta: self.told.tables.delta(&tables),
-            tags,
-            services: summaries,
-            complaints,
-            policies: of_policies,
-            rules: policies.rules(),
-            told: Told { tables, sets, services, policies },
-        }
+    /// The world as it is known.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
-    /// Takes note that all filters have been told.
-    pub fn adopt(&mut self, publication: Publication) {
-        self.generation = publication.generation;
-        self.told = publication.told;
+    /// What is to be told now: everything that was not [adopted](Self::adopt) yet.
+    pub fn compile(&mut self) -> &Publication {
+        let changes = std::mem::take(&mut self.changes);
+        let Self { node, world, draft, publication, .. } = self;
+        self.frontends.follow(world, node, &changes, draft, publication);
+        if std::mem::take(&mut self.has_noted) || changes.concern_policies() {
+            self.policies.follow(world, node, &self.local, draft, publication);
+        }
+        publication.generation = self.generation + 1;
+        publication.delta = draft.delta();
+        publication
     }
+
+    /// What was compiled last.
+    pub fn publication(&self) -> &Publication {
+        &self.publication
+    }
+
+    /// Where Services and pods are reached that have an address, or a port of a node, for that.
+    pub fn places(&self) -> impl Iterator<Item = Frontend> {
+        self.frontends.places()
+    }
+
+    /// The addresses of load balancers that the node answers its neighbours for.
+    pub fn announced(&self) -> BTreeSet<IpAddr> {
+        self.frontends.announced()
+    }
+
+    /// Takes note that all have been told what was compiled last.
+    pub fn adopt(&mut self) {
+        let told = std::mem::take(&mut self.publication);
+        if !told.delta.is_empty() {
+            self.generation = told.generation;
+        }
+        self.draft.adopt();
+    }
+}
+
+impl Policies {
+    /// Makes of a world what there is to say of its policies.
+    fn follow(
+        &mut self,
+        world: &World,
+        node: &str,
+        local: &Local,
+        draft: &mut Draft,
+        publication: &mut Publication,
+    ) {
+        let (facts, summaries) = self.facts.next(world, node, local);
+        let mut tables = Tables::default();
+        facts.put(&mut tables);
+        draft.apply(&self.tables.delta(&tables));
+        publication.tags.extend(self.facts.tags(&facts));
+        let rules = facts.rules();
+        publication.policies.extend(differing(&self.summaries, &summaries));
+        publication.rules.extend(differing(&self.rules, &rules));
+        *self = Self { facts, tables, summaries, rules };
+    }
+}
+
+/// What of a map is another in the next, or not there any more.
+fn differing<K: Clone + Ord, V: Clone + PartialEq>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> BTreeMap<K, Option<V>> {
+    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let changed = changed.map(|(key, value)| (key.clone(), Some(value.clone())));
+    changed.chain(gone.map(|key| (key.clone(), None))).collect()
 }
 
 fn range(prefix: &IpNetwork) -> Range {
     Range { address: prefix.network(), len: prefix.prefix() }
 }
 
-/// The tags of Services whose rows differ.
-fn tags(before: &BTreeMap<Frontend, Service>, after: &BTreeMap<Frontend, Service>) -> Vec<Tag> {
-    let differ = |a: &BTreeMap<Frontend, Service>, b: &BTreeMap<Frontend, Service>| {
-        let changed = a.iter().filter(|(frontend, row)| b.get(frontend) != Some(row));
-        changed.map(|(_, row)| row.number).collect::<BTreeSet<u32>>()
-    };
-    let numbers = &differ(before, after) | &differ(after, before);
-    numbers.into_iter().map(|number| Tag::new(TagKind::Service, number)).collect()
-}
-
+#[cfg(test)]
+mod incremental;
 #[cfg(test)]
 mod tests;

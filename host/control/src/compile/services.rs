@@ -7,16 +7,22 @@ use millrace_tables::{
     EndpointSet, Frontend, FrontendKind, Protocol, Range, SourceSet, TrafficPolicy,
 };
 
-use super::endpoints::{Backing, Usable};
-use super::{HealthCheck, Numbered, ServiceSummary, range};
+use super::announced::announced;
+use super::endpoints::Backing;
+use super::frontends::{Numbered, Uses};
+use super::{HealthCheck, ServiceSummary, range};
 use crate::service::{
     ClusterIps, Family, IpMode, QualifiedName, Service, ServiceKind, ServicePort,
 };
 
 /// What a Service has become.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Compiled {
     pub(super) rows: Vec<(Frontend, millrace_tables::Service)>,
     pub(super) summary: ServiceSummary,
+    /// Which of its addresses this node answers neighbours for.
+    pub(super) announced: BTreeSet<IpAddr>,
+    pub(super) uses: Uses,
 }
 
 /// An address that a Service is reached by.
@@ -28,7 +34,8 @@ struct Place {
 
 /// Compiles a Service.
 pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbered) -> Compiled {
-    let mut compiled = Compiled { rows: Vec::new(), summary: ServiceSummary::default() };
+    let announced = announced(service, backing);
+    let mut compiled = Compiled { announced, ..Compiled::default() };
     let somebody_elses = service.labels.contains_key(Service::PROXY_NAME_LABEL);
     if service.kind == ServiceKind::ExternalName || somebody_elses {
         return compiled;
@@ -44,7 +51,7 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             return compiled;
         }
     };
-    let sources = SourceSet(sets.sources.number(sources(service, backing)));
+    let sources = SourceSet(compiled.uses.sources(sources(service, backing), sets));
     for address in cluster_ips {
         let family = Family::of(*address);
         for port in &service.ports {
@@ -59,7 +66,7 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             }
             compiled.summary.endpoints.extend(&usable.cluster);
             compiled.summary.local.extend(&usable.local);
-            let behind = Behind { service, port, sets: numbered(usable, sets), sources };
+            let behind = Behind { service, port, sets: compiled.uses.both(usable, sets), sources };
             let internal = Place {
                 address: *address,
                 kind: FrontendKind::ClusterIp,
@@ -82,6 +89,7 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
     for endpoints in [endpoints, &mut *local] {
         endpoints.sort_unstable();
         endpoints.dedup();
+        endpoints.shrink_to_fit();
     }
     let port = service.health_check_node_port.filter(|_| service.has_health_check());
     let hosts: BTreeSet<IpAddr> = local.iter().map(|it| it.address).collect();
@@ -134,11 +142,6 @@ fn external(service: &Service, family: Family) -> impl Iterator<Item = Place> {
 
 fn has_node_ports(kind: ServiceKind) -> bool {
     matches!(kind, ServiceKind::NodePort | ServiceKind::LoadBalancer)
-}
-
-fn numbered(usable: Usable, sets: &mut Numbered) -> (EndpointSet, EndpointSet) {
-    let mut number = |endpoints| EndpointSet(sets.endpoints.number(endpoints));
-    (number(usable.cluster), number(usable.local))
 }
 
 /// Whom connections to the addresses of a load balancer may come from (S16). A node that may connect

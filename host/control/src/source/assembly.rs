@@ -4,7 +4,7 @@
 //! of two nodes overlap, that a pod's node is not there. Of two that cannot both count, the first
 //! by file and line does for names, and the first by name for prefixes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_norway::Value;
@@ -12,7 +12,7 @@ use serde_norway::Value;
 use crate::manifest::{FieldError, FieldPath, Kind, Object, Rough};
 use crate::source::document::Document;
 use crate::source::{Complaint, Fault, Place};
-use crate::{Namespace, Node, World};
+use crate::{Namespace, Node, Pod, World};
 
 /// A world in the making.
 #[derive(Default)]
@@ -171,14 +171,13 @@ impl Assembly {
 
     /// A pod is on a node that is there, or on none yet.
     fn seat_pods(&mut self) {
+        let nodes = self.world.nodes.keys().cloned().collect();
         for (name, pod) in std::mem::take(&mut self.world.pods) {
-            match &pod.node {
-                Some(node) if !self.world.nodes.contains_key(node) => {
-                    let reason = format!("there is no node `{node}`");
-                    let field = FieldPath::root().key("spec").key("nodeName");
+            match unseated(&pod, &nodes) {
+                Some(FieldError { field, reason }) => {
                     self.turn_away((Kind::Pod, name.to_string()), field, reason);
                 }
-                _ => drop(self.world.pods.insert(name, pod)),
+                None => drop(self.world.pods.insert(name, pod)),
             }
         }
     }
@@ -188,6 +187,13 @@ impl Assembly {
         let fault = Fault::Field { field, reason };
         self.complain(Complaint { place, object: Some(title(&key)), fault });
     }
+}
+
+/// Why a pod does not count where there are these nodes.
+pub(super) fn unseated(pod: &Pod, nodes: &BTreeSet<String>) -> Option<FieldError> {
+    let node = pod.node.as_ref().filter(|node| !nodes.contains(*node))?;
+    let field = FieldPath::root().key("spec").key("nodeName");
+    Some(FieldError { field, reason: format!("there is no node `{node}`") })
 }
 
 /// The first prefix of a node that another's overlaps, and what is to be said of it.

@@ -7,7 +7,7 @@
 //! - `assembly`: objects become a world; what does not fit together is turned away
 //! - `allocation`: what Services get that do not state it
 //! - [`Complaint`]: what was turned away, and why
-//! - [`Objects`]: the same out of objects that come one by one, as from an API server
+//! - [`Objects`]: objects that come one by one, as from an API server; [`News`] of them
 //! - [`Watch`]: waits until something in the directory has changed
 //!
 //! What is deleted from the directory is gone from the next world. Nothing is kept between two
@@ -22,7 +22,7 @@ mod watch;
 
 use allocation::allocate;
 pub use complaint::{Complaint, Fault, Place};
-pub use objects::Objects;
+pub use objects::{News, Objects};
 pub use watch::{Waited, Watch};
 
 use std::fs;

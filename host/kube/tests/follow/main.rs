@@ -6,6 +6,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use millrace_control::World;
+use millrace_control::compile::Compiler;
 use millrace_control::source::Waited;
 use millrace_kube::Cluster;
 use server::Server;
@@ -14,37 +15,37 @@ use server::Server;
 fn the_world_is_as_the_server_tells_once_it_has_told_of_every_kind() {
     let server = Server::start();
     server.put("nodes", "a", r#"{"spec": {"podCIDRs": ["10.1.0.0/24"]}}"#);
-    let cluster = server.followed();
-    let world = until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::new(&server);
+    let world = cluster.until(|world| world.nodes.contains_key("a"));
     assert_eq!(world.nodes["a"].pod_cidrs[0].to_string(), "10.1.0.0/24");
 
     server.put("pods", "web", r#"{"spec": {"nodeName": "a", "containers": [{"name": "c"}]}}"#);
-    let world = until(&cluster, |world| !world.pods.is_empty());
+    let world = cluster.until(|world| !world.pods.is_empty());
     assert_eq!(world.pods.keys().next().expect("one").to_string(), "default/web");
-    assert_eq!(cluster.wait(Duration::ZERO), Waited::Unchanged, "all is read");
+    assert_eq!(cluster.cluster.wait(Duration::ZERO), Waited::Unchanged, "all is read");
     server.delete("pods", "web");
-    until(&cluster, |world| world.pods.is_empty() && world.nodes.len() == 1);
+    cluster.until(|world| world.pods.is_empty() && world.nodes.len() == 1);
 }
 
 #[test]
 fn a_pod_asks_as_its_service_account() {
     let server = Server::start();
     server.put("nodes", "a", "{}");
-    let cluster = server.followed_with("secret");
-    until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::of(server.followed_with("secret"));
+    cluster.until(|world| world.nodes.contains_key("a"));
     assert_eq!(server.asked_as().as_deref(), Some("Bearer secret"));
 }
 
 #[test]
 fn a_watch_that_is_cut_goes_on_where_it_was() {
     let server = Server::start();
-    let cluster = server.followed();
-    until(&cluster, |world| world.nodes.is_empty());
+    let mut cluster = Followed::new(&server);
+    cluster.until(|world| world.nodes.is_empty());
     let lists = server.lists();
     for name in ["a", "b", "c"] {
         server.cut();
         server.put("nodes", name, "{}");
-        until(&cluster, |world| world.nodes.contains_key(name));
+        cluster.until(|world| world.nodes.contains_key(name));
     }
     assert_eq!(server.lists(), lists, "nothing was listed anew");
 }
@@ -53,13 +54,13 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
 fn what_happened_before_the_server_forgot_is_found_in_a_new_list() {
     let server = Server::start();
     server.put("nodes", "a", "{}");
-    let cluster = server.followed();
-    until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::new(&server);
+    cluster.until(|world| world.nodes.contains_key("a"));
     server.forget(|server| {
         server.delete("nodes", "a");
         server.put("nodes", "b", "{}");
     });
-    let world = until(&cluster, |world| world.nodes.contains_key("b"));
+    let world = cluster.until(|world| world.nodes.contains_key("b"));
     assert!(!world.nodes.contains_key("a"));
 }
 
@@ -67,16 +68,16 @@ fn what_happened_before_the_server_forgot_is_found_in_a_new_list() {
 fn a_server_that_is_away_leaves_in_force_what_it_said_and_is_found_again() {
     let server = Server::start();
     server.put("nodes", "a", "{}");
-    let cluster = server.followed();
-    until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::new(&server);
+    cluster.until(|world| world.nodes.contains_key("a"));
     server.leave();
     server.put("nodes", "b", "{}");
     // it is asked again, in vain
-    assert_eq!(cluster.wait(Duration::from_secs(2)), Waited::Unchanged);
-    let (world, _) = cluster.read().expect("it has told of every kind");
-    assert_eq!(world.nodes.keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(cluster.cluster.wait(Duration::from_secs(2)), Waited::Unchanged);
+    cluster.read();
+    assert_eq!(cluster.compiler.world().nodes.keys().collect::<Vec<_>>(), ["a"]);
     server.come_back();
-    until(&cluster, |world| world.nodes.contains_key("b"));
+    cluster.until(|world| world.nodes.contains_key("b"));
 }
 
 #[test]
@@ -85,11 +86,11 @@ fn a_kind_that_the_cluster_has_not_keeps_nothing_waiting_and_counts_once_it_is_t
     server.lack(Some("servicecidrs"));
     server.put("nodes", "a", "{}");
     server.put("servicecidrs", "kubernetes", r#"{"spec": {"cidrs": ["10.96.0.0/16"]}}"#);
-    let cluster = server.followed();
-    let world = until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::new(&server);
+    let world = cluster.until(|world| world.nodes.contains_key("a"));
     assert!(world.services.ranges.is_empty());
     server.lack(None);
-    until(&cluster, |world| world.services.ranges.contains_key("kubernetes"));
+    cluster.until(|world| world.services.ranges.contains_key("kubernetes"));
 }
 
 #[test]
@@ -97,22 +98,43 @@ fn an_account_that_may_not_read_config_maps_has_no_modules_in_them_and_all_else(
     let server = Server::start();
     server.put("nodes", "a", "{}");
     server.forbid("configmaps");
-    let cluster = server.followed();
-    until(&cluster, |world| world.nodes.contains_key("a"));
+    let mut cluster = Followed::new(&server);
+    cluster.until(|world| world.nodes.contains_key("a"));
 }
 
-/// Waits until the world is so.
-fn until(cluster: &Cluster, is_so: impl Fn(&World) -> bool) -> World {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some((world, complaints)) = cluster.read() {
-            assert_eq!(complaints, []);
-            if is_so(&world) {
-                return world;
+/// A cluster, and the world as it was told.
+struct Followed {
+    cluster: Cluster,
+    compiler: Compiler,
+}
+
+impl Followed {
+    fn new(server: &Server) -> Self {
+        Self::of(server.followed())
+    }
+
+    fn of(cluster: Cluster) -> Self {
+        Self { cluster, compiler: Compiler::new("a") }
+    }
+
+    /// Hears what there is to tell, if it is known yet.
+    fn read(&mut self) -> bool {
+        let Some((news, complaints)) = self.cluster.read() else { return false };
+        assert_eq!(complaints, []);
+        self.compiler.hear(news);
+        true
+    }
+
+    /// Waits until the world is so.
+    fn until(&mut self, is_so: impl Fn(&World) -> bool) -> World {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.read() && is_so(self.compiler.world()) {
+                return self.compiler.world().clone();
             }
+            assert!(Instant::now() < deadline, "what is awaited does not come");
+            self.cluster.wait(PATIENCE);
         }
-        assert!(Instant::now() < deadline, "what is awaited does not come");
-        cluster.wait(PATIENCE);
     }
 }
 

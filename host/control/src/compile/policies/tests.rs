@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use millrace_abi::{Tag, TagKind};
-use millrace_tables::{Change, Owner, Place, PolicySet, Row, Table, Tables, Update};
+use millrace_tables::{Change, Owner, Place, PolicySet, Row, Table, Update};
 
 use super::super::{Compiler, Local, Publication};
 use crate::policy::PolicyName;
@@ -58,10 +58,21 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn owners(publication: &Publication) -> BTreeMap<String, Owner> {
-    let mut tables = Tables::default();
-    let all = publication.told.tables.whole(&[Table::Owners], 1, usize::MAX).concat();
-    Update::new(&all).apply_to(&mut tables).expect("it is well-formed");
+/// What node `a` makes of the manifests.
+fn compiled(manifests: &str) -> Compiler {
+    let mut compiler = Compiler::new("a");
+    next(&mut compiler, manifests);
+    compiler
+}
+
+/// What is to be told when the manifests are these.
+fn next<'c>(compiler: &'c mut Compiler, manifests: &str) -> &'c Publication {
+    compiler.learn(world(manifests));
+    compiler.compile()
+}
+
+fn owners(compiler: &Compiler) -> BTreeMap<String, Owner> {
+    let all = compiler.draft.tables().whole(&[Table::Owners], 1, usize::MAX).concat();
     let owner = |change| match change {
         Ok(Change::Upsert(Row::Owner(address, owner))) => Some((address.to_string(), owner)),
         _ => None,
@@ -82,7 +93,7 @@ fn n1_n12_pods_here_are_told_with_their_sets_and_the_node_itself() {
     let host = pod("host", "a", "192.0.2.1", "app: web")
         .replace("containers", "hostNetwork: true, containers");
     let all = cluster("role: friend") + &host + &policy("web", FRIENDS);
-    let owners = owners(&Compiler::new("a").compile(&world(&all)));
+    let owners = owners(&compiled(&all));
     let places: Vec<_> = owners.iter().map(|(address, it)| (address.as_str(), it.place)).collect();
     assert_eq!(
         places,
@@ -100,20 +111,20 @@ fn n1_n12_pods_here_are_told_with_their_sets_and_the_node_itself() {
     assert_eq!(isolated("10.1.0.2"), [true, false]);
     assert_eq!(isolated("10.1.0.3"), [false, false]);
     // on another node they are others'
-    let elsewhere = Compiler::new("b").compile(&world(&all));
-    assert!(elsewhere.policies.values().all(|it| it.pods.is_empty()));
+    let mut other = Compiler::new("b");
+    let elsewhere = next(&mut other, &all).policies.values();
+    assert!(elsewhere.flatten().all(|it| it.pods.is_empty()));
 }
 
 #[test]
 fn n13_n15_a_change_names_what_decisions_depend_on_that_may_be_others_now() {
     let first = cluster("role: friend") + &policy("web", FRIENDS);
-    let mut compiler = Compiler::new("a");
-    let publication = compiler.compile(&world(&first));
-    let server = owners(&publication)["10.1.0.2"];
+    let mut compiler = compiled(&first);
+    let server = owners(&compiler)["10.1.0.2"];
     let set = Tag::new(TagKind::PolicySet, server.ingress.0).bits();
-    compiler.adopt(publication);
+    compiler.adopt();
 
-    let same = compiler.compile(&world(&first));
+    let same = next(&mut compiler, &first);
     assert!(same.delta.is_empty() && same.tags.is_empty(), "{same:?}");
     let other_rule = FRIENDS.replace("friend", "other");
     let udp = FRIENDS.replace("{from", "{ports: [{protocol: UDP}], from");
@@ -135,7 +146,7 @@ fn n13_n15_a_change_names_what_decisions_depend_on_that_may_be_others_now() {
         // no policy any more: the set is gone, and the pod has none
         (cluster("role: friend"), &of(&["10.1.0.2"]) | &BTreeSet::from([set])),
     ] {
-        assert_eq!(tags(&compiler.compile(&world(&text))), expected, "{text}");
+        assert_eq!(tags(next(&mut compiler.clone(), &text)), expected, "{text}");
     }
 }
 
@@ -144,13 +155,13 @@ fn n6_n15_a_named_port_that_moves_is_another_clause_of_the_set() {
     let named = "podSelector: {matchLabels: {app: shop}}, policyTypes: [Egress], \
                  egress: [{ports: [{port: http}]}]";
     let first = cluster("role: friend") + &policy("shop", named);
-    let mut compiler = Compiler::new("a");
-    let publication = compiler.compile(&world(&first));
-    let set = owners(&publication)["10.1.0.3"].egress;
-    compiler.adopt(publication);
+    let mut compiler = compiled(&first);
+    let set = owners(&compiler)["10.1.0.3"].egress;
+    compiler.adopt();
     let moved = first.replacen("containerPort: 80", "containerPort: 81", 1);
-    let next = compiler.compile(&world(&moved));
-    assert!(tags(&next).contains(&Tag::new(TagKind::PolicySet, set.0).bits()));
+    assert!(
+        tags(next(&mut compiler, &moved)).contains(&Tag::new(TagKind::PolicySet, set.0).bits())
+    );
 }
 
 fn cluster_policy(name: &str, spec: &str) -> String {
@@ -170,9 +181,7 @@ fn k4_nodes_are_told_by_their_addresses_once_a_rule_is_about_them() {
         "192.0.2.2}, {type: ExternalIP, address: 198.51.100.2}, {type: Hostname, address: b}]",
     );
     let web = pod("server", "a", "10.1.0.2", "app: web");
-    let told = |policies: &str| {
-        owners(&Compiler::new("a").compile(&world(&(nodes.clone() + &web + policies))))
-    };
+    let told = |policies: &str| owners(&compiled(&(nodes.clone() + &web + policies)));
     assert_eq!(told("").len(), 2, "a pod, and this node");
     let owners = told(&cluster_policy("edge", TO_NODES));
     let edge = owners["192.0.2.2"];
@@ -186,14 +195,14 @@ fn k4_nodes_are_told_by_their_addresses_once_a_rule_is_about_them() {
 fn k1_n15_what_changes_of_a_cluster_network_policy_names_the_pods_that_it_is_for() {
     let to_all = TO_NODES.replace("{matchLabels: {role: edge}}", "{}");
     let first = cluster("role: friend") + &cluster_policy("edge", TO_NODES);
-    let mut compiler = Compiler::new("a");
-    let publication = compiler.compile(&world(&first));
+    let mut compiler = compiled(&first);
     let edge = PolicyName::Cluster("edge".to_owned());
-    assert_eq!(publication.policies[&edge].pods, [PodName::new("default", "server")]);
-    let server = owners(&publication)["10.1.0.2"];
+    let edge = compiler.publication().policies[&edge].as_ref();
+    assert_eq!(edge.expect("it is there").pods, [PodName::new("default", "server")]);
+    let server = owners(&compiler)["10.1.0.2"];
     assert_eq!(server.ingress, PolicySet::NONE, "it says nothing of ingress");
     let set = Tag::new(TagKind::PolicySet, server.egress.0).bits();
-    compiler.adopt(publication);
+    compiler.adopt();
     for (text, expected) in [
         (first.clone(), BTreeSet::new()),
         (first.replace(TO_NODES, &to_all), BTreeSet::from([set])),
@@ -208,7 +217,7 @@ fn k1_n15_what_changes_of_a_cluster_network_policy_names_the_pods_that_it_is_for
         // a node that is what the rule is about
         (first.replace("name: b}", "name: b, labels: {role: edge}}"), of(&["192.0.2.2"])),
     ] {
-        assert_eq!(tags(&compiler.compile(&world(&text))), expected, "{text}");
+        assert_eq!(tags(next(&mut compiler.clone(), &text)), expected, "{text}");
     }
 }
 
@@ -227,8 +236,8 @@ fn n14_a_pod_that_is_attached_before_its_manifest_comes_is_closed_if_any_policy_
     ] {
         let mut compiler = Compiler::new("a");
         compiler.note(local.clone());
-        let publication = compiler.compile(&world(&(NODES.to_owned() + &policies)));
-        let owners = owners(&publication);
+        next(&mut compiler, &(NODES.to_owned() + &policies));
+        let owners = owners(&compiler);
         let new = owners["10.1.0.9"];
         assert_eq!(new.place, Place::Here);
         assert_eq!([new.ingress, new.egress].map(|set| set != PolicySet::NONE), closed);
@@ -236,14 +245,16 @@ fn n14_a_pod_that_is_attached_before_its_manifest_comes_is_closed_if_any_policy_
         // no policy can be for what is no pod
         let nameless = owners["10.1.0.8"];
         assert_eq!((nameless.place, nameless.ingress), (Place::Here, PolicySet::NONE));
-        let said: Vec<_> = publication.rules.values().map(ToString::to_string).collect();
+        let rules = compiler.publication().rules.values().flatten();
+        let said: Vec<_> = rules.map(ToString::to_string).collect();
         assert_eq!(said.iter().any(|it| it.contains("pod default/new")), closed != [false; 2]);
     }
     // the address that the node has given it counts, not the one of its manifest
     let known = NODES.to_owned() + &pod("new", "a", "10.1.0.77", "");
     let mut compiler = Compiler::new("a");
     compiler.note(local);
-    let owners = owners(&compiler.compile(&world(&known)));
+    next(&mut compiler, &known);
+    let owners = owners(&compiler);
     assert!(owners.contains_key("10.1.0.9") && !owners.contains_key("10.1.0.77"));
 }
 
@@ -253,13 +264,14 @@ fn pods_with_the_same_policies_share_a_set_and_rules_say_whose_they_are() {
         + &pod("twin", "a", "10.1.0.4", "app: web, x: y")
         + &policy("web", FRIENDS)
         + &policy("all", "podSelector: {}, egress: [{}]");
-    let publication = Compiler::new("a").compile(&world(&all));
-    let owners = owners(&publication);
+    let compiler = compiled(&all);
+    let publication = compiler.publication();
+    let owners = owners(&compiler);
     let sets = |address: &str| (owners[address].ingress, owners[address].egress);
     assert_eq!(sets("10.1.0.2"), sets("10.1.0.4"));
     assert_ne!(sets("10.1.0.2").0, sets("10.1.0.3").0, "one policy more is another set");
     assert_eq!(sets("10.1.0.2").1, sets("10.1.0.3").1);
-    let said: BTreeSet<_> = publication.rules.values().map(ToString::to_string).collect();
+    let said: BTreeSet<_> = publication.rules.values().flatten().map(ToString::to_string).collect();
     for expected in [
         "NetworkPolicy default/web, spec.ingress[0]",
         "NetworkPolicy default/all, spec.egress[0]",
@@ -268,7 +280,8 @@ fn pods_with_the_same_policies_share_a_set_and_rules_say_whose_they_are() {
         assert!(said.contains(expected), "{said:?}");
     }
     let web = PolicyName::Namespaced(crate::QualifiedName::new("default", "web"));
-    let pods = &publication.policies[&web].pods;
+    let web = publication.policies[&web].as_ref();
+    let pods = &web.expect("it is not gone").pods;
     assert_eq!(
         pods.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["default/server", "default/twin"]
