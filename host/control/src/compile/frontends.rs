@@ -17,8 +17,8 @@ use millrace_tables::{
 
 use super::endpoints::{Backing, Usable};
 use super::index::Index;
+use super::numbers::{Numbers, Settled};
 use super::services::Compiled;
-use super::sets::{Sets, Settled};
 use super::{Publication, ServiceSummary, host_ports, range, services};
 use crate::changes::Changes;
 use crate::{PodName, QualifiedName, World};
@@ -46,10 +46,10 @@ enum Claimant {
 }
 
 /// What Services have in common with others, by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Numbered {
-    pub(super) endpoints: Sets<Endpoint>,
-    pub(super) sources: Sets<Range>,
+    pub(super) endpoints: Numbers<[Endpoint]>,
+    pub(super) sources: Numbers<[Range]>,
 }
 
 /// The numbers that a Service uses.
@@ -249,7 +249,7 @@ impl Numbered {
         for (number, settled) in self.endpoints.settle() {
             let set = EndpointSet(number);
             match settled {
-                Settled::Used(endpoints) => {
+                Settled::New(endpoints) => {
                     let octets = Endpoint::encode_all(&endpoints);
                     let endpoints = Endpoints::new(&octets);
                     let endpoints = endpoints.expect("a set is sorted, and not empty");
@@ -261,7 +261,7 @@ impl Numbered {
         for (number, settled) in self.sources.settle() {
             let source = |range: &Range| Source { set: SourceSet(number), range: *range };
             match settled {
-                Settled::Used(ranges) => {
+                Settled::New(ranges) => {
                     ranges.iter().for_each(|it| draft.put(&Row::Source(source(it))));
                 }
                 Settled::Gone(ranges) => {
@@ -272,9 +272,19 @@ impl Numbered {
     }
 }
 
+impl Default for Numbered {
+    fn default() -> Self {
+        // the empty set has 0
+        Self { endpoints: Numbers::after(0), sources: Numbers::after(0) }
+    }
+}
+
 impl Uses {
     /// The number of a set of endpoints.
     pub(super) fn endpoints(&mut self, of: Vec<Endpoint>, sets: &mut Numbered) -> u32 {
+        if of.is_empty() {
+            return EndpointSet::NONE.0;
+        }
         let number = sets.endpoints.take(of);
         self.endpoints.push(number);
         number
@@ -292,6 +302,9 @@ impl Uses {
 
     /// The number of a set of prefixes.
     pub(super) fn sources(&mut self, of: Vec<Range>, sets: &mut Numbered) -> u32 {
+        if of.is_empty() {
+            return SourceSet::NONE.0;
+        }
         let number = sets.sources.take(of);
         self.sources.push(number);
         number

@@ -8,7 +8,7 @@
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
-//! - `sets`: numbers for sets of endpoints, and of whom may connect; `numbers`: for other things
+//! - `numbers`: for sets of endpoints, and for other things that are told of by number
 //! - `policies`: who may talk to whom
 //! - [`chain`](fn@chain): which filters a node's chain has beside the built-in ones
 //! - `announced`: for which addresses a node answers its neighbours
@@ -24,14 +24,13 @@ mod index;
 mod numbers;
 mod policies;
 mod services;
-mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use millrace_abi::Tag;
-use millrace_tables::{Delta, Draft, Endpoint, Frontend, Range, Tables};
+use millrace_tables::{Delta, Draft, Endpoint, Frontend, Range};
 
 use crate::changes::Changes;
 use crate::policy::PolicyName;
@@ -39,7 +38,7 @@ use crate::source::News;
 use crate::{QualifiedName, World};
 pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
 use frontends::Frontends;
-use policies::{Facts, Summaries};
+use policies::Facts;
 pub use policies::{Local, PolicySummary, Rule};
 
 /// What a node knows, and what was made of it.
@@ -53,7 +52,7 @@ pub struct Compiler {
     /// Whether the node knows other things of itself than was compiled.
     has_noted: bool,
     frontends: Frontends,
-    policies: Policies,
+    policies: Facts,
     draft: Draft,
     /// That of what was told last.
     generation: u64,
@@ -108,15 +107,6 @@ pub struct HealthCheck {
     pub local: usize,
 }
 
-/// What was made of policies.
-#[derive(Clone, Debug, Default)]
-struct Policies {
-    facts: Facts,
-    tables: Tables,
-    summaries: Summaries,
-    rules: BTreeMap<u32, Rule>,
-}
-
 impl Publication {
     /// Takes note that a place leads somewhere, or does not any more.
     fn place(&mut self, frontend: Frontend, led: bool, leads: bool) {
@@ -144,7 +134,7 @@ impl Compiler {
             changes: Changes::default(),
             has_noted: true,
             frontends: Frontends::default(),
-            policies: Policies::default(),
+            policies: Facts::default(),
             draft: Draft::default(),
             generation: 0,
             publication: Publication::default(),
@@ -183,7 +173,7 @@ impl Compiler {
         let Self { node, world, draft, publication, .. } = self;
         self.frontends.follow(world, node, &changes, draft, publication);
         if std::mem::take(&mut self.has_noted) || changes.concern_policies() {
-            self.policies.follow(world, node, &self.local, draft, publication);
+            self.policies.follow(world, node, &self.local, &changes, draft, publication);
         }
         publication.generation = self.generation + 1;
         publication.delta = draft.delta();
@@ -213,39 +203,6 @@ impl Compiler {
         }
         self.draft.adopt();
     }
-}
-
-impl Policies {
-    /// Makes of a world what there is to say of its policies.
-    fn follow(
-        &mut self,
-        world: &World,
-        node: &str,
-        local: &Local,
-        draft: &mut Draft,
-        publication: &mut Publication,
-    ) {
-        let (facts, summaries) = self.facts.next(world, node, local);
-        let mut tables = Tables::default();
-        facts.put(&mut tables);
-        draft.apply(&self.tables.delta(&tables));
-        publication.tags.extend(self.facts.tags(&facts));
-        let rules = facts.rules();
-        publication.policies.extend(differing(&self.summaries, &summaries));
-        publication.rules.extend(differing(&self.rules, &rules));
-        *self = Self { facts, tables, summaries, rules };
-    }
-}
-
-/// What of a map is another in the next, or not there any more.
-fn differing<K: Clone + Ord, V: Clone + PartialEq>(
-    before: &BTreeMap<K, V>,
-    after: &BTreeMap<K, V>,
-) -> BTreeMap<K, Option<V>> {
-    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
-    let gone = before.keys().filter(|key| !after.contains_key(*key));
-    let changed = changed.map(|(key, value)| (key.clone(), Some(value.clone())));
-    changed.chain(gone.map(|key| (key.clone(), None))).collect()
 }
 
 fn range(prefix: &IpNetwork) -> Range {

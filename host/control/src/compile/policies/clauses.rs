@@ -1,17 +1,19 @@
 //! What a set of policies says, one rule of Kubernetes after the other (N1 to N7, K1 to K6).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use millrace_tables::{Action, Block, Clause, Identity, Peer, Protocol, Selector, Tier};
+use millrace_tables::{Action, Clause, Peer, Protocol, Tier};
 
-use super::pods::{Alike, Likeness, NamedPort, Pods};
-use super::{Registry, Rule};
-use crate::PodName;
+use super::Rule;
+use super::people::{Likeness, NamedPort, People};
+use super::registry::{Registry, Uses};
 use crate::policy::{
     self, ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterTier, ClusterTraffic,
     NetworkPolicy, Peers, PodSelector, PolicyDirection, PolicyName, PolicyPeer, PortRange, Ports,
 };
+use crate::{PodName, World};
 
 /// The policies that are for some pods in a direction, which tells a set from others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +71,11 @@ enum Asked {
 type Plain = (Option<Protocol>, u16, u16);
 
 /// What the clauses of a set are made with.
-pub(super) struct Maker<'m, 'w> {
-    pub(super) pods: &'m Pods<'w>,
+pub(super) struct Maker<'m> {
+    pub(super) world: &'m World,
+    pub(super) people: &'m People,
     pub(super) registry: &'m mut Registry,
+    pub(super) uses: &'m mut Uses,
     pub(super) direction: PolicyDirection,
     /// The pods that the set is for.
     pub(super) target: &'m Likeness,
@@ -146,10 +150,10 @@ impl Said {
     }
 }
 
-impl Maker<'_, '_> {
+impl Maker<'_> {
     /// What a rule says, as tables have it.
     pub(super) fn clauses(&mut self, said: &Said) -> Vec<Clause> {
-        let rule = self.registry.rules.number(said.rule.clone());
+        let rule = self.uses.rule(said.rule.clone(), self.registry);
         let (tier, action) = (said.tier, said.action);
         let mut clauses = Vec::new();
         let mut add = |peer, (protocol, first, last): Plain| {
@@ -176,14 +180,10 @@ impl Maker<'_, '_> {
         match who {
             Who::Anybody => Peer::Any,
             Who::Selected(selection) => {
-                Peer::Selected(Selector(self.registry.selections.number(selection.clone())))
+                Peer::Selected(self.uses.selection(selection.clone(), self.registry))
             }
-            Who::Within(key) => Peer::Within(self.block(key.clone())),
+            Who::Within(key) => Peer::Within(self.uses.block(key.clone(), self.registry)),
         }
-    }
-
-    fn block(&mut self, key: BlockKey) -> Block {
-        Block(self.registry.blocks.number(key))
     }
 
     /// Who calls a port so, and its number there: the pod that a connection is for says which it is.
@@ -193,24 +193,25 @@ impl Maker<'_, '_> {
             return numbers.into_iter().map(|it| (self.peer(who), it)).collect();
         }
         let mut found = Vec::new();
-        let pods = self.pods;
-        for Alike { likeness, addresses } in &pods.alike {
+        let Self { world, people, registry, uses, .. } = self;
+        for (likeness, kind) in people.kinds() {
             for number in likeness.named(name, protocol) {
                 match who {
-                    Who::Selected(selection) if !selection.has(pods, likeness) => {}
+                    Who::Selected(selection) if !selection.has(world, likeness) => {}
                     Who::Within((prefix, except)) => {
-                        let is_within = |address: &&IpAddr| {
-                            prefix.contains(**address)
-                                && !except.iter().any(|it| it.contains(**address))
+                        let is_within = |address: &IpAddr| {
+                            prefix.contains(*address)
+                                && !except.iter().any(|it| it.contains(*address))
                         };
-                        for address in addresses.iter().filter(is_within) {
-                            let block = self.block((IpNetwork::from(*address), Vec::new()));
+                        for address in people.addresses(kind).filter(is_within) {
+                            let key = (IpNetwork::from(address), Vec::new());
+                            let block = uses.block(key, registry);
                             found.push((Peer::Within(block), number));
                         }
                     }
                     Who::Anybody | Who::Selected(_) => {
-                        let identity = self.registry.identities.number(likeness.clone());
-                        found.push((Peer::Is(Identity(identity)), number));
+                        let identity = uses.identity(likeness, registry);
+                        found.push((Peer::Is(identity), number));
                     }
                 }
             }
@@ -248,27 +249,40 @@ impl Who {
 }
 
 impl Selection {
-    /// The kinds of pods, or of nodes, that it selects, by where they are in the list.
-    pub(super) fn of_pods(&self, pods: &Pods<'_>) -> Vec<usize> {
+    /// The kinds of pods, or of nodes, that it selects.
+    pub(super) fn kinds(&self, world: &World, people: &People) -> Vec<Arc<Likeness>> {
         let namespaces: Vec<&str> = match &self.scope {
             Scope::Namespace(name) => vec![name],
-            Scope::Labelled(selector) => pods.namespaces(selector).collect(),
+            Scope::Labelled(selector) => {
+                let namespaces = world.namespaces.values();
+                let selected = namespaces.filter(|it| selector.selects(&it.labels));
+                selected.map(|it| it.name.as_str()).collect()
+            }
             Scope::Nodes => vec![Likeness::NAMESPACE_OF_NODES],
         };
-        let places = namespaces.into_iter().flat_map(|namespace| pods.alike_in(namespace));
-        places.filter(|at| self.labels.selects(&pods.alike[*at].likeness.labels)).collect()
+        let kinds = namespaces.into_iter().flat_map(|namespace| people.kinds_in(namespace));
+        let selected = kinds.filter(|(likeness, _)| self.labels.selects(&likeness.labels));
+        selected.map(|(likeness, _)| Arc::clone(likeness)).collect()
     }
 
-    fn has(&self, pods: &Pods<'_>, likeness: &Likeness) -> bool {
+    /// Whether it selects a kind.
+    pub(super) fn has(&self, world: &World, likeness: &Likeness) -> bool {
         let is_there = match &self.scope {
             Scope::Namespace(name) => likeness.namespace == *name,
             Scope::Labelled(selector) => {
-                let namespace = pods.world.namespaces.get(&likeness.namespace);
+                let namespace = world.namespaces.get(&likeness.namespace);
                 namespace.is_some_and(|it| selector.selects(&it.labels))
             }
             Scope::Nodes => likeness.namespace == Likeness::NAMESPACE_OF_NODES,
         };
         is_there && self.labels.selects(&likeness.labels)
+    }
+
+    /// The first that could be of what is in a namespace alone, and the first that is not.
+    pub(super) fn firsts(namespace: &str) -> [Self; 2] {
+        let any = policy::Selector::default;
+        [Scope::Namespace(namespace.to_owned()), Scope::Labelled(any())]
+            .map(|scope| Self { scope, labels: any() })
     }
 }
 

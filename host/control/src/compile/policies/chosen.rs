@@ -1,0 +1,58 @@
+//! The policies that are for a pod of this node.
+
+use crate::policy::{ClusterNetworkPolicy, ClusterTier, NetworkPolicy, PolicyDirection, Selector};
+use crate::{PodName, QualifiedName, World};
+
+use super::people::Likeness;
+
+/// The policies that are for a pod in a direction, in the order in which they are asked.
+#[derive(Default)]
+pub(super) struct Chosen<'w> {
+    pub(super) admin: Vec<&'w ClusterNetworkPolicy>,
+    /// By name: their order says nothing.
+    pub(super) namespaced: Vec<&'w NetworkPolicy>,
+    /// None where there is a NetworkPolicy.
+    pub(super) baseline: Vec<&'w ClusterNetworkPolicy>,
+}
+
+impl<'w> Chosen<'w> {
+    /// Those for a pod. Of one that is not known all are that may be.
+    pub(super) fn of(
+        world: &'w World,
+        pod: &PodName,
+        likeness: Option<&Likeness>,
+        direction: PolicyDirection,
+    ) -> Self {
+        let namespace = &pod.namespace;
+        let selects = |selector: &Selector| {
+            likeness.is_none_or(|likeness| selector.selects(&likeness.labels))
+        };
+        let first = QualifiedName::new(namespace.clone(), "");
+        let policies = world.policies.range(first..).map(|(_, policy)| policy);
+        let policies = policies.take_while(|policy| policy.name.namespace == *namespace);
+        let policies = policies.filter(|it| it.rules(direction).is_some() && selects(&it.pods));
+        let namespaced: Vec<_> = policies.collect();
+
+        let labels = world.namespaces.get(namespace).map(|it| &it.labels);
+        let mut of_cluster: Vec<_> = world
+            .cluster_policies
+            .values()
+            .filter(|policy| {
+                !policy.rules(direction).is_empty()
+                    && labels.is_none_or(|it| policy.subject.namespaces.selects(it))
+                    && selects(&policy.subject.pods)
+            })
+            .collect();
+        of_cluster.sort_by_key(|policy| policy.order());
+        let (admin, mut baseline): (Vec<_>, Vec<_>) =
+            of_cluster.into_iter().partition(|policy| policy.tier == ClusterTier::Admin);
+        if !namespaced.is_empty() {
+            baseline.clear();
+        }
+        Self { admin, namespaced, baseline }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.admin.is_empty() && self.namespaced.is_empty() && self.baseline.is_empty()
+    }
+}
