@@ -11,7 +11,8 @@
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
 //! - [`nodes`]: the same between nodes
 //! - [`restart`]: agents that come and go
-//! - [`swap`], [`load`], [`footprint`]: what changes cost, and what rest does
+//! - [`changes`]: clusters that change
+//! - [`swap`], [`load`], [`footprint`]: what other filters cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
 //! - [`report`], [`drawing`]: what was found, for people
@@ -19,6 +20,7 @@
 //! - [`cli`]: all of it from outside
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod cli;
 pub mod compare;
 pub mod drawing;

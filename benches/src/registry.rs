@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::{handover, redecide};
 use crate::promise::Promise;
-use crate::{footprint, load, nodes, pods, restart, swap, veth};
+use crate::{changes, footprint, load, nodes, pods, restart, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -81,6 +81,13 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[redecide::ALL, redecide::LOST],
         run: redecide::run,
+    },
+    Bench {
+        name: "changes",
+        what: "how soon filters know what changes in a large cluster",
+        usual: true,
+        promises: &[changes::ONE, changes::ALL, changes::MEMORY],
+        run: changes::run,
     },
     Bench {
         name: "swap",

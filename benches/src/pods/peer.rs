@@ -124,7 +124,7 @@ impl Placed {
 }
 
 /// A node's dataplane, whose bridge knows the pods.
-pub(super) fn dataplane(
+pub(crate) fn dataplane(
     ground: &Ground,
     cache: &Path,
     workers: Workers,
