@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni image test bench old-kernel cluster alerts fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni image test bench old-kernel cluster conformance alerts fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -52,6 +52,9 @@ image: cni ## an image of millrace, and the lines that import and push it; needs
 
 cluster: image ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
 	tests/cluster/up $(target)/millrace.tar && tests/cluster/check
+
+conformance: ## what Kubernetes' own tests say of the network of that cluster, while it is up
+	tests/cluster/conformance
 
 alerts: ## check the alert rules; needs promtool
 	promtool check rules deploy/prometheus/rules.yaml
