@@ -64,6 +64,13 @@ fn every_word_that_a_definition_allows_is_read_and_no_other_is() {
     }
 }
 
+#[test]
+fn the_example_is_read() {
+    let (written, complaints) = read(include_str!("../../../examples/filters/no-telnet.yaml"));
+    assert_eq!(complaints, [""; 0]);
+    assert_eq!(documents(&written).count(), 2);
+}
+
 fn spec_of(definition: &str) -> Value {
     let definition: Value = serde_norway::from_str(definition).expect("it is YAML");
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];

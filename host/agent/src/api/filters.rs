@@ -8,11 +8,15 @@ use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Body, Shared};
-use crate::api::types::{LoadFilter, Mode, Position, StageStatus, StartCanary, SwapFilter};
+use crate::api::types::{LoadFilter, Mode, Position, Stage, StageStatus, StartCanary, SwapFilter};
 
 /// The chain.
-pub(super) async fn list(State(host): Shared) -> Answer<Vec<StageStatus>> {
-    Ok(Json(host.ask(|host| host.plane.stages()).await?))
+pub(super) async fn list(State(host): Shared) -> Answer<Vec<Stage>> {
+    let stages = host.ask(|host| host.plane.stages()).await?;
+    let known = host.known.as_ref().map(|known| known.lock());
+    let chain = |name: &str| known.as_ref()?.filters.get(name)?.chain.clone();
+    let stage = |status: StageStatus| Stage { chain: chain(&status.name), status };
+    Ok(Json(stages.into_iter().map(stage).collect()))
 }
 
 /// One stage.

@@ -187,6 +187,18 @@ pub(crate) struct Resources {
     pub(crate) filters: BTreeMap<String, FilterStanding>,
 }
 
+/// A stage, and who says that it is there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Stage {
+    /// As the dataplane has it.
+    #[serde(flatten)]
+    pub(crate) status: StageStatus,
+    /// The FilterChain; absent if the agent or somebody by hand has put it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chain: Option<String>,
+}
+
 /// A port, and who is behind it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::api::client::Client;
 use crate::api::types::{
-    FilterStatus, LoadFilter, Mode, Position, StageState, StageStatus, StartCanary, SwapFilter,
-    Terms,
+    FilterStatus, LoadFilter, Mode, Position, Stage, StageState, StageStatus, StartCanary,
+    SwapFilter, Terms,
 };
 use crate::config::{ConfigSource, ModuleSource};
 use crate::filter::about;
@@ -194,7 +194,7 @@ impl PlaceArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<()> {
-    let stages: Vec<StageStatus> = args.asking.client()?.get("/v1/filters")?;
+    let stages: Vec<Stage> = args.asking.client()?.get("/v1/filters")?;
     args.asking.print(&stages, |stages| text(stages))
 }
 
@@ -266,11 +266,11 @@ fn show(
     change: impl FnOnce(&Client) -> anyhow::Result<StageStatus>,
 ) -> anyhow::Result<()> {
     let stage = change(&asking.client()?)?;
-    asking.print(&stage, |stage| text(std::slice::from_ref(stage)))
+    asking.print(&stage, |stage| text(&[Stage { status: stage.clone(), chain: None }]))
 }
 
 /// Stages as a table.
-fn text(stages: &[StageStatus]) -> String {
+fn text(stages: &[Stage]) -> String {
     if stages.is_empty() {
         return "the chain has no filters; load one with `millrace filter load`".to_owned();
     }
@@ -288,8 +288,9 @@ fn text(stages: &[StageStatus]) -> String {
         Heading::text("may"),
         Heading::text("before"),
         Heading::text("canary"),
+        Heading::text("chain"),
     ]);
-    for stage in stages {
+    for Stage { status: stage, chain } in stages {
         let kinds = stage.kinds.iter().map(ToString::to_string);
         let asked: Vec<_> = stage.ports.iter().cloned().chain(kinds).collect();
         let may: Vec<_> = stage.capabilities.iter().map(|label| &**label).collect();
@@ -308,6 +309,7 @@ fn text(stages: &[StageStatus]) -> String {
             if may.is_empty() { "-".to_owned() } else { may.join(",") },
             stage.previous.as_ref().map_or("-".to_owned(), |v| v.number.to_string()),
             canary.map_or("-".to_owned(), |c| format!("{} % {}", c.percent, digest(&c.filter))),
+            chain.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table.text()

@@ -4,6 +4,7 @@
 //! for as long as the node runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,14 +39,15 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows a cluster, for a node that is joined to others like this.
-    pub(crate) fn new(node: &str, source: Source, tunnel: TunnelArgs) -> Self {
+    /// Follows a cluster, for a node that is joined to others like this, and whose agent has this
+    /// socket.
+    pub(crate) fn new(node: &str, source: Source, tunnel: TunnelArgs, socket: &Path) -> Self {
         let publisher = Publisher::new(node);
         Self {
             node: node.to_owned(),
             source,
             tunnel,
-            chain: ChainKeeper::new(node, publisher.known()),
+            chain: ChainKeeper::new(node, socket, publisher.known()),
             publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),
             met: BTreeMap::new(),

@@ -156,20 +156,6 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     run::privileges::check()?;
 
     let node = Namespace::current().context("the node's network namespace")?;
-    let source = Source::open(&args.source)?;
-    // whoever waits for the first other node does not make links smaller once it comes
-    let is_open = matches!(source, Source::Cluster(_));
-    let mut follower = Follower::new(&args.name, source, args.tunnel);
-    let world = follower.first()?;
-    let this = world.nodes.get(&args.name).with_context(|| {
-        let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();
-        format!(
-            "there is no Node `{}` in {}; there is: {}",
-            args.name,
-            follower.place(),
-            names.join(", ")
-        )
-    })?;
     let workers = match args.workers {
         Some(workers) => workers,
         None => thread::available_parallelism().context("the number of cores")?.get(),
@@ -183,6 +169,20 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         module_cache: args.module_cache,
         ..Config::default()
     };
+    let source = Source::open(&args.source)?;
+    // whoever waits for the first other node does not make links smaller once it comes
+    let is_open = matches!(source, Source::Cluster(_));
+    let mut follower = Follower::new(&args.name, source, args.tunnel, &config.socket());
+    let world = follower.first()?;
+    let this = world.nodes.get(&args.name).with_context(|| {
+        let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();
+        format!(
+            "there is no Node `{}` in {}; there is: {}",
+            args.name,
+            follower.place(),
+            names.join(", ")
+        )
+    })?;
     let mut plan = StartPlan::read(&config)?;
     let succession = match (args.take_over, args.linger) {
         (false, _) => Succession::None,

@@ -25,6 +25,8 @@ fn a_filter_is_put_in_configured_swapped_and_taken_out_and_connections_go_on() {
     mill.await_filter("east", "guard", "inForce");
     until(|| (!mill.is_answered()).then_some(()));
     assert_eq!(mill.order("east"), [&["guard".to_owned()], &built_in[..]].concat());
+    let chains: Vec<_> = mill.stages("east").iter().map(|it| it["chain"].clone()).collect();
+    assert_eq!((&chains[0], &chains[1]), (&Value::from("edge"), &Value::Null));
     go_on(&mut talks, "denied");
 
     // configured, and elsewhere in the chain
@@ -137,6 +139,15 @@ fn a_new_agent_has_the_same_chain_from_the_start_and_connections_go_on() {
         assert!(!mill.is_answered());
         go_on(&mut talks, "again");
     }
+
+    // what is not to be had any more was kept
+    fs::remove_file(mill.folder().join("deny-list.wasm")).expect("it is there");
+    mill.await_filter("east", "guard", "behind");
+    mill.0.done(&["restart", "east", "--kill"]);
+    mill.await_filter("east", "guard", "behind");
+    assert!(mill.problem("guard").contains("No such file"), "{}", mill.problem("guard"));
+    assert!(!mill.is_answered());
+    go_on(&mut talks, "still");
 }
 
 /// Two nodes, a client and a server on one, and a server on the other.

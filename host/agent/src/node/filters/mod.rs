@@ -1,17 +1,20 @@
 //! Keeps a node's chain as Filters and FilterChains say.
 //!
-//! - `module`: where a filter's module is found; `wanted`: what a stage is to be then
+//! - `module`: where a filter's module is found; `kept`: where it is found once more; `wanted`: what a
+//!   stage is to be then
 //! - `standing`: what is said of each Filter and FilterChain
 //!
 //! A reader must not break this: what cannot be done changes nothing. A stage whose next module is
 //! not to be had, or is refused, goes on with the last one that was not. The built-in filters are
 //! never touched; nor is a stage that somebody has put into the chain by hand.
 
+mod kept;
 mod module;
 mod standing;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use millrace_control::World;
@@ -21,6 +24,7 @@ use millrace_dataplane::control::request::{Load, Position};
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 
+use kept::Kept;
 use module::Modules;
 pub(crate) use standing::{ChainStanding, ChainState, FilterStanding};
 use wanted::Wanted;
@@ -32,6 +36,7 @@ pub(crate) struct ChainKeeper {
     node: String,
     known: Arc<Mutex<Known>>,
     modules: Modules,
+    kept: Kept,
     /// As the cluster was last.
     filters: Filters,
     plan: ChainPlan,
@@ -52,12 +57,14 @@ struct Placed {
 }
 
 impl ChainKeeper {
-    /// For a node whose chain has the built-in filters alone; what becomes of others is noted there.
-    pub(crate) fn new(node: &str, known: Arc<Mutex<Known>>) -> Self {
+    /// For a node whose chain has the built-in filters alone, and whose agent has this socket; what
+    /// becomes of others is noted there.
+    pub(crate) fn new(node: &str, socket: &Path, known: Arc<Mutex<Known>>) -> Self {
         Self {
             node: node.to_owned(),
             known,
             modules: Modules::default(),
+            kept: Kept::beside(socket),
             filters: Filters::default(),
             plan: ChainPlan::default(),
             placed: BTreeMap::new(),
@@ -121,6 +128,7 @@ impl ChainKeeper {
             match plane.remove(name) {
                 Ok(()) | Err(StageError::Unknown { .. }) => {
                     tracing::info!(filter = name, "out of the chain");
+                    self.kept.forget(name);
                     false
                 }
                 Err(error) => {
@@ -146,29 +154,36 @@ impl ChainKeeper {
             ));
         }
         let planned = stage.filter.as_ref().map_err(String::clone)?;
+        let filter = &planned.filter;
         let found = self.modules.find(planned);
-        let wanted = found.and_then(|module| {
-            let wanted = Wanted::of(&planned.filter, module, stage.mode);
+        let wanted = match &found {
+            Ok(module) => Some(module.clone()),
+            // what an agent before had is as good as what this one has
+            Err(_) if self.has_filter(name) => None,
+            Err(_) => self.kept.find(name, filter.digest),
+        };
+        let put = wanted.map(|module| {
+            let wanted = Wanted::of(filter, module, stage.mode);
             match self.refused.get(name) {
                 Some((refused, why)) if *refused == wanted => Err(why.clone()),
                 _ => self.put(plane, stage, wanted, true),
             }
         });
-        let Err(problem) = wanted else { return Ok(()) };
-        match self.placed.get(name) {
-            Some(Placed { is_filter: true, .. }) => {
-                Err(format!("{problem}; the filter before stays in force"))
-            }
-            _ if planned.filter.on_missing == OnMissing::Skip => {
-                Err(format!("{problem}; the chain does without it"))
-            }
-            _ => {
-                let closed = Wanted::closed(&planned.filter);
-                let outcome = self.put(plane, stage, closed, false);
-                let closed = outcome.map_or_else(|error| error, |()| "nothing passes".to_owned());
-                Err(format!("{problem}; {closed}"))
-            }
+        let Err(problem) = found.and(put.unwrap_or(Ok(()))) else { return Ok(()) };
+        if self.has_filter(name) {
+            return Err(format!("{problem}; the filter before stays in force"));
         }
+        if filter.on_missing == OnMissing::Skip {
+            return Err(format!("{problem}; the chain does without it"));
+        }
+        let closed = self.put(plane, stage, Wanted::closed(filter), false);
+        let closed = closed.map_or_else(|error| error, |()| "nothing passes".to_owned());
+        Err(format!("{problem}; {closed}"))
+    }
+
+    /// Whether a stage has its filter, as it is or as it was.
+    fn has_filter(&self, name: &str) -> bool {
+        self.placed.get(name).is_some_and(|placed| placed.is_filter)
     }
 
     /// Puts something into a stage, by as small a change as does.
@@ -197,7 +212,10 @@ impl ChainKeeper {
         match outcome {
             Ok(done) => {
                 tracing::info!(filter = name, digest = %wanted.module.digest(), "{done}");
-                self.refused.remove(name);
+                if is_filter {
+                    self.refused.remove(name);
+                    self.kept.keep(name, &wanted.module);
+                }
                 self.placed.insert(name.to_owned(), Placed { content: wanted, is_filter });
                 Ok(())
             }
