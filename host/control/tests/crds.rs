@@ -66,7 +66,7 @@ fn every_word_that_a_definition_allows_is_read_and_no_other_is() {
 
 #[test]
 fn the_example_is_read() {
-    let (written, complaints) = read(include_str!("../../../examples/filters/no-telnet.yaml"));
+    let (written, complaints) = read(include_str!("../../../examples/filters/no-echo.yaml"));
     assert_eq!(complaints, [""; 0]);
     assert_eq!(documents(&written).count(), 2);
 }

@@ -120,6 +120,7 @@ impl Lab {
         next.namespaces = world.namespaces;
         next.services = world.services;
         next.policies = world.policies;
+        next.cluster_policies = world.cluster_policies;
         next.filters = world.filters;
         manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
         Ok(others)
