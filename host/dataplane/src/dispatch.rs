@@ -10,7 +10,7 @@ use millrace_wire::{EtherType, vlan};
 
 use crate::burst::{Burst, Emitted};
 use crate::capture::Tap;
-use crate::counters::{Counters, Fate, Key};
+use crate::counters::{Counters, Fate, Key, RuleKey};
 use crate::fragmentation::Cut;
 use crate::io::Io;
 use crate::port::{Gateway, HeldPort, Hold, Port, PortId, PortTable, add};
@@ -27,6 +27,8 @@ pub struct Dispatch<'d, I: Io> {
     pub ports: &'d PortTable,
     /// What became of packets.
     pub counters: &'d Counters,
+    /// By which rules packets went no further.
+    pub rules: &'d Counters<RuleKey>,
     /// How many replies may be sent.
     pub replies: &'d mut ReplyLimit,
     /// What copies packets, while somebody looks on.
@@ -52,6 +54,12 @@ impl<I: Io> Dispatch<'_, I> {
             let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
             if let Some(tap) = &mut self.tap {
                 tap.settle(fate, by);
+            }
+            if let Some(reason) = fate.reason()
+                && by != Decider::HOST
+                && verdict.rule != 0
+            {
+                self.rules.count(RuleKey { port, by, reason, rule: verdict.rule }, 1);
             }
             let key = Key { port, by, fate };
             match &mut alike {

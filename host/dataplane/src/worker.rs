@@ -16,7 +16,7 @@ use millrace_parse::flow_hash;
 use crate::burst::{Burst, Decisions, Emitted};
 use crate::capture::Tap;
 use crate::chain::Chain;
-use crate::counters::Counters;
+use crate::counters::{Counters, RuleKey};
 use crate::dispatch::Dispatch;
 use crate::flows::FlowMap;
 use crate::fragments::Fragments;
@@ -82,6 +82,8 @@ impl Default for WorkerSettings {
 pub struct WorkerCounters {
     /// What became of packets.
     pub fates: Counters,
+    /// By which rules packets went no further.
+    pub rules: Counters<RuleKey>,
     /// Bursts that had packets.
     pub bursts: AtomicU64,
     /// Packets whose verdict was remembered.
@@ -319,7 +321,8 @@ impl<I: Io> Worker<I> {
     fn dispatch(&mut self) {
         let Self { io, ports, counters, replies, burst, emitted, asked, tap, .. } = self;
         let tap = tap.as_mut();
-        let mut dispatch = Dispatch { io, ports, counters: &counters.fates, replies, tap, asked };
+        let (counters, rules) = (&counters.fates, &counters.rules);
+        let mut dispatch = Dispatch { io, ports, counters, rules, replies, tap, asked };
         dispatch.burst(burst);
         if !emitted.is_empty() {
             dispatch.emitted(emitted);

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
 use crate::api::error::ApiError;
-use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, Stats, WorkerStatus};
+use crate::api::types::{FateStatus, HostStatus, MAX_BODY, Pauses, RuleDrops, Stats, WorkerStatus};
 use crate::api::{
     attachments, capture, filters, flows, logs, maps, policies, ports, redecide, services,
     succession, trace,
@@ -68,6 +68,7 @@ pub(crate) fn routes(host: Arc<Host>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
         .route("/v1/fates", get(fates))
+        .route("/v1/fates/rules", get(drops_by_rule))
         .route("/v1/workers", get(workers))
         .route("/v1/pauses", get(pauses))
         .route("/v1/ports", get(ports::list).post(ports::add))
@@ -217,6 +218,17 @@ async fn stats(State(host): Shared) -> Answer<Stats> {
 
 async fn fates(State(host): Shared) -> Answer<Vec<FateStatus>> {
     Ok(Json(host.ask(Host::fates).await?))
+}
+
+async fn drops_by_rule(State(host): Shared) -> Answer<Vec<RuleDrops>> {
+    let named = |host: &Host| {
+        let mut drops = host.plane.drops_by_rule();
+        for RuleDrops { stage, rule, .. } in &mut drops {
+            rule.name = host.policy_rule(Some(stage), rule.id).or(rule.name.take());
+        }
+        Ok::<_, ApiError>(drops)
+    };
+    Ok(Json(host.ask(named).await?))
 }
 
 async fn workers(State(host): Shared) -> Answer<Vec<WorkerStatus>> {

@@ -19,7 +19,7 @@ pub(crate) use millrace_dataplane::control::request::Position;
 use millrace_dataplane::control::request::{AddPort, Load, StageTerms};
 pub(crate) use millrace_dataplane::control::status::{
     CacheStatus, FateStatus, FilterStatus, Label, LogLine, MetricStatus, PortState, PortStatus,
-    StageState, StageStatus, WorkerStatus,
+    RuleDrops, StageState, StageStatus, WorkerStatus,
 };
 pub(crate) use millrace_dataplane::control::trace::{
     Connected, DeliveryStatus, HookStatus, OffloadStatus, RuleStatus, StageTrace, TraceReport,

@@ -8,13 +8,14 @@ use clap::Args;
 use millrace_abi::Reason;
 use serde::Serialize;
 
-use crate::api::types::{ANY_PORT, FateStatus, Port};
+use crate::api::types::{ANY_PORT, FateStatus, Port, RuleDrops, RuleStatus};
 use crate::output::{Asking, Heading, Output, Table, count, print};
 
 /// Show which packets went no further, why, and who decided so.
 ///
 /// Those that the kernel's flow cache dropped before a worker saw them are counted by reason alone:
-/// they came in by any port.
+/// they came in by any port. So the packets of a rule are those that workers have seen, the first of
+/// each connection among them; a rule of a policy names the policy, and the direction.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace drops
@@ -47,6 +48,18 @@ struct Drop {
     /// The pod behind the port they came in by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pod: Option<String>,
+    /// By which rules of the stage; those with the most packets first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<ByRule>,
+}
+
+/// Packets that went no further by one rule.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ByRule {
+    #[serde(flatten)]
+    rule: RuleStatus,
+    packets: u64,
 }
 
 /// Asks and prints, once or until interrupted.
@@ -55,11 +68,12 @@ pub(crate) fn run(args: &DropsArgs) -> anyhow::Result<()> {
     let mut before: Option<BTreeMap<Place, u64>> = None;
     loop {
         let fates: Vec<FateStatus> = client.get("/v1/fates")?;
+        let rules: Vec<RuleDrops> = client.get("/v1/fates/rules")?;
         let ports: Vec<Port> = client.get("/v1/ports")?;
         let pods = ports.into_iter().filter_map(|port| Some((port.status.name, port.pod?)));
         let pods: BTreeMap<String, String> = pods.collect();
         let now = fates.iter().map(|fate| (place(fate), fate.packets)).collect();
-        let drops = by_reason(fates, &pods);
+        let drops = by_reason(fates, rules, &pods);
         if !args.watch {
             return args.asking.print(&drops, |drops| text(drops, None));
         }
@@ -81,12 +95,26 @@ fn place(fate: &FateStatus) -> Place {
 }
 
 /// The most frequent reasons first.
-fn by_reason(fates: Vec<FateStatus>, pods: &BTreeMap<String, String>) -> Vec<Drops> {
+fn by_reason(
+    fates: Vec<FateStatus>,
+    rules: Vec<RuleDrops>,
+    pods: &BTreeMap<String, String>,
+) -> Vec<Drops> {
+    let mut of_places: BTreeMap<(String, String, String), Vec<ByRule>> = BTreeMap::new();
+    for RuleDrops { port, stage, reason, rule, packets } in rules {
+        let place = of_places.entry((port, stage, reason.to_string())).or_default();
+        place.push(ByRule { rule, packets });
+    }
     let mut reasons: BTreeMap<String, Vec<Drop>> = BTreeMap::new();
     for fate in fates {
         if let Some(reason) = &fate.reason {
+            let reason = reason.to_string();
             let pod = pods.get(&fate.port).cloned();
-            reasons.entry(reason.to_string()).or_default().push(Drop { fate, pod });
+            let stage = fate.stage.clone().unwrap_or_default();
+            let rules = of_places.remove(&(fate.port.clone(), stage, reason.clone()));
+            let mut rules = rules.unwrap_or_default();
+            rules.sort_by_key(|it| std::cmp::Reverse(it.packets));
+            reasons.entry(reason).or_default().push(Drop { fate, pod, rules });
         }
     }
     let mut drops: Vec<_> = reasons
@@ -121,7 +149,7 @@ fn text(drops: &[Drops], before: Option<&BTreeMap<Place, u64>>) -> String {
             Heading::text("decided by"),
             Heading::text("fate"),
         ]);
-        for Drop { fate, pod } in places {
+        for Drop { fate, pod, .. } in places {
             let earlier = before.map(|before| before.get(&place(fate)).copied().unwrap_or(0));
             table.row([
                 count(fate.packets),
@@ -143,6 +171,16 @@ fn text(drops: &[Drops], before: Option<&BTreeMap<Place, u64>>) -> String {
         }
         for line in table.text().lines() {
             writeln!(text, "  {line}").expect("a String takes everything");
+        }
+        for (place, ByRule { rule, packets }) in
+            places.iter().flat_map(|place| place.rules.iter().map(move |rule| (place, rule)))
+        {
+            let from = place.pod.as_ref().unwrap_or(&place.fate.port);
+            let unit = if *packets == 1 { "packet" } else { "packets" };
+            let packets = count(*packets);
+            let rule = rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.id));
+            writeln!(text, "  {packets} {unit} from {from}: {rule}")
+                .expect("a String takes everything");
         }
         text.push('\n');
     }
@@ -181,6 +219,12 @@ mod tests {
         }
     }
 
+    fn rule(port: &str, id: u32, name: Option<&str>, packets: u64) -> RuleDrops {
+        let rule = RuleStatus { id, name: name.map(str::to_owned), help: None };
+        let (port, stage, reason) = (port.into(), "deny".into(), "denied".into());
+        RuleDrops { port, stage, reason, rule, packets }
+    }
+
     #[test]
     fn drops_are_grouped_by_reason_with_its_help() {
         let drops = by_reason(
@@ -191,6 +235,10 @@ mod tests {
                 fate("b", Some("deny"), Some("denied"), 7),
                 fate("*", None, Some("agent-down"), 1),
             ],
+            vec![
+                rule("b", 300, Some("no egress rule of NetworkPolicy default/shop"), 6),
+                rule("b", 7, None, 1),
+            ],
             &[("b".to_owned(), "default/shop".to_owned())].into(),
         );
         let said: Vec<_> = drops.iter().map(|d| (&*d.reason, d.packets, d.places.len())).collect();
@@ -198,7 +246,14 @@ mod tests {
 
         let text = text(&drops, None);
         assert!(text.contains("denied: 12 packets. A rule says so."), "{text}");
-        for said in ["the host", "b (default/shop)", "any port", "the kernel"] {
+        for said in [
+            "the host",
+            "b (default/shop)",
+            "any port",
+            "the kernel",
+            "6 packets from default/shop: no egress rule of NetworkPolicy default/shop\n",
+            "1 packet from default/shop: rule 7\n",
+        ] {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert!(!text.contains("1,000"), "{text}");
@@ -206,7 +261,11 @@ mod tests {
 
     #[test]
     fn watched_drops_show_what_was_added() {
-        let now = by_reason(vec![fate("a", Some("deny"), Some("denied"), 12)], &BTreeMap::new());
+        let now = by_reason(
+            vec![fate("a", Some("deny"), Some("denied"), 12)],
+            Vec::new(),
+            &BTreeMap::new(),
+        );
         let before = BTreeMap::from([(place(&now[0].places[0].fate), 5)]);
         assert!(text(&now, Some(&before)).contains("+7"));
     }

@@ -21,10 +21,12 @@ use crate::control::request::{AddPort, Load, Position, StageTerms};
 use crate::control::settings::{Settings, StartError};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
-    CacheStatus, FateStatus, LogLine, PortStatus, StageStatus, WorkerStatus,
+    CacheStatus, FateStatus, LogLine, PortStatus, RuleDrops, StageStatus, WorkerStatus,
 };
 use crate::control::succession::live;
 use crate::control::threads::{cores, go_first, pin, spawn};
+use crate::control::trace::RuleStatus;
+use crate::counters::RuleKey;
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
 use crate::stage::{FaultDesk, Mode};
@@ -392,6 +394,31 @@ impl Dataplane {
             packets,
         };
         totals.into_iter().map(status).collect()
+    }
+
+    /// By which rules packets went no further that workers have seen. Those for which there was no
+    /// place are in [`Dataplane::fates`] alone, as those are that the kernel has dropped.
+    pub fn drops_by_rule(&self) -> Vec<RuleDrops> {
+        let (stages, ports) = (self.shared.stages.lock(), self.shared.ports.lock());
+        let mut totals = BTreeMap::new();
+        for worker in &self.shared.workers {
+            for (key, packets) in worker.counters.rules.read() {
+                *totals.entry(key).or_insert(0) += packets;
+            }
+        }
+        let status = |(key, packets): (RuleKey, u64)| {
+            let unnamed = || RuleStatus { id: key.rule, name: None, help: None };
+            Some(RuleDrops {
+                port: ports
+                    .name(key.port)
+                    .map_or_else(|| key.port.number().to_string(), str::to_owned),
+                stage: stages.name_of(key.by)?.to_owned(),
+                reason: key.reason.label().into(),
+                rule: stages.rule(key.by, key.rule).unwrap_or_else(unnamed),
+                packets,
+            })
+        };
+        totals.into_iter().filter_map(status).collect()
     }
 
     /// The workers.

@@ -14,6 +14,7 @@ use crate::control::redecide::Redecided;
 use crate::control::stages::{
     FaultRecord, Measured, StageError, StageRecord, Stages, VersionRecord,
 };
+use crate::control::trace::RuleStatus;
 use crate::control::without_port::WithoutPort;
 use crate::io::Io;
 use crate::mailbox::NoAnswer;
@@ -287,6 +288,22 @@ pub struct FateStatus {
     pub fate: Label,
     /// Why they went no further.
     pub reason: Option<Label>,
+    /// How many.
+    pub packets: u64,
+}
+
+/// Packets that went no further by a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleDrops {
+    /// The port they came in by.
+    pub port: String,
+    /// The stage that decided.
+    pub stage: String,
+    /// Why they went no further.
+    pub reason: Label,
+    /// The stage's rule.
+    pub rule: RuleStatus,
     /// How many.
     pub packets: u64,
 }
