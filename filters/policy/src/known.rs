@@ -23,7 +23,7 @@ pub(crate) struct Known {
     guarded: usize,
     /// Whether anything was told yet.
     is_told: bool,
-    /// Sets that owners name since the last commit, and blocks that sets do.
+    /// Sets that owners and other sets name since the last commit, and blocks that sets do.
     named: (Vec<PolicySet>, Vec<Block>),
 }
 
@@ -36,6 +36,7 @@ struct Region {
 /// What policies say.
 struct Set {
     otherwise: Otherwise,
+    audit: PolicySet,
     clauses: Box<[Clause]>,
 }
 
@@ -137,6 +138,15 @@ impl Known {
         }
     }
 
+    /// By which rule policies would deny what goes on, if those that are audited counted.
+    pub(crate) fn audit(&self, set: PolicySet, subject: Subject) -> Option<u32> {
+        let audit = self.sets.get(&set)?.audit;
+        match (audit != PolicySet::NONE).then(|| self.judge(audit, subject))? {
+            Ruling::Denied(rule) => Some(rule),
+            Ruling::Allowed(_) => None,
+        }
+    }
+
     fn put(&mut self, row: Row<'_>) -> Result<(), Error> {
         match row {
             Row::Owner(address, owner) => {
@@ -151,8 +161,9 @@ impl Known {
             Row::Block(block, addresses) => {
                 self.blocks.insert(block, Region::new(addresses)?);
             }
-            Row::Policies(number, Policies { otherwise, clauses }) => {
-                let set = Set { otherwise, clauses: clauses.iter().collect() };
+            Row::Policies(number, Policies { otherwise, audit, clauses }) => {
+                let set = Set { otherwise, audit, clauses: clauses.iter().collect() };
+                self.named.0.push(audit);
                 self.named.1.extend(set.blocks());
                 self.sets.insert(number, set);
             }
@@ -193,7 +204,7 @@ impl Known {
         let (sets, blocks) = std::mem::take(&mut self.named);
         let missing = |set: &&PolicySet| **set != PolicySet::NONE && !self.sets.contains_key(*set);
         if let Some(PolicySet(set)) = sets.iter().find(missing) {
-            let text = format!("a pod names the set {set} of policies: there is none");
+            let text = format!("a pod, or a set, names the set {set} of policies: there is none");
             return Err(Error::new(text));
         }
         match blocks.iter().find(|block| !self.blocks.contains_key(*block)) {

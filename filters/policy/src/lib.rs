@@ -1,5 +1,7 @@
 //! Kubernetes NetworkPolicy and ClusterNetworkPolicy: a connection goes on if the policies of the pod
 //! that opens it allow that, and those of the pod that it is for.
+//! Policies that are audited deny nothing: a connection that they would deny goes on, is counted, and
+//! has the rule's name.
 //!
 //! It has no configuration: what policies allow, and whose addresses are, it is told by tables.
 //! Judged is the connection as it is once a Service's address is translated, with the client that
@@ -31,6 +33,7 @@ pub struct Policy {
     denied_egress: Counter,
     denied_ingress: Counter,
     denied_unknown: Counter,
+    audited: Counter,
 }
 
 impl Filter for Policy {
@@ -48,6 +51,7 @@ impl Filter for Policy {
             denied_egress: setup.counter("denied_egress")?,
             denied_ingress: setup.counter("denied_ingress")?,
             denied_unknown: setup.counter("denied_unknown")?,
+            audited: setup.counter("audited")?,
         })
     }
 
@@ -89,6 +93,7 @@ impl Filter for Policy {
         let ingress = set(to, |owner| owner.ingress).filter(|_| !is_from_node);
         let ends = if is_hairpin || is(to, Place::Node) { Ends::Own } else { Ends::Strangers };
         decision.depends_on(Tag::of_address(source)).depends_on(Tag::of_address(destination));
+        let mut audited = None;
         for (set, peer, denied) in [
             (egress, destination, &mut self.denied_egress),
             (ingress, source, &mut self.denied_ingress),
@@ -97,13 +102,20 @@ impl Filter for Policy {
             let subject = Subject { peer, protocol: slot.protocol, port: slot.to_port, ends };
             decision.depends_on(Tag::new(TagKind::PolicySet, set.0));
             match self.known.judge(set, subject) {
-                Ruling::Allowed(rule) => decision.by_rule(rule),
+                Ruling::Allowed(rule) => {
+                    audited = audited.or_else(|| self.known.audit(set, subject));
+                    decision.by_rule(rule)
+                }
                 Ruling::Denied(rule) => {
                     denied.add(1);
                     decision.drop(Reason::Isolated).by_rule(rule);
                     return;
                 }
             };
+        }
+        if let Some(rule) = audited {
+            self.audited.add(1);
+            decision.by_rule(rule);
         }
         self.allowed.add(1);
     }

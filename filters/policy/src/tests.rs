@@ -65,7 +65,8 @@ fn tables(egress: Option<&[Clause]>, ingress: Option<&[Clause]>) -> Tables {
             let octets = List::encode(clauses);
             let clauses = List::new(&octets).expect("they are clauses");
             let otherwise = Otherwise { action: Action::Deny, rule: set.0 + 1000 };
-            tables.put(&Row::Policies(set, Policies { otherwise, clauses }));
+            tables
+                .put(&Row::Policies(set, Policies { otherwise, audit: PolicySet::NONE, clauses }));
         }
     }
     tables
@@ -268,7 +269,7 @@ fn k2_where_no_network_policy_is_for_a_pod_what_no_clause_is_about_goes_on() {
     let octets = List::encode(&[denies]);
     let clauses = List::new(&octets).expect("it is a clause");
     let otherwise = Otherwise { action: Action::Allow, rule: 0 };
-    tables.put(&Row::Policies(INGRESS, Policies { otherwise, clauses }));
+    tables.put(&Row::Policies(INGRESS, Policies { otherwise, audit: PolicySet::NONE, clauses }));
     let mut rig = Rig::<Policy>::new("{}");
     rig.publish(&tables).expect("they fit together");
     for (from, source, expected) in
@@ -277,6 +278,29 @@ fn k2_where_no_network_policy_is_for_a_pod_what_no_clause_is_about_goes_on() {
         let decision = ask(&mut rig, from, &syn(source, SERVER, 80));
         assert_eq!((denied(&decision), decision.rule), (expected, expected.unwrap_or(0)));
     }
+}
+
+#[test]
+fn what_audited_policies_would_deny_goes_on_by_their_rule_and_is_counted() {
+    let mut tables = tables(Some(&[]), Some(&[anything(Peer::Any)]));
+    let audit = PolicySet(9);
+    for (set, audit, action, rule) in [
+        (EGRESS, PolicySet::NONE, Action::Allow, 0),
+        (INGRESS, audit, Action::Allow, 0),
+        (audit, PolicySet::NONE, Action::Deny, 60),
+    ] {
+        let clauses = List::new(&[]).expect("there is none");
+        let otherwise = Otherwise { action, rule };
+        tables.put(&Row::Policies(set, Policies { otherwise, audit, clauses }));
+    }
+    let mut rig = Rig::<Policy>::new("{}");
+    rig.publish(&tables).expect("they fit together");
+    let decision = ask(&mut rig, PortKind::Pod, &syn(CLIENT, SERVER, 80));
+    assert_eq!((denied(&decision), decision.rule), (None, 60));
+    assert_eq!((rig.metric("audited"), rig.metric("allowed")), (1, 1));
+    // whom no audited policy is for
+    let decision = ask(&mut rig, PortKind::Pod, &syn(CLIENT, OUTSIDE, 80));
+    assert_eq!((denied(&decision), decision.rule, rig.metric("audited")), (None, 0, 1));
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub struct PolicySet(pub u32);
 pub struct Policies<'u> {
     /// What becomes of a connection that no clause decides about.
     pub otherwise: Otherwise,
+    /// The set that is asked about connections that go on, for its answer to be told and not to
+    /// count; [`PolicySet::NONE`] if there is none.
+    pub audit: PolicySet,
     /// What rules say: the first one that is about a connection counts. Those of a tier are one
     /// behind the other, and tiers in their order.
     pub clauses: List<'u, Clause>,
@@ -126,19 +129,20 @@ impl Action {
 impl<'u> Policies<'u> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.otherwise.rule.to_le_bytes());
+        out.extend(self.audit.0.to_le_bytes());
         out.extend([self.otherwise.action as u8, 0, 0, 0]);
         out.extend(self.clauses.octets());
     }
 
     pub(crate) fn decode(octets: &'u [u8]) -> Option<Self> {
-        let (header, clauses) = octets.split_at_checked(8)?;
+        let (header, clauses) = octets.split_at_checked(12)?;
         let mut from = Reader(header);
-        let rule = from.u32()?;
+        let (rule, audit) = (from.u32()?, PolicySet(from.u32()?));
         let action = Action::from_u8(from.u8()?).filter(|it| *it != Action::Pass)?;
         from.zeros::<3>()?;
         let clauses = List::<Clause>::new(clauses)?;
         let is_in_order = clauses.iter().is_sorted_by_key(|clause| clause.tier);
-        is_in_order.then_some(Self { otherwise: Otherwise { action, rule }, clauses })
+        is_in_order.then_some(Self { otherwise: Otherwise { action, rule }, audit, clauses })
     }
 }
 

@@ -172,11 +172,13 @@ fn the_layouts_of_policies_are_those_that_are_written() {
         let octets = List::encode(&[clause]);
         let clauses = List::new(&octets).expect("a clause");
         let otherwise = Otherwise { action: Action::Deny, rule: 0x3132_3334 };
-        let policies = Policies { otherwise, clauses };
+        let policies = Policies { otherwise, audit: PolicySet(0x4142_4344), clauses };
         let (key, value) = written(Row::Policies(PolicySet(8), policies));
         assert_eq!(key, 8u32.to_le_bytes());
-        let (header, clause) = value.split_at(8);
-        check("Policies", header, &[("otherwise", 0x3132_3334), ("action", 1), ("zero", 0)]);
+        let (header, clause) = value.split_at(12);
+        let expected =
+            [("otherwise", 0x3132_3334), ("audit", 0x4142_4344), ("action", 1), ("zero", 0)];
+        check("Policies", header, &expected);
         let expected = [
             ("peer", number),
             ("rule", 0x0908_0706),

@@ -38,7 +38,10 @@ impl Owned {
             Self::Block(block, octets) => Row::Block(*block, List::new(octets).expect("ranges")),
             Self::Policies(set, otherwise, octets) => {
                 let clauses = List::new(octets).expect("clauses");
-                Row::Policies(*set, Policies { otherwise: *otherwise, clauses })
+                Row::Policies(
+                    *set,
+                    Policies { otherwise: *otherwise, audit: PolicySet(7), clauses },
+                )
             }
             Self::Source(source) => Row::Source(*source),
         }

@@ -26,6 +26,39 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<PolicyRule>>,
     /// What they may open, likewise.
     pub egress: Option<Vec<PolicyRule>>,
+    /// How it is applied.
+    pub terms: PolicyTerms,
+}
+
+/// How a policy is applied, as its annotations say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyTerms {
+    /// Whether what it says counts (`millrace.dev/audit`).
+    pub mode: PolicyMode,
+    /// What becomes of connections that there are when it denies them (`millrace.dev/on-refused`);
+    /// without, what the stage of the chain says.
+    pub on_refused: Option<RefusedConnections>,
+}
+
+/// Whether what a policy says counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// What it would deny is told, and goes on.
+    Audit,
+}
+
+/// What becomes of a connection that there was before it was denied; later ones are stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusedConnections {
+    /// It goes on.
+    Keep,
+    /// Its packets are dropped.
+    Drop,
+    /// Both ends are told.
+    Reset,
 }
 
 /// What tells a policy of either kind from others.

@@ -68,5 +68,5 @@ fn policies(tables: &mut Tables) {
     let clauses = List::encode(&peers.map(clause));
     let clauses = List::new(&clauses).expect("their ports are in order");
     let otherwise = Otherwise { action: Action::Deny, rule: 8 };
-    tables.put(&Row::Policies(egress, Policies { otherwise, clauses }));
+    tables.put(&Row::Policies(egress, Policies { otherwise, audit: PolicySet::NONE, clauses }));
 }

@@ -13,8 +13,9 @@ use serde_norway::Value;
 use crate::Protocol;
 use crate::manifest::meta::{Metadata, Subdomain};
 use crate::manifest::policy::{is_port_name, prefix};
+use crate::manifest::policy_terms::PolicyAnnotations;
 use crate::manifest::selector::SelectorSpec;
-use crate::manifest::{FieldError, FieldPath, decode, is_default};
+use crate::manifest::{FieldError, FieldPath, decode, is_default, policy_terms};
 use crate::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
     ClusterTraffic, PodSelector, PolicyDirection, PolicyPort, PortRange, Selector,
@@ -22,7 +23,7 @@ use crate::policy::{
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClusterPolicyManifest {
-    metadata: Metadata<Subdomain>,
+    metadata: Metadata<Subdomain, PolicyAnnotations>,
     spec: ClusterPolicySpec,
 }
 
@@ -157,7 +158,8 @@ pub(super) fn closed(object: &Value) -> Option<ClusterNetworkPolicy> {
     let (ingress, egress) = (rules(PolicyDirection::Ingress), rules(PolicyDirection::Egress));
     let everybody = (ClusterTier::Admin, 0, PodSelector::default());
     let (tier, priority, subject) = head.unwrap_or(everybody);
-    Some(ClusterNetworkPolicy { name: metadata.name.0, tier, priority, subject, ingress, egress })
+    let (name, terms) = (metadata.name.0, policy_terms::terms(object));
+    Some(ClusterNetworkPolicy { name, tier, priority, subject, ingress, egress, terms })
 }
 
 /// What counts of a rule that is not understood.
@@ -192,6 +194,7 @@ impl TryFrom<ClusterPolicyManifest> for ClusterNetworkPolicy {
             subject,
             ingress: rules(spec.ingress, PolicyDirection::Ingress)?,
             egress: rules(spec.egress, PolicyDirection::Egress)?,
+            terms: metadata.annotations.into(),
         })
     }
 }
@@ -381,7 +384,7 @@ impl From<&ClusterNetworkPolicy> for ClusterPolicyManifest {
             rules.map(|rule| RuleSpec::of(rule, direction)).collect()
         };
         Self {
-            metadata: Metadata::new(name, None, &<_>::default(), <_>::default()),
+            metadata: Metadata::new(name, None, &<_>::default(), policy.terms.into()),
             spec: ClusterPolicySpec {
                 tier,
                 priority: policy.priority,

@@ -1,8 +1,8 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
 //! - `meta`, `condition`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `pool`, `policy`,
-//!   `cluster_policy`, `filter`, `chain`, `modules`, `selector`: the fields that count, of each kind;
-//!   all others are passed over
+//!   `cluster_policy`, `policy_terms`, `filter`, `chain`, `modules`, `selector`: the fields that count,
+//!   of each kind; all others are passed over
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -21,6 +21,7 @@ mod namespace;
 mod node;
 mod pod;
 mod policy;
+mod policy_terms;
 mod pool;
 mod range;
 mod selector;

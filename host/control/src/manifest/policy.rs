@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
 use crate::manifest::meta::{Metadata, Subdomain};
+use crate::manifest::policy_terms::PolicyAnnotations;
 use crate::manifest::selector::SelectorSpec;
-use crate::manifest::{FieldError, FieldPath, decode, is_default};
+use crate::manifest::{FieldError, FieldPath, decode, is_default, policy_terms};
 use crate::policy::{
     NetworkPolicy, Peers, PolicyDirection, PolicyPeer, PolicyPort, PolicyRule, PortRange, Ports,
     Selector,
@@ -21,7 +22,7 @@ use crate::{Protocol, QualifiedName};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct PolicyManifest {
-    metadata: Metadata<Subdomain>,
+    metadata: Metadata<Subdomain, PolicyAnnotations>,
     #[serde(default, skip_serializing_if = "is_default")]
     spec: PolicySpec,
 }
@@ -118,6 +119,7 @@ pub(super) fn closed(object: &Value) -> Option<NetworkPolicy> {
         pods: pods.unwrap_or_default(),
         ingress: isolates(Type::Ingress).then(Vec::new),
         egress: isolates(Type::Egress).then(Vec::new),
+        terms: policy_terms::terms(object),
     })
 }
 
@@ -142,6 +144,7 @@ impl TryFrom<PolicyManifest> for NetworkPolicy {
             pods: spec.pod_selector.read(&field.key("podSelector"))?,
             ingress: types.contains(&Type::Ingress).then_some(ingress),
             egress: types.contains(&Type::Egress).then_some(egress),
+            terms: metadata.annotations.into(),
         })
     }
 }
@@ -284,7 +287,7 @@ impl From<&NetworkPolicy> for PolicyManifest {
         let egress = |it: &PolicyRule| EgressSpec { to: peers(it), ports: ports(it) };
         let types = types.into_iter().filter(|(direction, _)| rules(*direction).is_some());
         Self {
-            metadata: Metadata::new(name, namespace, &<_>::default(), <_>::default()),
+            metadata: Metadata::new(name, namespace, &<_>::default(), policy.terms.into()),
             spec: PolicySpec {
                 pod_selector: (&policy.pods).into(),
                 policy_types: types.map(|(_, word)| word).collect(),

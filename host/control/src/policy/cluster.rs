@@ -5,7 +5,7 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 
-use super::{PolicyDirection, PolicyPort, PortRange, Selector};
+use super::{PolicyDirection, PolicyPort, PolicyTerms, PortRange, Selector};
 
 /// A ClusterNetworkPolicy. It isolates nobody: only what its rules are about is decided (K2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ClusterNetworkPolicy {
     pub ingress: Vec<ClusterRule>,
     /// What they open, likewise.
     pub egress: Vec<ClusterRule>,
+    /// How it is applied.
+    pub terms: PolicyTerms,
 }
 
 /// When ClusterNetworkPolicies are asked.

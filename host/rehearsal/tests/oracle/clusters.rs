@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use millrace_control::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
-    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyPeer, PolicyPort,
-    PolicyRule, PortRange, Ports, Requirement, Selector,
+    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyMode, PolicyPeer,
+    PolicyPort, PolicyRule, PolicyTerms, PortRange, Ports, Requirement, Selector,
 };
 use millrace_control::{
     Bandwidth, Container, ContainerPort, Labels, Namespace, Node, Pod, PodName, PodNetwork,
@@ -90,14 +90,20 @@ fn pod() -> impl Strategy<Value = Pod> {
 
 fn policy() -> impl Strategy<Value = NetworkPolicy> {
     let rules = || option::weighted(0.7, vec(rule(), 0..3));
-    (select(&SPACES[..]), selector(), rules(), rules()).prop_map(
-        |(namespace, pods, ingress, egress)| NetworkPolicy {
+    (select(&SPACES[..]), selector(), rules(), rules(), terms()).prop_map(
+        |(namespace, pods, ingress, egress, terms)| NetworkPolicy {
             name: QualifiedName::new(namespace, ""),
             pods,
             ingress,
             egress,
+            terms,
         },
     )
+}
+
+fn terms() -> impl Strategy<Value = PolicyTerms> {
+    let mode = prop_oneof![4 => Just(PolicyMode::Enforce), 1 => Just(PolicyMode::Audit)];
+    mode.prop_map(|mode| PolicyTerms { mode, on_refused: None })
 }
 
 fn cluster_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
@@ -113,14 +119,15 @@ fn cluster_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
     ];
     let egress = vec(cluster_rule(egress.boxed()), 0..3);
     // few priorities, so that some are the same
-    (tier, 0..4u16, pods(), ingress, egress).prop_map(
-        |(tier, priority, subject, ingress, egress)| ClusterNetworkPolicy {
+    (tier, 0..4u16, pods(), ingress, egress, terms()).prop_map(
+        |(tier, priority, subject, ingress, egress, terms)| ClusterNetworkPolicy {
             name: String::new(),
             tier,
             priority,
             subject,
             ingress,
             egress,
+            terms,
         },
     )
 }

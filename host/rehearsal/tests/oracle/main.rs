@@ -10,7 +10,7 @@ mod naive;
 use std::cell::RefCell;
 
 use millrace_control::World;
-use millrace_rehearsal::{End, Rehearsal, Traffic};
+use millrace_rehearsal::{Answer, End, Rehearsal, Traffic, Verdict};
 use proptest::prelude::*;
 
 /// Protocols and ports that policies may be about, and that none is.
@@ -33,6 +33,12 @@ fn ends(world: &World) -> Vec<End> {
     pods.chain(nodes).chain(outside).collect()
 }
 
+/// Whether it is made although audited policies would deny it.
+fn is_audited(answer: &Answer) -> bool {
+    let names_audit = |verdict: &Verdict| matches!(verdict, Verdict::Allowed(Some(rule)) if rule.starts_with("audit alone"));
+    answer.is_allowed() && answer.said.iter().any(|(_, verdict)| names_audit(verdict))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -52,12 +58,19 @@ proptest! {
             for world in &worlds {
                 cluster.learn(world.clone()).expect("the filter takes it");
                 let ends = ends(world);
+                let enforced = naive::without_audited(world);
                 for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (from, to))) {
                     for traffic in TRAFFIC {
                         for answer in cluster.ask(from, to, traffic).expect("it answers") {
-                            let expected = naive::allows(world, answer.ends, (from, to), traffic);
+                            let allows =
+                                |world| naive::allows(world, answer.ends, (from, to), traffic);
+                            let expected = allows(&enforced);
                             prop_assert_eq!(
                                 answer.is_allowed(), expected,
+                                "{:?} to {:?}, {:?}: {:?}", from, to, traffic, answer
+                            );
+                            prop_assert_eq!(
+                                is_audited(&answer), expected && !allows(world),
                                 "{:?} to {:?}, {:?}: {:?}", from, to, traffic, answer
                             );
                         }

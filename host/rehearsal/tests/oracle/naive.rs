@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use millrace_control::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
-    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyDirection, PolicyPeer,
-    PortRange, Ports, Selector,
+    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyDirection, PolicyMode,
+    PolicyPeer, PortRange, Ports, Selector,
 };
 use millrace_control::{Labels, Pod, PodNetwork, Protocol, World};
 use millrace_rehearsal::{End, Traffic};
@@ -17,6 +17,14 @@ struct Party<'w> {
     pod: Option<&'w Pod>,
     node: Option<&'w str>,
     address: IpAddr,
+}
+
+/// The world as it is if policies that are audited are not looked at.
+pub(crate) fn without_audited(world: &World) -> World {
+    let mut enforced = world.clone();
+    enforced.policies.retain(|_, policy| policy.terms.mode == PolicyMode::Enforce);
+    enforced.cluster_policies.retain(|_, policy| policy.terms.mode == PolicyMode::Enforce);
+    enforced
 }
 
 /// Whether a connection is made.

@@ -1,9 +1,21 @@
 //! The policies that are for a pod of this node.
 
-use crate::policy::{ClusterNetworkPolicy, ClusterTier, NetworkPolicy, PolicyDirection, Selector};
+use crate::policy::{
+    ClusterNetworkPolicy, ClusterTier, NetworkPolicy, PolicyDirection, PolicyMode, PolicyTerms,
+    Selector,
+};
 use crate::{PodName, QualifiedName, World};
 
 use super::people::Likeness;
+
+/// Which policies count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Those that are enforced.
+    Enforced,
+    /// Those that are audited, too.
+    All,
+}
 
 /// The policies that are for a pod in a direction, in the order in which they are asked.
 #[derive(Default)]
@@ -22,7 +34,10 @@ impl<'w> Chosen<'w> {
         pod: &PodName,
         likeness: Option<&Likeness>,
         direction: PolicyDirection,
+        counted: Counted,
     ) -> Self {
+        let counts =
+            |terms: &PolicyTerms| counted == Counted::All || terms.mode == PolicyMode::Enforce;
         let namespace = &pod.namespace;
         let selects = |selector: &Selector| {
             likeness.is_none_or(|likeness| selector.selects(&likeness.labels))
@@ -30,7 +45,8 @@ impl<'w> Chosen<'w> {
         let first = QualifiedName::new(namespace.clone(), "");
         let policies = world.policies.range(first..).map(|(_, policy)| policy);
         let policies = policies.take_while(|policy| policy.name.namespace == *namespace);
-        let policies = policies.filter(|it| it.rules(direction).is_some() && selects(&it.pods));
+        let policies = policies
+            .filter(|it| counts(&it.terms) && it.rules(direction).is_some() && selects(&it.pods));
         let namespaced: Vec<_> = policies.collect();
 
         let labels = world.namespaces.get(namespace).map(|it| &it.labels);
@@ -38,7 +54,8 @@ impl<'w> Chosen<'w> {
             .cluster_policies
             .values()
             .filter(|policy| {
-                !policy.rules(direction).is_empty()
+                counts(&policy.terms)
+                    && !policy.rules(direction).is_empty()
                     && labels.is_none_or(|it| policy.subject.namespaces.selects(it))
                     && selects(&policy.subject.pods)
             })
@@ -53,6 +70,16 @@ impl<'w> Chosen<'w> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.admin.is_empty() && self.namespaced.is_empty() && self.baseline.is_empty()
+        self.terms().next().is_none()
+    }
+
+    /// Whether some are audited.
+    pub(super) fn has_audited(&self) -> bool {
+        self.terms().any(|terms| terms.mode == PolicyMode::Audit)
+    }
+
+    fn terms(&self) -> impl Iterator<Item = &PolicyTerms> {
+        let of_cluster = self.admin.iter().chain(&self.baseline).map(|policy| &policy.terms);
+        of_cluster.chain(self.namespaced.iter().map(|policy| &policy.terms))
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use millrace_tables::{Action, Clause, Peer, Protocol, Tier};
+use millrace_tables::{Action, Clause, Peer, PolicySet, Protocol, Tier};
 
 use super::Rule;
 use super::people::{Likeness, NamedPort, People};
@@ -21,10 +21,21 @@ pub(super) struct SetKey {
     pub(super) direction: PolicyDirection,
     /// In the order in which they are asked.
     pub(super) policies: Vec<PolicyName>,
+    /// Whether what they say counts, and the set that is asked besides.
+    pub(super) role: Role,
     /// The names of the pods' ports, if the policies ask for them.
     pub(super) ports: Vec<NamedPort>,
     /// A pod whose labels are not known yet: nothing is allowed to it.
     pub(super) unknown: Option<PodName>,
+}
+
+/// What a set is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// What becomes of connections; the set that is audited is asked about those that go on.
+    Enforced(PolicySet),
+    /// What would become of them if audited policies counted.
+    Audited,
 }
 
 /// Pods that a policy's peer selects, or nodes.
@@ -77,8 +88,19 @@ pub(super) struct Maker<'m> {
     pub(super) registry: &'m mut Registry,
     pub(super) uses: &'m mut Uses,
     pub(super) direction: PolicyDirection,
+    pub(super) role: Role,
     /// The pods that the set is for.
     pub(super) target: &'m Likeness,
+}
+
+impl Role {
+    /// The rule, by which what it denies is told apart from what it would deny.
+    pub(super) fn rule(self, rule: Rule, action: Action) -> Rule {
+        match (self, action) {
+            (Self::Audited, Action::Deny) => Rule::WouldDeny(Box::new(rule)),
+            _ => rule,
+        }
+    }
 }
 
 impl Said {
@@ -153,8 +175,9 @@ impl Said {
 impl Maker<'_> {
     /// What a rule says, as tables have it.
     pub(super) fn clauses(&mut self, said: &Said) -> Vec<Clause> {
-        let rule = self.uses.rule(said.rule.clone(), self.registry);
         let (tier, action) = (said.tier, said.action);
+        let rule = self.role.rule(said.rule.clone(), action);
+        let rule = self.uses.rule(rule, self.registry);
         let mut clauses = Vec::new();
         let mut add = |peer, (protocol, first, last): Plain| {
             clauses.push(Clause { tier, action, peer, protocol, first, last, rule });

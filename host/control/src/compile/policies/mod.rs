@@ -23,7 +23,7 @@ use millrace_tables::{Clause, Draft, Otherwise, PolicySet};
 
 use super::Publication;
 use crate::changes::Changes;
-use crate::policy::{PolicyDirection, PolicyName};
+use crate::policy::{PolicyDirection, PolicyMode, PolicyName};
 use crate::{PodName, QualifiedName, World};
 use people::{Member, People};
 use registry::{Registry, Uses};
@@ -68,6 +68,8 @@ pub enum Rule {
         /// What is denied to it.
         direction: PolicyDirection,
     },
+    /// One that would deny if audited policies counted.
+    WouldDeny(Box<Rule>),
 }
 
 /// What has become of a policy on a node.
@@ -75,6 +77,8 @@ pub enum Rule {
 pub struct PolicySummary {
     /// The pods of the node that it is for.
     pub pods: Vec<PodName>,
+    /// Whether what it says counts.
+    pub mode: PolicyMode,
 }
 
 /// What was told of policies, and what it was made of.
@@ -97,6 +101,8 @@ pub(super) struct Facts {
 struct Judged {
     /// Who may open connections to it, and what it may open.
     sets: [PolicySet; 2],
+    /// The sets that these ask about what goes on.
+    audits: [PolicySet; 2],
     policies: BTreeSet<PolicyName>,
     /// Whether that depends on what other pods call their ports.
     asks_for_names: bool,
@@ -106,6 +112,7 @@ struct Judged {
 #[derive(Clone, Debug)]
 struct Set {
     otherwise: Otherwise,
+    audit: PolicySet,
     clauses: Vec<Clause>,
     uses: Uses,
 }
@@ -142,7 +149,8 @@ impl Default for Facts {
 impl Default for Judged {
     fn default() -> Self {
         let policies = BTreeSet::new();
-        Self { sets: [PolicySet::NONE; 2], policies, asks_for_names: false }
+        let none = [PolicySet::NONE; 2];
+        Self { sets: none, audits: none, policies, asks_for_names: false }
     }
 }
 
@@ -160,6 +168,7 @@ impl fmt::Display for Rule {
             Self::Unknown { pod, direction } => {
                 write!(f, "no {direction} before the labels of pod {pod} are known")
             }
+            Self::WouldDeny(rule) => write!(f, "audit alone: {rule} would deny it"),
         }
     }
 }

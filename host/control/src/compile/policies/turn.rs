@@ -16,8 +16,8 @@ use millrace_tables::{
     Range, Row, Selector,
 };
 
-use super::chosen::Chosen;
-use super::clauses::{Maker, Said, SetKey};
+use super::chosen::{Chosen, Counted};
+use super::clauses::{Maker, Role, Said, SetKey};
 use super::people::{Holder, Likeness, Member, Moved, Person};
 use super::registry::Uses;
 use super::{Facts, Judged, Local, PolicySummary, Rule, Set};
@@ -173,12 +173,16 @@ impl<'t> Turn<'t> {
         }
         let now = person.filter(|person| person.is_here).map(|person| {
             let mut judged = Judged::default();
-            let sets = PolicyDirection::ALL
-                .map(|it| self.set(&pod, person.likeness.as_deref(), it, &mut judged));
-            Judged { sets, ..judged }
+            let likeness = person.likeness.as_deref();
+            judged.audits =
+                PolicyDirection::ALL.map(|it| self.audit(&pod, likeness, it, &mut judged));
+            let [ingress, egress] = judged.audits;
+            judged.sets = [(PolicyDirection::Ingress, ingress), (PolicyDirection::Egress, egress)]
+                .map(|(it, audit)| self.enforced(&pod, likeness, it, audit, &mut judged));
+            judged
         });
         let before = self.facts.judged.remove(&pod).unwrap_or_default();
-        for PolicySet(number) in before.sets {
+        for PolicySet(number) in before.sets.into_iter().chain(before.audits) {
             self.facts.registry.sets.give_back(number);
         }
         let none = BTreeSet::new();
@@ -198,18 +202,46 @@ impl<'t> Turn<'t> {
         self.facts.judged.extend(now.map(|judged| (pod, judged)));
     }
 
-    /// The set of the policies that are for a pod in a direction, for one more pod.
-    fn set(
+    /// The set of all policies that are for a pod in a direction, if some are audited.
+    fn audit(
         &mut self,
         pod: &PodName,
         likeness: Option<&Likeness>,
         direction: PolicyDirection,
         judged: &mut Judged,
     ) -> PolicySet {
-        let chosen = Chosen::of(self.world, pod, likeness, direction);
-        if chosen.is_empty() {
-            return PolicySet::NONE;
+        let all = Chosen::of(self.world, pod, likeness, direction, Counted::All);
+        match likeness.is_some() && all.has_audited() {
+            true => self.set(pod, likeness, (direction, Role::Audited), &all, judged),
+            false => PolicySet::NONE,
         }
+    }
+
+    /// The set of those that are enforced.
+    fn enforced(
+        &mut self,
+        pod: &PodName,
+        likeness: Option<&Likeness>,
+        direction: PolicyDirection,
+        audit: PolicySet,
+        judged: &mut Judged,
+    ) -> PolicySet {
+        let chosen = Chosen::of(self.world, pod, likeness, direction, Counted::Enforced);
+        match chosen.is_empty() && audit == PolicySet::NONE {
+            true => PolicySet::NONE,
+            false => self.set(pod, likeness, (direction, Role::Enforced(audit)), &chosen, judged),
+        }
+    }
+
+    /// The set of policies that are for a pod, for one more pod.
+    fn set(
+        &mut self,
+        pod: &PodName,
+        likeness: Option<&Likeness>,
+        (direction, role): (PolicyDirection, Role),
+        chosen: &Chosen<'_>,
+        judged: &mut Judged,
+    ) -> PolicySet {
         let of_cluster = |tier: &[&ClusterNetworkPolicy]| -> Vec<_> {
             tier.iter().map(|policy| PolicyName::Cluster(policy.name.clone())).collect()
         };
@@ -227,6 +259,7 @@ impl<'t> Turn<'t> {
         let key = SetKey {
             direction,
             policies: names.clone(),
+            role,
             ports: ports.unwrap_or_default(),
             unknown: likeness.is_none().then(|| pod.clone()),
         };
@@ -247,19 +280,24 @@ impl<'t> Turn<'t> {
                 // nobody is isolated by a ClusterNetworkPolicy (K2)
                 (_, true) => Otherwise { action: Action::Allow, rule: 0 },
                 (_, false) => {
-                    let rule = Rule::Denies { direction, policies: namespaced };
-                    Otherwise { action: Action::Deny, rule: uses.rule(rule, registry) }
+                    let (rule, action) =
+                        (Rule::Denies { direction, policies: namespaced }, Action::Deny);
+                    Otherwise { action, rule: uses.rule(role.rule(rule, action), registry) }
                 }
             };
             let clauses = likeness.map_or_else(Vec::new, |target| {
                 let (world, people) = (self.world, &self.facts.people);
                 let uses = &mut uses;
-                let mut maker = Maker { world, people, registry, uses, direction, target };
+                let mut maker = Maker { world, people, registry, uses, direction, role, target };
                 said.iter().flat_map(|it| maker.clauses(it)).collect()
             });
-            let set = Set { otherwise, clauses, uses };
+            let audit = match role {
+                Role::Enforced(audit) => audit,
+                Role::Audited => PolicySet::NONE,
+            };
+            let set = Set { otherwise, audit, clauses, uses };
             let before = self.facts.sets.insert(PolicySet(number), set);
-            let before = before.map(|Set { otherwise, clauses, uses }| {
+            let before = before.map(|Set { otherwise, clauses, uses, .. }| {
                 uses.give_back(&mut self.facts.registry);
                 (otherwise, clauses)
             });
@@ -349,6 +387,7 @@ impl<'t> Turn<'t> {
     /// Says what is another now.
     fn tell(self, draft: &mut Draft, publication: &mut Publication) {
         let Self { facts, world, last, ends, sets, policies, .. } = self;
+        let mut audits = BTreeSet::new();
         for (number, before) in sets {
             let now = facts.sets.get(&number);
             if before.as_ref().map(|(otherwise, clauses)| (otherwise, clauses))
@@ -360,7 +399,8 @@ impl<'t> Turn<'t> {
                 Some(set) => {
                     let octets = List::encode(&set.clauses);
                     let clauses = List::new(&octets).expect("ports were checked when read");
-                    let policies = Policies { otherwise: set.otherwise, clauses };
+                    let Set { otherwise, audit, .. } = *set;
+                    let policies = Policies { otherwise, audit, clauses };
                     draft.put(&Row::Policies(number, policies));
                 }
                 None => draft.remove(&Key::Policies(number)),
@@ -368,7 +408,12 @@ impl<'t> Turn<'t> {
             // a set of policies that is new judges addresses that have changed
             let tag = before.map(|_| Tag::new(TagKind::PolicySet, number.0));
             publication.tags.extend(tag);
+            audits.insert(number);
         }
+        // decisions depend on the set that has another one audited
+        let audit = facts.sets.iter().filter(|(_, set)| audits.contains(&set.audit));
+        let audit = audit.map(|(number, _)| Tag::new(TagKind::PolicySet, number.0));
+        publication.tags.extend(audit);
         // a selector that is new, or gone, is one of sets that have changed
         let is_common =
             |it: &&Selector| it.0 <= last && facts.registry.selections.thing(it.0).is_some();
@@ -418,12 +463,13 @@ impl<'t> Turn<'t> {
             publication.rules.insert(number, rule);
         }
         for name in policies {
-            let is_there = match &name {
-                PolicyName::Namespaced(name) => world.policies.contains_key(name),
-                PolicyName::Cluster(name) => world.cluster_policies.contains_key(name),
+            let terms = match &name {
+                PolicyName::Namespaced(name) => world.policies.get(name).map(|it| &it.terms),
+                PolicyName::Cluster(name) => world.cluster_policies.get(name).map(|it| &it.terms),
             };
             let pods = facts.pods.get(&name).into_iter().flatten().cloned().collect();
-            publication.policies.insert(name, is_there.then_some(PolicySummary { pods }));
+            let summary = terms.map(|terms| PolicySummary { pods, mode: terms.mode });
+            publication.policies.insert(name, summary);
         }
     }
 
