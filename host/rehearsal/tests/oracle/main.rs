@@ -2,10 +2,11 @@
 //! clusters, each made of the one before as changes are, and every connection that they can have.
 //!
 //! - `naive`: what the rules say, read one by one with nothing remembered
-//! - `clusters`: random worlds
+//! - `clusters`: random worlds; `space`: all of a space of policies
 
 mod clusters;
 mod naive;
+mod space;
 
 use std::cell::RefCell;
 
@@ -82,3 +83,49 @@ proptest! {
         })?;
     }
 }
+
+/// N1 to N9, N15: all connections of pods, at each step of each case, for both families.
+#[test]
+fn n1_to_n15_all_of_a_space_of_policies_comes_out_as_the_rules_say() {
+    let cases = space::cases();
+    for (what, count) in space::COUNTS {
+        let varied = cases.iter().filter(|case| case.name.starts_with(&format!("{what}: ")));
+        assert_eq!(varied.count(), count, "{what}");
+    }
+    assert_eq!(cases.len(), 230);
+    let mut cluster = Rehearsal::new(World::default()).expect("filters can be run here");
+    let (mut made, mut refused) = (0, 0);
+    for space::Case { name, steps } in &cases {
+        for (step, world) in steps.iter().enumerate() {
+            cluster.learn(world.clone()).expect("the filter takes it");
+            let pods: Vec<_> = world.pods.keys().cloned().map(End::Pod).collect();
+            for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
+                for traffic in SERVED {
+                    let answers = cluster.ask(from, to, traffic).expect("it answers");
+                    assert_eq!(answers.len(), 2, "both families");
+                    for answer in answers {
+                        let expected = naive::allows(world, answer.ends, (from, to), traffic);
+                        let is = answer.is_allowed();
+                        assert_eq!(
+                            is, expected,
+                            "{name}, step {step}: {from:?} to {to:?}, {traffic:?}: {answer:?}"
+                        );
+                        *(if is { &mut made } else { &mut refused }) += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(made > 100_000 && refused > 10_000, "{made} made, {refused} refused");
+}
+
+/// What the pods of the space serve, and policies are about.
+const SERVED: [Traffic; 7] = [
+    Traffic { protocol: 6, port: 80 },
+    Traffic { protocol: 6, port: 81 },
+    Traffic { protocol: 17, port: 80 },
+    Traffic { protocol: 17, port: 81 },
+    Traffic { protocol: 132, port: 80 },
+    Traffic { protocol: 132, port: 81 },
+    Traffic { protocol: 17, port: 53 },
+];
