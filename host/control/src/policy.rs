@@ -7,6 +7,7 @@ mod cluster;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use crate::{Labels, Protocol, QualifiedName};
 
@@ -41,7 +42,8 @@ pub struct PolicyTerms {
 }
 
 /// Whether what a policy says counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PolicyMode {
     /// It does.
     #[default]

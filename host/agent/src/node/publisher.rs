@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_control::World;
-use millrace_control::compile::{Compiler, Local, Publication};
-use millrace_control::policy::PolicyName;
+use millrace_control::compile::{Compiler, Local, Publication, Rule};
+use millrace_control::policy::{PolicyMode, PolicyName, RefusedConnections};
 use millrace_control::source::News;
 use millrace_dataplane::control::{Dataplane, StageError};
+use millrace_dataplane::stage::OnRefused;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,8 @@ pub(crate) struct PolicyStatus {
     pub(crate) generation: Option<u64>,
     /// The pods of this node that it is for.
     pub(crate) pods: Vec<String>,
+    /// Whether what it says counts.
+    pub(crate) mode: PolicyMode,
     /// Why it is not in force.
     pub(crate) problems: Vec<String>,
 }
@@ -117,6 +120,9 @@ impl Publisher {
     /// If one refuses it: all stays as it was then.
     pub(crate) fn tell(&mut self, plane: &Dataplane) -> Result<(), StageError> {
         let publication = self.compiler.compile();
+        plane.refuse_by(publication.rules.iter().map(|(number, rule)| {
+            (*number, rule.as_ref().and_then(Rule::on_refused).map(on_refused))
+        }));
         let outcome = match publication.delta.is_empty() {
             true => Ok(()),
             false => plane.publish(&publication.delta, publication.generation, &publication.tags),
@@ -172,9 +178,11 @@ impl Known {
             let before = self.policies.remove(&name);
             let Some(summary) = summary else { continue };
             let pods = summary.pods.iter().map(ToString::to_string).collect();
-            let generation = since(before.filter(|it| it.pods == pods).map(|it| it.generation));
+            let mode = summary.mode;
+            let alike = before.filter(|it| it.pods == pods && it.mode == mode);
+            let generation = since(alike.map(|it| it.generation));
             let problems = refused.clone().into_iter().collect();
-            self.policies.insert(name, PolicyStatus { generation, pods, problems });
+            self.policies.insert(name, PolicyStatus { generation, pods, mode, problems });
         }
         // decisions in force name those that were told
         if error.is_none() {
@@ -185,6 +193,15 @@ impl Known {
                 }
             }
         }
+    }
+}
+
+/// What a policy's annotation means to the dataplane.
+fn on_refused(connections: RefusedConnections) -> OnRefused {
+    match connections {
+        RefusedConnections::Keep => OnRefused::Keep,
+        RefusedConnections::Drop => OnRefused::Drop,
+        RefusedConnections::Reset => OnRefused::Reset,
     }
 }
 

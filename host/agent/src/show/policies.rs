@@ -4,12 +4,18 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use millrace_control::policy::PolicyMode;
 
 use crate::node::PolicyStatus;
 use crate::output::{Asking, Heading, Table};
 
 /// Show the NetworkPolicies that a node knows, and the ClusterNetworkPolicies, which are in no
 /// namespace: for which of its pods they are in force, and since which generation of tables.
+///
+/// Annotations say how a policy is applied. With `millrace.dev/audit: "true"` what it would deny goes
+/// on: the policy filter counts it as `audited`, and `millrace trace` names the rule.
+/// `millrace.dev/on-refused` says what becomes of connections that there are when it denies them:
+/// `keep`, `drop` or `reset`; without it, what the stage says.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace policies
@@ -32,11 +38,16 @@ fn text(policies: &BTreeMap<String, PolicyStatus>) -> String {
     let mut table = Table::new([
         Heading::text("policy"),
         Heading::number("generation"),
+        Heading::text("mode"),
         Heading::text("pods here"),
     ]);
     for (name, policy) in policies {
         let generation = policy.generation.map_or_else(|| "-".to_owned(), |it| it.to_string());
-        table.row([name.clone(), generation, policy.pods.join(", ")]);
+        let mode = match policy.mode {
+            PolicyMode::Enforce => "enforce",
+            PolicyMode::Audit => "audit",
+        };
+        table.row([name.clone(), generation, mode.to_owned(), policy.pods.join(", ")]);
     }
     let problems = policies.iter().flat_map(|(name, policy)| {
         policy.problems.iter().map(move |problem| format!("\n! {name}: {problem}"))

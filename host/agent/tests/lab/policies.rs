@@ -86,6 +86,12 @@ fn cuts(of: &[(&str, &str)], by: &[&str]) -> BTreeSet<(String, String, String)> 
     each.map(|(from, to, by)| (from.to_owned(), to.to_owned(), by.to_owned())).collect()
 }
 
+/// With an annotation.
+fn annotated(policy: &str, key: &str, word: &str) -> String {
+    let annotation = format!("annotations: {{millrace.dev/{key}: '{word}'}}, name: ");
+    policy.replacen("name: ", &annotation, 1)
+}
+
 const ALL: [&str; 3] = ["ping", "tcp", "udp"];
 
 #[test]
@@ -151,4 +157,62 @@ fn n13_n15_a_label_that_goes_ends_what_it_allowed_and_the_policy_that_denies_is_
     let stages = trace["stages"].as_array().expect("there are stages");
     let policy = stages.iter().find(|it| it["stage"] == "policy").expect("it was asked");
     assert_eq!(policy["rule"]["name"], "no ingress rule of NetworkPolicy default/web", "{trace:#}");
+}
+
+#[test]
+fn what_an_audited_policy_would_deny_goes_on_and_is_named_and_what_it_denies_then_is_named_in_drops()
+ {
+    let Some(town) = Town::open() else { return };
+    let denies = policy("policyTypes: [Ingress]");
+    town.rule(&annotated(&denies, "audit", "true"), 1);
+    assert_eq!(town.0.asked("east", &["policies"])["default/web"]["mode"], "audit");
+    town.is_cut(&BTreeSet::new());
+    let (_, addresses) = town.0.pod("server");
+    let to = format!("{}:7", addresses[0]);
+    let trace = town.0.asked("east", &["trace", "--from", "a", "--to", &to]);
+    let stages = trace["stages"].as_array().expect("there are stages");
+    let policy = stages.iter().find(|it| it["stage"] == "policy").expect("it was asked");
+    let named = "no ingress rule of NetworkPolicy default/web";
+    let audited = format!("audit alone: {named} would deny it");
+    assert_eq!(policy["rule"]["name"], audited, "{trace:#}");
+
+    town.rule(&denies, 1);
+    town.is_cut(&cuts(&[("a", "server"), ("b", "server"), ("far", "server")], &ALL));
+    let drops = town.0.asked("east", &["drops"]);
+    let isolated = drops.as_array().expect("a list").iter().find(|it| it["reason"] == "isolated");
+    let places = isolated.expect("there are some")["places"].as_array().expect("a list").clone();
+    let rules = |place: &Value| place["rules"].as_array().cloned().unwrap_or_default();
+    let by = |pod: &str| {
+        let place = places.iter().find(|place| place["pod"] == pod).expect("it was denied");
+        rules(place).iter().map(|rule| rule["name"].clone()).collect::<Vec<_>>()
+    };
+    for pod in ["default/a", "default/b"] {
+        assert!(by(pod).contains(&named.into()), "{drops:#}");
+    }
+}
+
+#[test]
+fn n13_a_policy_says_what_becomes_of_connections_that_it_denies() {
+    let Some(town) = Town::open() else { return };
+    let (namespace, _) = town.0.pod("a");
+    let [mut kept, mut reset] = ["server", "b"].map(|pod| {
+        let (_, addresses) = town.0.pod(pod);
+        let to = SocketAddr::new(addresses[0], ECHO);
+        let mut talk = Talk::open(&namespace, to).expect("there is no policy");
+        talk.say("hello").expect("there is no policy");
+        talk
+    });
+    let keeps = annotated(&policy("policyTypes: [Ingress]"), "on-refused", "keep");
+    let resets = keeps.replace("name: web", "name: b").replace("keep", "reset");
+    let resets = resets.replace("app: web", "role: stranger");
+    town.rule(&format!("{keeps}---\n{resets}"), 2);
+    let others = [("a", "server"), ("b", "server"), ("far", "server")];
+    let mut expected = cuts(&others, &ALL);
+    expected.extend(cuts(&[("a", "b"), ("server", "b"), ("far", "b")], &ALL));
+    town.is_cut(&expected);
+    until(|| {
+        let error = reset.say("again").err()?;
+        (error.kind() == ErrorKind::ConnectionReset).then_some(())
+    });
+    kept.say("again").expect("it goes on");
 }

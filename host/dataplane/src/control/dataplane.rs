@@ -29,7 +29,7 @@ use crate::control::trace::RuleStatus;
 use crate::counters::RuleKey;
 use crate::mailbox::{NoAnswer, Postman, mailbox};
 use crate::pauses::PauseCounts;
-use crate::stage::{FaultDesk, Mode};
+use crate::stage::{FaultDesk, Mode, OnRefused};
 use crate::worker::{Worker, WorkerCounters};
 use crate::xsk_io::XskIo;
 
@@ -419,6 +419,12 @@ impl Dataplane {
             })
         };
         totals.into_iter().filter_map(status).collect()
+    }
+
+    /// Has live connections that one of these rules refuses be treated so, whatever the stage says
+    /// that names it, or by nothing but what that says. Rules are those that tables have.
+    pub fn refuse_by(&self, rules: impl IntoIterator<Item = (u32, Option<OnRefused>)>) {
+        self.shared.stages.lock().refuse_by(rules);
     }
 
     /// The workers.

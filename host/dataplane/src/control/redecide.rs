@@ -81,9 +81,11 @@ struct Waiting {
 }
 
 /// What a stage does about connections that it refuses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) on_refused: OnRefused,
+    /// What it does where one of these rules refuses, if tables tell it of rules.
+    pub(super) by_rule: Option<Arc<BTreeMap<u32, OnRefused>>>,
     /// It has no filter, and nobody mends that.
     pub(super) is_ejected: bool,
 }
@@ -282,16 +284,24 @@ impl<I: Io + 'static> Round<'_, I> {
     /// What the stage that refused has for it; nothing if it had no filter to answer, which may be
     /// there in a moment.
     fn on_refused(&self, outcome: &Outcome) -> Option<OnRefused> {
-        let Outcome::Refused(Verdict { by, reason, .. }) = outcome else {
+        let Outcome::Refused(Verdict { by, reason, rule, .. }) = outcome else {
             return Some(OnRefused::default());
         };
         match self.refusals.get(by) {
             Some(refusal) => {
                 let is_absent = *reason == Some(Reason::FilterAbsent) && !refusal.is_ejected;
-                (!is_absent).then_some(refusal.on_refused)
+                (!is_absent).then(|| refusal.of(*rule))
             }
             None => Some(OnRefused::default()),
         }
+    }
+}
+
+impl Refusal {
+    /// What is done where this rule refuses.
+    fn of(&self, rule: u32) -> OnRefused {
+        let of_rule = self.by_rule.as_ref().and_then(|rules| rules.get(&rule));
+        of_rule.copied().unwrap_or(self.on_refused)
     }
 }
 
@@ -376,6 +386,15 @@ mod tests {
             let heard = asks.join().expect("it does not panic");
             assert_eq!(heard, Redecided { changed: 1, ..Redecided::default() });
         });
+    }
+
+    #[test]
+    fn a_rule_that_says_what_is_done_counts_before_its_stage() {
+        let rules = Arc::new(BTreeMap::from([(300, OnRefused::Keep)]));
+        let told =
+            Refusal { on_refused: OnRefused::Reset, by_rule: Some(rules), is_ejected: false };
+        assert_eq!([300, 301].map(|rule| told.of(rule)), [OnRefused::Keep, OnRefused::Reset]);
+        assert_eq!(Refusal { by_rule: None, ..told }.of(300), OnRefused::Reset);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::policy::{
     ClusterNetworkPolicy, ClusterTier, NetworkPolicy, PolicyDirection, PolicyMode, PolicyTerms,
-    Selector,
+    RefusedConnections, Selector,
 };
 use crate::{PodName, QualifiedName, World};
 
@@ -76,6 +76,16 @@ impl<'w> Chosen<'w> {
     /// Whether some are audited.
     pub(super) fn has_audited(&self) -> bool {
         self.terms().any(|terms| terms.mode == PolicyMode::Audit)
+    }
+
+    /// What becomes of live connections that no rule of NetworkPolicies allows, as far as these say:
+    /// the strictest counts.
+    pub(super) fn on_refused(&self) -> Option<RefusedConnections> {
+        let each = || self.namespaced.iter().map(|policy| policy.terms.on_refused);
+        let strictest = each().flatten().max()?;
+        // one that says nothing has not said that they are kept
+        let is_kept = strictest == RefusedConnections::Keep;
+        (!is_kept || each().all(|it| it.is_some())).then_some(strictest)
     }
 
     fn terms(&self) -> impl Iterator<Item = &PolicyTerms> {

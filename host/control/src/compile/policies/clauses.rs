@@ -116,6 +116,7 @@ impl Said {
                 direction,
                 index,
                 name: None,
+                on_refused: policy.terms.on_refused,
             },
             tier: Tier::Namespace,
             action: Action::Allow,
@@ -160,8 +161,9 @@ impl Said {
                     _ => (Action::Deny, vec![Who::Anybody], vec![ANYTHING]),
                 },
             };
+            let on_refused = policy.terms.on_refused;
             let (policy, name) = (PolicyName::Cluster(policy.name.clone()), rule.name.clone());
-            let rule = Rule::Of { policy, direction, index, name };
+            let rule = Rule::Of { policy, direction, index, name, on_refused };
             Self { rule, tier, action, peers, ports }
         })
     }

@@ -23,7 +23,7 @@ use millrace_tables::{Clause, Draft, Otherwise, PolicySet};
 
 use super::Publication;
 use crate::changes::Changes;
-use crate::policy::{PolicyDirection, PolicyMode, PolicyName};
+use crate::policy::{PolicyDirection, PolicyMode, PolicyName, RefusedConnections};
 use crate::{PodName, QualifiedName, World};
 use people::{Member, People};
 use registry::{Registry, Uses};
@@ -53,6 +53,8 @@ pub enum Rule {
         index: usize,
         /// What its author calls it.
         name: Option<String>,
+        /// What becomes of live connections if it denies, as far as the policy says.
+        on_refused: Option<RefusedConnections>,
     },
     /// That none of these NetworkPolicies' rules allows.
     Denies {
@@ -60,6 +62,8 @@ pub enum Rule {
         direction: PolicyDirection,
         /// The policies that are for the pod.
         policies: Vec<QualifiedName>,
+        /// What becomes of live connections, as far as they say.
+        on_refused: Option<RefusedConnections>,
     },
     /// That it is not known yet which policies are for a pod.
     Unknown {
@@ -154,14 +158,24 @@ impl Default for Judged {
     }
 }
 
+impl Rule {
+    /// What becomes of live connections that it refuses, as far as its policies say.
+    pub fn on_refused(&self) -> Option<RefusedConnections> {
+        match self {
+            Self::Of { on_refused, .. } | Self::Denies { on_refused, .. } => *on_refused,
+            Self::Unknown { .. } | Self::WouldDeny(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Of { policy, direction, index, name } => {
+            Self::Of { policy, direction, index, name, .. } => {
                 write!(f, "{policy}, spec.{direction}[{index}]")?;
                 name.as_ref().map_or(Ok(()), |name| write!(f, " `{name}`"))
             }
-            Self::Denies { direction, policies } => {
+            Self::Denies { direction, policies, .. } => {
                 let names: Vec<_> = policies.iter().map(ToString::to_string).collect();
                 write!(f, "no {direction} rule of NetworkPolicy {}", names.join(", "))
             }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use millrace_abi::{Tag, TagKind};
 use millrace_tables::{Change, Owner, Place, PolicySet, Row, Table, Update};
 
-use super::super::{Compiler, Local, Publication};
-use crate::policy::PolicyName;
+use super::super::{Compiler, Local, Publication, Rule};
+use crate::policy::{PolicyName, RefusedConnections};
 use crate::source::Manifests;
 use crate::{PodName, World};
 
@@ -219,6 +219,36 @@ fn k1_n15_what_changes_of_a_cluster_network_policy_names_the_pods_that_it_is_for
     ] {
         assert_eq!(tags(next(&mut compiler.clone(), &text)), expected, "{text}");
     }
+}
+
+#[test]
+fn n13_what_becomes_of_live_connections_is_what_the_strictest_of_the_policies_that_deny_says() {
+    let denies = "podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]";
+    let said = |word: &str| format!(", annotations: {{millrace.dev/on-refused: {word}}}}}");
+    let one = |word: &str| policy("one", denies).replacen('}', &said(word), 1);
+    let two = |word: &str| policy("two", denies).replacen('}', &said(word), 1);
+    let silent = policy("two", denies);
+    for (policies, expected) in [
+        (silent.clone(), None),
+        (one("keep"), Some(RefusedConnections::Keep)),
+        (one("keep") + &two("keep"), Some(RefusedConnections::Keep)),
+        (one("keep") + &two("drop"), Some(RefusedConnections::Drop)),
+        (one("reset") + &two("keep"), Some(RefusedConnections::Reset)),
+        // who says nothing leaves it to the stage, which may not keep them
+        (one("keep") + &silent, None),
+        (one("reset") + &silent, Some(RefusedConnections::Reset)),
+    ] {
+        let compiler = compiled(&(cluster("role: friend") + &policies));
+        let rules = compiler.publication().rules.values().flatten();
+        let refusals: Vec<_> = rules.filter_map(Rule::on_refused).collect();
+        assert_eq!(refusals, Vec::from_iter(expected), "{policies}");
+    }
+    let keeps = cluster_policy("edge", TO_NODES).replacen('}', &said("keep"), 1);
+    let compiler = compiled(&(cluster("role: friend") + &keeps));
+    let rules: Vec<_> = compiler.publication().rules.values().flatten().collect();
+    let [rule] = rules[..] else { panic!("{rules:?}") };
+    assert_eq!(rule.to_string(), "ClusterNetworkPolicy edge, spec.egress[0]");
+    assert_eq!(rule.on_refused(), Some(RefusedConnections::Keep));
 }
 
 #[test]

@@ -280,8 +280,11 @@ impl<'t> Turn<'t> {
                 // nobody is isolated by a ClusterNetworkPolicy (K2)
                 (_, true) => Otherwise { action: Action::Allow, rule: 0 },
                 (_, false) => {
-                    let (rule, action) =
-                        (Rule::Denies { direction, policies: namespaced }, Action::Deny);
+                    let on_refused = chosen.on_refused();
+                    let (rule, action) = (
+                        Rule::Denies { direction, policies: namespaced, on_refused },
+                        Action::Deny,
+                    );
                     Otherwise { action, rule: uses.rule(role.rule(rule, action), registry) }
                 }
             };

@@ -29,9 +29,10 @@ use crate::control::request::{Load, Position};
 use crate::control::status::StageState;
 use crate::io::Io;
 use crate::mailbox::{NoAnswer, Postman};
-use crate::stage::{Canary, Crew, Mode, Stage};
+use crate::stage::{Canary, Crew, Mode, OnRefused, Stage};
 use crate::verdict::{Decider, MAX_STAGES};
 use crate::worker::Worker;
+use millrace_tables::Table;
 use parking_lot::Mutex;
 
 /// The chain of all workers.
@@ -45,6 +46,8 @@ pub struct Stages<I: Io> {
     names: BTreeMap<Decider, Arc<str>>,
     /// Who decides anew about what was decided by the chain before a change.
     desk: Arc<Desk>,
+    /// What is done about live connections that rules refuse of which tables say.
+    refused_by: Arc<BTreeMap<u32, OnRefused>>,
 }
 
 /// Why the chain is as it was.
@@ -121,8 +124,8 @@ impl<I: Io + 'static> Stages<I> {
     /// The chain of these workers, which has no stages yet.
     pub fn new(sandbox: Arc<Sandbox>, workers: Vec<Arc<Postman<Worker<I>>>>) -> Self {
         let (records, names) = (Vec::new(), BTreeMap::new());
-        let (published, desk) = (Arc::default(), Arc::default());
-        Self { sandbox, workers, records, published, names, desk }
+        let (published, desk, refused_by) = (Arc::default(), Arc::default(), Arc::default());
+        Self { sandbox, workers, records, published, names, desk, refused_by }
     }
 
     /// Where live connections are asked for to be decided anew.
@@ -132,11 +135,29 @@ impl<I: Io + 'static> Stages<I> {
 
     /// What each stage does about live connections that it refuses.
     pub(super) fn refusals(&self) -> BTreeMap<Decider, Refusal> {
+        let knows_rules = |record: &StageRecord| {
+            record.current.module.manifest().tables().contains(&Table::Policies)
+        };
         let refusal = |record: &StageRecord| Refusal {
             on_refused: record.terms.on_refused,
+            by_rule: knows_rules(record).then(|| Arc::clone(&self.refused_by)),
             is_ejected: record.state == StageState::Ejected,
         };
         self.records.iter().map(|record| (record.number, refusal(record))).collect()
+    }
+
+    /// What is done about live connections that these rules refuse; nothing if that is the stage's.
+    pub(super) fn refuse_by(&mut self, rules: impl IntoIterator<Item = (u32, Option<OnRefused>)>) {
+        for (rule, on_refused) in rules {
+            let known = self.refused_by.get(&rule).copied();
+            if known != on_refused {
+                let refused_by = Arc::make_mut(&mut self.refused_by);
+                match on_refused {
+                    Some(on_refused) => drop(refused_by.insert(rule, on_refused)),
+                    None => drop(refused_by.remove(&rule)),
+                }
+            }
+        }
     }
 
     /// Puts a filter into the chain. `ports` knows the numbers of ports by name.
