@@ -62,7 +62,8 @@ impl Kinds {
                 .to_vec(),
             // those of this node's pods
             Self::Policy => vec![put(policy(at / NODES * NODES, 1024 + turn as u16))],
-            Self::Labels => vec![put(pod(at * ENDPOINTS + 1, (at + 1) % size.0))],
+            // those that a policy of this node asks for, and its own again
+            Self::Labels => vec![put(pod(2 * ENDPOINTS, 1 + turn % 2))],
         }
     }
 }
@@ -185,6 +186,7 @@ fn policy(n: u32, port: u16) -> Object {
         pods: selector(n),
         ingress: Some(vec![rule]),
         egress: None,
+        terms: <_>::default(),
     })
 }
 
