@@ -1,14 +1,15 @@
 //! Words of a fixed list, whose types live in crates that know nothing of flags, JSON or YAML.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use millrace_abi::{Capability, PortKind};
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A `T`, written as its word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String", bound = "T: Worded")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word<T>(pub T);
 
 /// A type whose values have words.
@@ -52,17 +53,30 @@ impl<T: Worded> FromStr for Word<T> {
     }
 }
 
-impl<T: Worded> TryFrom<String> for Word<T> {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl<T: Worded> Serialize for Word<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.0.word())
     }
 }
 
-impl<T: Worded> From<Word<T>> for String {
-    fn from(word: Word<T>) -> Self {
-        word.to_string()
+impl<'de, T: Worded> Deserialize<'de> for Word<T> {
+    /// What is wrong with it is said where the text stands.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Reader(PhantomData))
+    }
+}
+
+struct Reader<T>(PhantomData<T>);
+
+impl<T: Worded> Visitor<'_> for Reader<T> {
+    type Value = Word<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {}", T::NOUN)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Word<T>, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

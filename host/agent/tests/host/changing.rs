@@ -169,9 +169,16 @@ fn a_deny_rule_takes_effect_at_once_and_the_drop_shows_its_reason() {
     client.send(b"x").expect("there is a route");
     let drops = host.until(&["drops"], |drops| drops[0]["packets"] == 1);
     assert_eq!(drops[0]["reason"], "denied");
-    let place = json!(
-        {"port": "veth-a", "stage": "deny", "fate": "dropped", "reason": "denied", "packets": 1}
-    );
+    let rule =
+        json!({"id": 1, "name": "denied", "help": "A rule of the list matches.", "packets": 1});
+    let place = json!({
+        "port": "veth-a",
+        "stage": "deny",
+        "fate": "dropped",
+        "reason": "denied",
+        "packets": 1,
+        "rules": [rule],
+    });
     assert_eq!(drops[0]["places"], json!([place]));
     let table = host.ask(&["drops"]);
     assert!(table.starts_with("denied: 1 packet. A rule says so.\n"), "{table}");
