@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::config::DEFAULT_SOCKET;
 use crate::node::cni::plugins::Plugins;
+use crate::node::filters::Kept as Modules;
 use crate::node::link::{HOST_LINK, PROTOCOL, is_of_pod};
 use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
@@ -50,7 +51,7 @@ pub(crate) struct CleanupArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Removed {
-    /// `link`, `route`, `proxy`, `sysctl`, `pins` or `file`.
+    /// `link`, `route`, `proxy`, `sysctl`, `pins`, `file` or `folder`.
     kind: &'static str,
     /// Which.
     name: String,
@@ -98,6 +99,9 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
     let remembered = state.remove()?;
     removed.extend(remembered.map(|file| Removed::new("file", file.display())));
     Departures::beside(socket).forget()?;
+    let modules = Modules::beside(socket);
+    let modules = modules.clear().context("the modules of filters")?;
+    removed.extend(modules.map(|folder| Removed::new("folder", folder.display())));
     for left in [socket.to_owned(), socket.with_extension("next")] {
         file(&left, &mut removed)?;
     }

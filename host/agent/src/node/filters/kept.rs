@@ -15,13 +15,13 @@ use crate::config::read_at_most;
 
 /// Where they are.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     folder: PathBuf,
 }
 
 impl Kept {
     /// Those beside a socket.
-    pub(super) fn beside(socket: &Path) -> Self {
+    pub(crate) fn beside(socket: &Path) -> Self {
         Self { folder: socket.with_file_name(FOLDER) }
     }
 
@@ -48,6 +48,15 @@ impl Kept {
                 tracing::warn!(filter, %error, "its module is still kept");
             }
             _ => {}
+        }
+    }
+
+    /// None has one any more; the folder that they were in.
+    pub(crate) fn clear(&self) -> io::Result<Option<&Path>> {
+        match fs::remove_dir_all(&self.folder) {
+            Ok(()) => Ok(Some(&self.folder)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -86,5 +95,8 @@ mod tests {
         kept.forget("a");
         kept.forget("a");
         assert_eq!(kept.find("a", None), None);
+
+        assert_eq!(kept.clear().unwrap(), Some(&*folder.path().join("modules")));
+        assert_eq!(kept.clear().unwrap(), None);
     }
 }

@@ -24,7 +24,7 @@ use millrace_dataplane::control::request::{Load, Position};
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 
-use kept::Kept;
+pub(crate) use kept::Kept;
 use module::Modules;
 pub(crate) use standing::{ChainStanding, ChainState, FilterStanding};
 use wanted::Wanted;
