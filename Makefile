@@ -44,7 +44,7 @@ old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a v
 
 # what is in an image finds no libraries there
 target = $(shell cargo metadata --no-deps --format-version=1 | jq --raw-output .target_directory)
-image: cni ## an image of millrace, and the lines that import and push it; needs buildah
+image: cni ## an image of millrace, and the lines that import and push it
 	$(if $(unprivileged),$(error $(unprivileged)))
 	cargo rustc $(locked) --release --package millrace --bin millrace -- \
 		-C target-feature=+crt-static
@@ -56,7 +56,8 @@ cluster: image ## two nodes of a real Kubernetes here, with millrace as their ne
 conformance: ## what Kubernetes' own tests say of the network of that cluster, while it is up
 	tests/cluster/conformance
 
-alerts: ## check the alert rules; needs promtool
+alerts: ## check the alert rules
+	scripts/setup alerts
 	promtool check rules deploy/prometheus/rules.yaml
 	promtool test rules deploy/prometheus/rules.test.yaml
 

@@ -6,7 +6,8 @@
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
-//! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written
+//! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written,
+//!   [`replace`]: how files are
 #![forbid(unsafe_code)]
 
 mod api;
@@ -23,6 +24,7 @@ mod output;
 mod policy;
 mod port;
 mod redecide;
+mod replace;
 mod run;
 mod show;
 mod text;

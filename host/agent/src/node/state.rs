@@ -4,8 +4,8 @@
 //! knows better, as the numbers of ports and connections, is not in there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use millrace_cni::{Attached, AttachmentId};
 use serde::{Deserialize, Serialize};
+
+use crate::replace::replace;
 
 /// What is remembered, and where.
 #[derive(Debug)]
@@ -105,12 +107,7 @@ fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let next = path.with_extension("next");
-    let mut file = File::create(&next)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    // or a machine that loses power finds an empty file under the name
-    file.sync_all()?;
-    fs::rename(next, path)
+    replace(path, &serde_json::to_vec_pretty(kept)?, 0o600)
 }
 
 const FILE: &str = "node.json";

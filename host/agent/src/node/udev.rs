@@ -4,14 +4,14 @@
 //! Owns one file of rules for udev, whose properties both heed. It is written where udev runs, and
 //! before the first link is made.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::{fs, io};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use crate::node::link::{HOST_LINK, POD_PORTS};
+use crate::replace::{TEXT, replace};
 
 /// Writes the rules, if there is anybody to read them.
 pub(crate) fn declare() -> anyhow::Result<()> {
@@ -38,10 +38,7 @@ fn write(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
-    // udev reads what ends in `.rules`
-    let next = path.with_extension("next");
-    File::create(&next)?.write_all(text().as_bytes())?;
-    fs::rename(next, path)
+    replace(path, text().as_bytes(), TEXT)
 }
 
 fn text() -> String {

@@ -4,8 +4,7 @@
 //! library has to be compiled along, it is compiled once.
 
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -14,6 +13,7 @@ use millrace_guest_build::{Build, DebugInfo, Toolchain};
 use super::inspect;
 use super::subject::Subject;
 use crate::output::{count, print};
+use crate::replace::{TEXT, replace};
 
 /// Compile a filter, and check the module.
 ///
@@ -58,7 +58,8 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let subject = Subject::at(&built)?;
     let manifest = subject.module.manifest();
     let out = out.clone().unwrap_or_else(|| project.join(format!("{}.wasm", manifest.name)));
-    put(&subject.bytes, &out).with_context(|| out.display().to_string())?;
+    // a host may read it at any moment
+    replace(&out, &subject.bytes, TEXT).with_context(|| out.display().to_string())?;
     print(&format!(
         "{}: {} bytes, sha256 {}\n{}: {}",
         out.display(),
@@ -67,13 +68,6 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<()> {
         subject.label(),
         inspect::in_short(manifest)
     ))
-}
-
-/// A host that reads the file meanwhile gets the old module or the new one, never half of one.
-fn put(module: &[u8], out: &Path) -> anyhow::Result<()> {
-    let partial = out.with_extension("wasm.part");
-    fs::write(&partial, module)?;
-    Ok(fs::rename(&partial, out)?)
 }
 
 /// This program's folder for what can be made again (XDG Base Directory Specification).

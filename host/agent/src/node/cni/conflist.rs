@@ -2,12 +2,12 @@
 //!
 //! It is written as a whole, and last: a runtime that finds it may attach containers at once.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
+
+use crate::replace::{TEXT, replace};
 
 /// The file.
 #[derive(Debug)]
@@ -23,16 +23,9 @@ impl<'a> Conflist<'a> {
 
     /// Writes it, for an agent behind `socket`.
     pub(crate) fn write(&self, socket: &Path) -> anyhow::Result<()> {
-        let write = || {
-            // hidden from runtimes, which look for their ending
-            let next = self.path.with_extension("next");
-            let mut file = File::create(&next)?;
-            file.write_all(format!("{:#}\n", text(socket)).as_bytes())?;
-            file.sync_all()?;
-            fs::rename(next, self.path)?;
-            io::Result::Ok(())
-        };
-        write().with_context(|| format!("the configuration of CNI, {}", self.path.display()))
+        let text = format!("{:#}\n", text(socket));
+        replace(self.path, text.as_bytes(), TEXT)
+            .with_context(|| format!("the configuration of CNI, {}", self.path.display()))
     }
 }
 
@@ -52,6 +45,8 @@ fn text(socket: &Path) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

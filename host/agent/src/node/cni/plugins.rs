@@ -4,12 +4,14 @@
 //! to the former, which knows by which name it is called. A program is replaced as a whole, so that
 //! one that runs at that moment ends as it began.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
 use anyhow::{Context, bail};
+
+use crate::replace::{PROGRAM, replace};
 
 /// The folder of plugins.
 #[derive(Debug)]
@@ -56,13 +58,7 @@ impl<'a> Plugins<'a> {
             return Ok(());
         }
         fs::create_dir_all(self.folder)?;
-        let next = self.next(PLUGIN);
-        fs::write(&next, program)?;
-        let file = File::open(&next)?;
-        file.set_permissions(Permissions::from_mode(0o755))?;
-        // a machine that loses power is not to find an empty program under the name
-        file.sync_all()?;
-        fs::rename(next, there)
+        replace(&there, &program, PROGRAM)
     }
 
     fn link_loopback(&self) -> io::Result<()> {
@@ -71,17 +67,12 @@ impl<'a> Plugins<'a> {
             return Ok(());
         }
         // what leads nowhere is replaced
-        let next = self.next(LOOPBACK);
+        let next = self.folder.join(format!(".{LOOPBACK}.next"));
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => symlink(PLUGIN, &next)?,
         }
         fs::rename(next, there)
-    }
-
-    /// Where a file is until it is whole.
-    fn next(&self, name: &str) -> PathBuf {
-        self.folder.join(format!(".{name}.next"))
     }
 }
 
@@ -90,6 +81,8 @@ const LOOPBACK: &str = "loopback";
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {

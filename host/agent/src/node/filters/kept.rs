@@ -12,6 +12,7 @@ use millrace_abi::limits;
 use millrace_control::filter::{ModuleBytes, ModuleDigest};
 
 use crate::config::read_at_most;
+use crate::replace::replace;
 
 /// Where they are.
 #[derive(Debug)]
@@ -62,10 +63,7 @@ impl Kept {
 
     fn write(&self, filter: &str, module: &ModuleBytes) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        // no filter has such a name
-        let next = self.folder.join(".next");
-        fs::write(&next, module.bytes())?;
-        fs::rename(next, self.path(filter))
+        replace(&self.path(filter), module.bytes(), 0o600)
     }
 
     fn path(&self, filter: &str) -> PathBuf {
