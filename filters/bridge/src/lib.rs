@@ -27,7 +27,7 @@ pub struct Bridge {
     /// Who is known without being learned, if anybody is.
     segment: Option<Segment>,
     stations: Map<Station, Place>,
-    /// The stations of a batch: each slot's source, then its destination.
+    /// The stations of a batch: each train's source, then its destination.
     read: Entries<Station, Place>,
     /// Whether stations were written since they were read.
     stale: bool,
@@ -91,18 +91,22 @@ impl Filter for Bridge {
     }
 
     fn flows(&mut self, slots: &[Slot], decisions: &mut [Decision]) {
+        let trains = || slots.chunk_by(are_of_one_train);
         self.read.clear();
-        for slot in slots {
-            self.read.ask(&Station::source(slot));
-            self.read.ask(&Station::destination(slot));
+        for train in trains() {
+            self.read.ask(&Station::source(&train[0]));
+            self.read.ask(&Station::destination(&train[0]));
         }
         self.stations.read(&mut self.read);
         self.stale = false;
 
-        for (n, (slot, decision)) in slots.iter().zip(decisions).enumerate() {
-            match self.segment.as_ref().map(|segment| segment.meet(slot)) {
-                None => self.decide(slot, decision, n),
-                Some(meeting) => self.decide_among_known(slot, decision, n, meeting),
+        let mut decisions = decisions.iter_mut();
+        for (n, train) in trains().enumerate() {
+            for (slot, decision) in train.iter().zip(&mut decisions) {
+                match self.segment.as_ref().map(|segment| segment.meet(slot)) {
+                    None => self.decide(slot, decision, n),
+                    Some(meeting) => self.decide_among_known(slot, decision, n, meeting),
+                }
             }
         }
     }
@@ -117,7 +121,7 @@ impl Filter for Bridge {
 filter!(Bridge: flow, packet);
 
 impl Bridge {
-    /// Decides about the slot that is number `n` of its batch.
+    /// Decides about a slot of the train that is number `n` of its batch.
     fn decide(&mut self, slot: &Slot, decision: &mut Decision, n: usize) {
         if is_reserved(MacAddr(slot.dst_mac)) {
             decision.drop(Reason::LinkLocal).by_rule(RESERVED.id);
@@ -183,7 +187,7 @@ impl Bridge {
         if self.stale { self.stations.get(station) } else { self.read.get(at) }
     }
 
-    /// Notes where the source of slot number `n` is; false if its port has no room for it.
+    /// Notes where the source of a slot of train number `n` is; false if its port has no room for it.
     #[inline(always)]
     fn learn(&mut self, slot: &Slot, n: usize) -> bool {
         let station = Station::source(slot);
@@ -239,6 +243,12 @@ fn forward(slot: &Slot, decision: &mut Decision, neighbour: Neighbour, settled: 
     if !settled {
         decision.revalidate_after(REVALIDATE_MS);
     }
+}
+
+/// Whether one packet goes the way of the one before it: senders and the kernel's segmentation send
+/// several in a row, and what the bridge reads for one of them counts for all.
+fn are_of_one_train(before: &Slot, slot: &Slot) -> bool {
+    (before.vlan, before.src_mac, before.dst_mac) == (slot.vlan, slot.src_mac, slot.dst_mac)
 }
 
 /// `01:80:c2:00:00:00` to `0f` stay on their link (IEEE 802.1Q table 8-1).

@@ -25,15 +25,14 @@ pub fn flow_hash(slot: &Slot) -> u32 {
 
 #[inline]
 fn end(address: &[u8; 16], port: u16) -> u64 {
-    let (high, low) = address.split_at(8);
-    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    fold(word(high) ^ SEEDS[0], word(low) ^ u64::from(port).rotate_left(48) ^ SEEDS[1])
+    let address = u128::from_be_bytes(*address);
+    let (high, low) = ((address >> 64) as u64, address as u64);
+    fold(high ^ SEEDS[0], low ^ u64::from(port).rotate_left(48) ^ SEEDS[1])
 }
 
 #[inline]
-fn mac(octets: [u8; 6]) -> u64 {
-    let word = octets.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    fold(word ^ SEEDS[0], SEEDS[1])
+fn mac([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    fold(u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ SEEDS[0], SEEDS[1])
 }
 
 /// Both halves of the product, together: every bit of both factors counts.

@@ -62,6 +62,70 @@ pub struct Rights {
     pub sees_packets: bool,
 }
 
+impl Rights {
+    /// What answers may state.
+    #[inline]
+    fn fields(self) -> FieldSet {
+        let mut fields = FREE;
+        for (capability, its) in BOUND {
+            if self.capabilities.contains(capability) {
+                fields = FieldSet::from_bits(fields.bits() | its.bits());
+            }
+        }
+        if self.sees_packets { fields } else { fields.without(Field::Inspect) }
+    }
+
+    /// Why an answer may not state a field.
+    #[cold]
+    fn refusal(self, field: Field) -> BadAnswer {
+        match capability_for(field) {
+            Some(capability) if !self.capabilities.contains(capability) => {
+                BadAnswer::Capability(field.label(), capability.label())
+            }
+            _ => BadAnswer::NoPacketHook,
+        }
+    }
+}
+
+/// What a filter has to be allowed in order to state a field.
+const fn capability_for(field: Field) -> Option<Capability> {
+    match field {
+        Field::Egress | Field::Flood | Field::NextHop | Field::DecrementTtl => {
+            Some(Capability::Redirect)
+        }
+        Field::To | Field::As | Field::Masquerade | Field::PickAgain => Some(Capability::Translate),
+        Field::Inspect => Some(Capability::Inspect),
+        Field::Idle | Field::Revalidate | Field::Once => None,
+    }
+}
+
+/// The fields that need this.
+const fn fields_for(capability: Option<Capability>) -> FieldSet {
+    let (mut fields, mut at) = (FieldSet::EMPTY, 0);
+    while at < Field::ALL.len() {
+        let field = Field::ALL[at];
+        let is_for = match (capability_for(field), capability) {
+            (Some(needed), Some(capability)) => needed as u32 == capability as u32,
+            (None, None) => true,
+            _ => false,
+        };
+        if is_for {
+            fields = fields.with(field);
+        }
+        at += 1;
+    }
+    fields
+}
+
+/// Fields that anybody may state.
+const FREE: FieldSet = fields_for(None);
+/// Fields that need a capability.
+const BOUND: [(Capability, FieldSet); 3] = [
+    (Capability::Redirect, fields_for(Some(Capability::Redirect))),
+    (Capability::Translate, fields_for(Some(Capability::Translate))),
+    (Capability::Inspect, fields_for(Some(Capability::Inspect))),
+];
+
 /// The stage that was asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
@@ -147,31 +211,14 @@ fn check(decision: &Decision, rights: Rights) -> Result<Checked, BadAnswer> {
         return Err(BadAnswer::Tags(decision.tag_count));
     }
 
-    let needs = |stated, capability: Capability| match rights.capabilities.contains(capability) {
-        true => Ok(()),
-        false => Err(BadAnswer::Capability(stated, capability.label())),
-    };
     for (a, b) in [(Field::Egress, Field::Flood), (Field::As, Field::Masquerade)] {
         if fields.contains(a) && fields.contains(b) {
             return Err(BadAnswer::Conflict(a.label(), b.label()));
         }
     }
-    for field in fields.iter() {
-        match field {
-            Field::Egress | Field::Flood | Field::NextHop | Field::DecrementTtl => {
-                needs(field.label(), Capability::Redirect)?;
-            }
-            Field::To | Field::As | Field::Masquerade | Field::PickAgain => {
-                needs(field.label(), Capability::Translate)?;
-            }
-            Field::Inspect => {
-                needs(field.label(), Capability::Inspect)?;
-                if !rights.sees_packets {
-                    return Err(BadAnswer::NoPacketHook);
-                }
-            }
-            Field::Idle | Field::Revalidate | Field::Once => {}
-        }
+    // one look for all of them: who is refused is asked which one it was
+    if let Some(field) = fields.minus(rights.fields()).iter().next() {
+        return Err(rights.refusal(field));
     }
     if fields.contains(Field::Egress) && !(1..=limits::MAX_PORT).contains(&decision.egress) {
         return Err(BadAnswer::Port(decision.egress));
@@ -182,7 +229,9 @@ fn check(decision: &Decision, rights: Rights) -> Result<Checked, BadAnswer> {
         Control::Drop => Capability::Drop,
         Control::Reject => Capability::Reject,
     };
-    needs(control.label(), capability)?;
+    if !rights.capabilities.contains(capability) {
+        return Err(BadAnswer::Capability(control.label(), capability.label()));
+    }
     let reason =
         Reason::stated_by_filter(decision.reason).ok_or(BadAnswer::Reason(decision.reason))?;
     Ok(Checked::Ends(control, reason))

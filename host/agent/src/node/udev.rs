@@ -4,9 +4,9 @@
 //! Owns one file of rules for udev, whose properties both heed. It is written where udev runs, and
 //! before the first link is made.
 
-use std::{fs, io};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::Context;
 

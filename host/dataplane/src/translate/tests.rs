@@ -92,13 +92,13 @@ proptest! {
 
     #[test]
     fn a_checksum_that_was_wrong_stays_wrong([from, to, source, destination] in ends()) {
-        for (protocol, at) in PROTOCOLS.into_iter().zip([16, 6, 8]) {
+        for (protocol, (at, len)) in PROTOCOLS.into_iter().zip([(16, 2), (6, 2), (8, 4)]) {
             let mut frame = packet_of(protocol, from, to, b"data");
             let at = at + ethernet::HEADER_LEN + if from.is_ipv4() { 20 } else { 40 };
             frame[at] ^= 0x55;
             let right = packet_of(protocol, source, destination, b"data");
             let result = translated(frame, source, destination);
-            prop_assert_ne!(&result[at..at + 2], &right[at..at + 2], "{}", protocol);
+            prop_assert_ne!(&result[at..at + len], &right[at..at + len], "{}", protocol);
         }
     }
 }
