@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, join, spawn};
-use crate::end::{End, PATIENCE};
+use crate::end::{End, PATIENCE, Server};
 use crate::error::TrafficError;
 use crate::latencies::Latencies;
 
@@ -34,6 +34,8 @@ impl Default for ConnectSettings {
 pub struct Connected {
     /// How long each of them took, from connecting to having read the byte.
     pub latencies: Latencies,
+    /// How long the first packet of each was not answered.
+    pub openings: Latencies,
     /// For how long connections were made.
     pub elapsed: Duration,
 }
@@ -51,13 +53,14 @@ impl Connected {
 ///
 /// # Errors
 /// If a connection cannot be had, or breaks.
-pub fn connect(
+pub fn connect<'n>(
     from: End<'_>,
-    to: End<'_>,
+    to: impl Into<Server<'n>>,
     settings: ConnectSettings,
 ) -> Result<Connected, TrafficError> {
-    let listener = to.listen()?;
-    let address = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
+    let to = to.into();
+    let (listener, address) = to.listen()?;
+    let own = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
     let mut servers = Vec::new();
     for _ in 0..settings.lanes {
         let listener = listener.try_clone().map_err(TrafficError::socket("sharing a socket"))?;
@@ -68,7 +71,7 @@ pub fn connect(
     // from the servers' own side, which works whatever became of the path
     let farewell = to.namespace.run(|| {
         (0..settings.lanes).try_for_each(|_| {
-            TcpStream::connect_timeout(&address, PATIENCE)
+            TcpStream::connect_timeout(&own, PATIENCE)
                 .and_then(|mut stream| stream.write_all(&[FAREWELL]))
         })
     })?;
@@ -85,22 +88,28 @@ fn clients(to: SocketAddr, settings: ConnectSettings) -> io::Result<Connected> {
     // each of them ends, whatever became of the others
     let lanes: Vec<_> = lanes.into_iter().map(join).collect();
     let elapsed = start.elapsed();
-    let latencies = lanes.into_iter().collect::<io::Result<Vec<_>>>()?;
-    Ok(Connected { latencies: latencies.into_iter().flatten().collect(), elapsed })
+    let lanes = lanes.into_iter().collect::<io::Result<Vec<_>>>()?;
+    let all = || lanes.iter().flatten();
+    Ok(Connected {
+        latencies: all().map(|(whole, _)| *whole).collect(),
+        openings: all().map(|(_, opening)| *opening).collect(),
+        elapsed,
+    })
 }
 
-/// How long each connection took.
-fn client(to: SocketAddr, time: Duration) -> io::Result<Vec<Duration>> {
+/// How long each connection took, and its opening.
+fn client(to: SocketAddr, time: Duration) -> io::Result<Vec<(Duration, Duration)>> {
     let (mut latencies, start) = (Vec::new(), Instant::now());
     let mut before = start;
     while before - start < time {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        let open = Instant::now();
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut byte = [ASK];
         stream.write_all(&byte)?;
         stream.read_exact(&mut byte)?;
         let now = Instant::now();
-        latencies.push(now - before);
+        latencies.push((now - before, open - before));
         // the server has closed: to read its end makes this a close like any other
         let _ = stream.read(&mut byte)?;
         before = Instant::now();

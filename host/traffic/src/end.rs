@@ -1,4 +1,4 @@
-//! One end of traffic: a namespace, and the address there.
+//! One end of traffic: a namespace, and the address there; and who listens at one.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -17,6 +17,17 @@ pub struct End<'n> {
     pub address: IpAddr,
 }
 
+/// Who is connected to.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'n> {
+    /// Where it is.
+    pub namespace: &'n Namespace,
+    /// What it listens at there; with port 0, at any.
+    pub at: SocketAddr,
+    /// Where others reach it, if that is somewhere else: at a Service's address.
+    pub through: Option<SocketAddr>,
+}
+
 impl End<'_> {
     /// A UDP socket at this end, at `port` or, with 0, at any.
     pub(crate) fn udp(&self, port: u16) -> Result<UdpSocket, TrafficError> {
@@ -32,16 +43,6 @@ impl End<'_> {
         Ok(socket)
     }
 
-    /// A listening TCP socket at this end.
-    pub(crate) fn listen(&self) -> Result<TcpListener, TrafficError> {
-        let listener = self.namespace.run(|| TcpListener::bind((self.address, 0)))?;
-        let listener = listener.map_err(TrafficError::socket("listening"))?;
-        // accepted connections take after it
-        sockopt::set_tcp_congestion(&listener, CONGESTION_CONTROL)
-            .map_err(TrafficError::socket("choosing the congestion control"))?;
-        Ok(listener)
-    }
-
     /// A TCP connection from this end.
     pub(crate) fn connect(&self, to: SocketAddr) -> Result<TcpStream, TrafficError> {
         let stream = self.namespace.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
@@ -50,6 +51,27 @@ impl End<'_> {
             .map_err(TrafficError::socket("choosing the congestion control"))?;
         stream.set_nodelay(true).map_err(TrafficError::socket("sending without delay"))?;
         Ok(stream)
+    }
+}
+
+impl Server<'_> {
+    /// A listening TCP socket, and where others reach it.
+    pub(crate) fn listen(&self) -> Result<(TcpListener, SocketAddr), TrafficError> {
+        let listener = self.namespace.run(|| TcpListener::bind(self.at))?;
+        let listener = listener.map_err(TrafficError::socket("listening"))?;
+        // accepted connections take after it
+        sockopt::set_tcp_congestion(&listener, CONGESTION_CONTROL)
+            .map_err(TrafficError::socket("choosing the congestion control"))?;
+        let own = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
+        Ok((listener, self.through.unwrap_or(own)))
+    }
+}
+
+impl<'n> From<End<'n>> for Server<'n> {
+    /// At any port, and reached there.
+    fn from(end: End<'n>) -> Self {
+        let at = SocketAddr::new(end.address, 0);
+        Self { namespace: end.namespace, at, through: None }
     }
 }
 

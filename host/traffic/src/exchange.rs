@@ -53,7 +53,7 @@ fn over_tcp(
     to: End<'_>,
     settings: ExchangeSettings,
 ) -> Result<Latencies, TrafficError> {
-    let (mut near, mut far) = pair(from, to)?;
+    let (mut near, mut far) = pair(from, to.into())?;
     let server = spawn("exchange-server", settings.server, move || {
         let mut byte = [0];
         // ends with the connection

@@ -28,6 +28,6 @@ pub mod stream;
 mod core;
 
 pub use crate::core::Core;
-pub use end::End;
+pub use end::{End, Server};
 pub use error::TrafficError;
 pub use latencies::Latencies;

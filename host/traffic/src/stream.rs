@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, join, spawn};
-use crate::end::{End, PATIENCE};
+use crate::end::{End, PATIENCE, Server};
 use crate::error::TrafficError;
 
 /// What is streamed.
@@ -47,11 +47,12 @@ impl Streamed {
 ///
 /// # Errors
 /// If a connection cannot be had, or breaks.
-pub fn stream(
+pub fn stream<'n>(
     from: End<'_>,
-    to: End<'_>,
+    to: impl Into<Server<'n>>,
     settings: StreamSettings,
 ) -> Result<Streamed, TrafficError> {
+    let to = to.into();
     let mut pairs = Vec::new();
     for _ in 0..settings.streams {
         pairs.push(pair(from, to)?);
@@ -74,9 +75,8 @@ pub fn stream(
 }
 
 /// Both sides of a new connection.
-pub(crate) fn pair(from: End<'_>, to: End<'_>) -> Result<(TcpStream, TcpStream), TrafficError> {
-    let listener = to.listen()?;
-    let address = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
+pub(crate) fn pair(from: End<'_>, to: Server<'_>) -> Result<(TcpStream, TcpStream), TrafficError> {
+    let (listener, address) = to.listen()?;
     let near = from.connect(address)?;
     let far = accept(&listener).map_err(TrafficError::socket("accepting a connection"))?;
     far.set_nodelay(true).map_err(TrafficError::socket("sending without delay"))?;

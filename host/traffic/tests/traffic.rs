@@ -1,7 +1,7 @@
 //! Traffic between two namespaces with a wire between them. Needs root; without it the tests print
 //! a note and pass, except under `CI`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use millrace_netns::{Namespace, NamespaceError, VethSpec};
@@ -13,7 +13,7 @@ use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
 use millrace_traffic::sequence::{Sequence, SequenceSettings};
 use millrace_traffic::sink::{DISCARD, Sink, discard_at};
 use millrace_traffic::stream::{StreamSettings, stream};
-use millrace_traffic::{Core, End};
+use millrace_traffic::{Core, End, Server};
 
 /// Two namespaces, `eth0` of one wired to `eth0` of the other.
 struct Wire {
@@ -205,7 +205,31 @@ fn connections_are_made_and_closed_one_after_the_other_and_side_by_side() {
         // each lane has the time for one at least
         assert!(connected.latencies.len() >= lanes as usize, "{connected:?}");
         assert!(connected.elapsed >= time && connected.per_second() > 0.0, "{connected:?}");
+        assert_eq!(connected.openings.len(), connected.latencies.len());
+        assert!(connected.openings.total() < connected.latencies.total(), "{connected:?}");
     }
+}
+
+#[test]
+fn who_is_reached_by_another_address_is_not_looked_for_at_its_own() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let netlink = wire.far.netlink().expect("netlink works");
+    netlink.add_address("eth0", "10.5.0.3/24".parse().expect("a prefix")).expect("it is free");
+    let at = SocketAddr::from(([0, 0, 0, 0], 8080));
+    let server = |through: &str| Server {
+        namespace: far.namespace,
+        at,
+        through: Some(through.parse().expect("an address")),
+    };
+    let time = Duration::from_millis(20);
+    let settings = ConnectSettings { time, ..ConnectSettings::default() };
+
+    let connected =
+        connect(near, server("10.5.0.3:8080"), settings).expect("it listens there, too");
+
+    assert!(!connected.latencies.is_empty(), "{connected:?}");
+    assert!(connect(near, server("10.5.0.3:8081"), settings).is_err(), "nobody listens there");
 }
 
 #[test]
