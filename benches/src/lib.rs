@@ -11,7 +11,7 @@
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
 //! - [`nodes`]: the same between nodes
 //! - [`restart`]: agents that come and go
-//! - [`changes`]: clusters that change
+//! - [`changes`]: clusters that change; `cluster`: of any size
 //! - [`swap`], [`load`], [`footprint`]: what other filters cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
@@ -22,6 +22,7 @@
 
 pub mod changes;
 pub mod cli;
+mod cluster;
 pub mod compare;
 pub mod drawing;
 pub mod environment;

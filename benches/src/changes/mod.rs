@@ -1,11 +1,7 @@
 //! The cluster changes: how soon do a node's filters know, and what does it take to hold it all?
 //!
-//! - `cluster`: Services and policies, and what happens to them
-//!
 //! A change has been read when the clock starts. When it stops, the chain of every worker answers by
 //! it, and the kernel's cache has what belongs to Services' addresses come in.
-
-mod cluster;
 
 use std::time::Instant;
 
@@ -15,7 +11,7 @@ use millrace_control::compile::Compiler;
 use millrace_control::source::News;
 use millrace_dataplane::control::{CacheSettings, Dataplane};
 
-use self::cluster::{ENDPOINTS, HERE, Kinds, Size, world};
+use crate::cluster::{ENDPOINTS, HERE, Kinds, Size, world};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::peer::{Places, Workers, dataplane};
@@ -121,12 +117,7 @@ impl Node<'_> {
     fn hear(&mut self, news: News) -> Result<f64> {
         let start = Instant::now();
         self.compiler.hear(news);
-        let publication = self.compiler.compile();
-        ensure!(!publication.delta.is_empty(), "nothing has changed");
-        self.plane.publish(&publication.delta, publication.generation, &publication.tags)?;
-        let (gone, new) = (&publication.gone, &publication.places);
-        self.plane.change_claims(gone.iter().copied(), new.iter().copied())?;
-        self.compiler.adopt();
+        tell(&mut self.compiler, self.plane)?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
@@ -138,6 +129,17 @@ impl Node<'_> {
         self.compiler = Compiler::new(HERE);
         Ok(())
     }
+}
+
+/// Has filters, and the cache, know what a node has heard.
+pub(crate) fn tell(compiler: &mut Compiler, plane: &Dataplane) -> Result<()> {
+    let publication = compiler.compile();
+    ensure!(!publication.delta.is_empty(), "nothing has changed");
+    plane.publish(&publication.delta, publication.generation, &publication.tags)?;
+    let (gone, new) = (&publication.gone, &publication.places);
+    plane.change_claims(gone.iter().copied(), new.iter().copied())?;
+    compiler.adopt();
+    Ok(())
 }
 
 /// Bytes of an instance of the filter that knows of Services.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use millrace_traffic::blast::Handing;
 use millrace_traffic::cpu::CpuMeter;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
-use millrace_traffic::sink::Sink;
+use millrace_traffic::sink::{Sink, discard_at};
 use millrace_traffic::stream::{StreamSettings, stream};
 
 use self::ground::Ground;
@@ -107,7 +107,8 @@ impl Measure {
         Ok(match self {
             Self::SmallPackets => {
                 let cores = Placement { sender: near, carrier: apart, receiver: apart };
-                let blasted = blast(ends, sink, cores, time, SMALL, Handing::Singly)?;
+                let to = discard_at(ends[1]);
+                let blasted = blast(ends[0], to, sink, cores, time, SMALL, Handing::Singly)?;
                 vec![(Quantity::SmallRate, blasted.rate), (Quantity::CpuPerPacket, blasted.cpu)]
             }
             Self::Stream => {

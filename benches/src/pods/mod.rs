@@ -250,7 +250,7 @@ const CONNECTING: [Quantity; 2] =
     [Quantity::Connections(Lanes::One), Quantity::Connections(Lanes::Many)];
 
 /// The interface of a pod.
-const POD_LINK: &str = "eth0";
+pub(crate) const POD_LINK: &str = "eth0";
 
 /// Of the network of the pods, and none of theirs.
-const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 254);
+pub(crate) const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 254);

@@ -131,6 +131,19 @@ pub(crate) fn dataplane(
     places: Places,
     flow_cache: CacheSettings,
 ) -> Result<Dataplane> {
+    let plane = without_filters(ground, cache, workers, places, flow_cache)?;
+    plane.load(bridge_of(ground, &plane)?)?;
+    Ok(plane)
+}
+
+/// A node's dataplane, which holds the pods' ports and has no chain yet.
+pub(crate) fn without_filters(
+    ground: &Ground,
+    cache: &Path,
+    workers: Workers,
+    places: Places,
+    flow_cache: CacheSettings,
+) -> Result<Dataplane> {
     let (cores, spin) = match workers {
         Workers::Everywhere => (Core::available(), Duration::ZERO),
         Workers::ApartAsleep => (vec![places.apart], Duration::ZERO),
@@ -154,7 +167,6 @@ pub(crate) fn dataplane(
             beyond: None,
         })?;
     }
-    plane.load(bridge_of(ground, &plane)?)?;
     Ok(plane)
 }
 
@@ -172,7 +184,7 @@ fn bridge_of(ground: &Ground, plane: &Dataplane) -> Result<Load> {
 }
 
 /// The MAC address of a pod.
-fn mac(pod: End<'_>) -> Result<[u8; 6]> {
+pub(crate) fn mac(pod: End<'_>) -> Result<[u8; 6]> {
     let link = pod.namespace.netlink()?.link(POD_LINK)?;
     link.mac.context("a pod's interface has a MAC address")
 }
@@ -180,5 +192,5 @@ fn mac(pod: End<'_>) -> Result<[u8; 6]> {
 /// Longer than a sample.
 const EVER: Duration = Duration::from_secs(3600);
 /// What pods know the dataplane by.
-const GATEWAY: Gateway =
+pub(crate) const GATEWAY: Gateway =
     Gateway { mac: [2, 0, 0, 0, 0, 0xfe], v4: Some(GATEWAY_ADDRESS), v6: None };

@@ -67,7 +67,7 @@ impl Routed {
     /// Forwards, and tracks what is forwarded: the kernel does so once a rule asks for it.
     fn track(&mut self, host: &Namespace) -> Result<()> {
         host.set_sysctl(FORWARDING, "1")?;
-        nft(host.command("nft"), RULES)?;
+        load(host.command("nft").args(["-f", "-"]), RULES)?;
         let mut undo = host.command("nft");
         let forwarding = Namespace::open_path(host.path())?;
         self.undo.push(Box::new(move || {
@@ -89,14 +89,15 @@ impl Drop for Routed {
     }
 }
 
-/// Loads rules.
-fn nft(mut command: Command, rules: &str) -> Result<()> {
-    let child = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn();
-    let mut child = child.context("running `nft`; `make setup` installs it")?;
+/// Has a command load rules that it reads from its input.
+pub(crate) fn load(command: &mut Command, rules: &str) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let child = command.stdin(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("running `{name}`; `make setup` installs it"))?;
     child.stdin.take().context("its input is a pipe")?.write_all(rules.as_bytes())?;
     let status = child.wait()?;
     if !status.success() {
-        bail!("nft: {status}");
+        bail!("{name}: {status}");
     }
     Ok(())
 }
@@ -110,4 +111,5 @@ table inet bench {
     }
 }
 ";
-const FORWARDING: &str = "net.ipv4.ip_forward";
+/// Whether a namespace routes.
+pub(crate) const FORWARDING: &str = "net.ipv4.ip_forward";

@@ -1,5 +1,6 @@
 //! What is measured of a path, and how.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -133,10 +134,10 @@ impl Measure {
         cores: Placement,
         time: Duration,
     ) -> Result<Vec<(Quantity, f64)>> {
+        let (near, to) = (ground.near(), discard_at(ground.far()));
         match self {
             Self::SmallFrames => {
-                let blasted =
-                    blast([ground.near(), ground.far()], sink, cores, time, 64, Handing::Singly)?;
+                let blasted = blast(near, to, sink, cores, time, 64, Handing::Singly)?;
                 Ok(vec![
                     (Quantity::SmallRate, blasted.rate),
                     (Quantity::SmallShare, blasted.share),
@@ -144,14 +145,7 @@ impl Measure {
                 ])
             }
             Self::SplitFrames => {
-                let blasted = blast(
-                    [ground.near(), ground.far()],
-                    sink,
-                    cores,
-                    time,
-                    64,
-                    Handing::Segmented,
-                )?;
+                let blasted = blast(near, to, sink, cores, time, 64, Handing::Segmented)?;
                 Ok(vec![
                     (Quantity::SplitRate, blasted.rate),
                     (Quantity::SplitShare, blasted.share),
@@ -159,8 +153,7 @@ impl Measure {
                 ])
             }
             Self::LargeFrames => {
-                let blasted =
-                    blast([ground.near(), ground.far()], sink, cores, time, 1500, Handing::Singly)?;
+                let blasted = blast(near, to, sink, cores, time, 1500, Handing::Singly)?;
                 Ok(vec![(Quantity::LargeRate, blasted.rate)])
             }
             Self::Stream => {
@@ -206,12 +199,13 @@ pub(crate) struct Blasted {
     pub(crate) cpu: f64,
 }
 
-/// Sends as many frames of so many bytes from one end to the other as it can.
+/// Sends as many frames of so many bytes as one end can.
 ///
 /// # Errors
 /// If none arrives, or others than were sent.
 pub(crate) fn blast(
-    [near, far]: [End<'_>; 2],
+    from: End<'_>,
+    to: SocketAddr,
     sink: &Sink,
     cores: Placement,
     time: Duration,
@@ -221,7 +215,7 @@ pub(crate) fn blast(
     let limit = time + 20 * WARM_UP;
     let (core, split) = (Some(cores.sender), handing == Handing::Segmented);
     let settings = BlastSettings { handing, core, limit, ..BlastSettings::frames_of(bytes) };
-    let blast = Blast::start(near, discard_at(far), settings)?;
+    let blast = Blast::start(from, to, settings)?;
     thread::sleep(WARM_UP);
     let meter = CpuMeter::start()?;
     let (sent_before, before) = (blast.sent(), sink.count());
