@@ -12,6 +12,7 @@
 //! - [`nodes`]: the same between nodes
 //! - [`restart`]: agents that come and go
 //! - [`changes`]: clusters that change; `cluster`: of any size
+//! - [`services`]: what Services and policies cost, beside what the kernel has for them
 //! - [`swap`], [`load`], [`footprint`]: what other filters cost, and what rest does
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
@@ -38,6 +39,7 @@ pub mod promise;
 pub mod registry;
 pub mod report;
 pub mod restart;
+pub mod services;
 pub mod statistics;
 pub mod swap;
 pub mod unit;

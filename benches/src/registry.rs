@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::{handover, redecide};
 use crate::promise::Promise;
-use crate::{changes, footprint, load, nodes, pods, restart, swap, veth};
+use crate::{changes, footprint, load, nodes, pods, restart, services, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -67,6 +67,20 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[nodes::PACKET, nodes::STREAM],
         run: nodes::run,
+    },
+    Bench {
+        name: "services",
+        what: "packets through Services and policies: the built-in filters, and what kube-proxy writes",
+        usual: true,
+        promises: &[
+            services::SMALL,
+            services::STREAM,
+            services::CPU,
+            services::FLATNESS,
+            services::CONNECTIONS,
+            services::CONNECTIONS_AGAINST_IPTABLES,
+        ],
+        run: services::run,
     },
     Bench {
         name: "handover",
