@@ -78,16 +78,7 @@ impl Bed {
 
     /// Makes a pod a cached port.
     pub(crate) fn add_cached(&self, pod: &Pod) {
-        let gateway =
-            Gateway { mac: GATEWAY, v4: "10.77.0.254".parse().ok(), v6: "fd77::fe".parse().ok() };
-        let port = AddPort {
-            interface: pod.port.clone(),
-            kind: PortKind::Pod,
-            vlans: Vlans::access(0),
-            hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
-            beyond: None,
-        };
-        self.plane.add_port(port).unwrap_or_else(|error| panic!("{error}"));
+        self.plane.add_port(cached_port(pod)).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Puts the built-in bridge into the chain.
@@ -277,6 +268,19 @@ impl Pod {
         stream.read_to_string(&mut answer).expect("the server answers");
         assert_eq!(answer, "thanks");
         assert!(receiver.join().expect("it does not panic") == expected, "every byte arrived");
+    }
+}
+
+/// A pod's cached port.
+pub(crate) fn cached_port(pod: &Pod) -> AddPort {
+    let gateway =
+        Gateway { mac: GATEWAY, v4: "10.77.0.254".parse().ok(), v6: "fd77::fe".parse().ok() };
+    AddPort {
+        interface: pod.port.clone(),
+        kind: PortKind::Pod,
+        vlans: Vlans::access(0),
+        hold: Hold::Cached(Station { mac: pod.mac(), gateway }),
+        beyond: None,
     }
 }
 

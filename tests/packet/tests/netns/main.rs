@@ -8,6 +8,7 @@ mod fragments;
 mod hostile;
 mod inspected;
 mod links;
+mod model;
 mod narrow;
 mod offloads;
 mod process;
