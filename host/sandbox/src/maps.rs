@@ -7,6 +7,10 @@
 //! An entry lives as long as its time to live says since it was last written
 //! (or, in a map opened to touch, read). Dead entries are never seen; they are
 //! cleared away by [`HostMap::sweep`] and when room is needed.
+//!
+//! `kept`: maps as bytes, for the process that has the filters next
+
+mod kept;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,6 +22,7 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+pub use kept::NotAMap;
 use millrace_abi::names::map_flag;
 use millrace_abi::{MapShape, limits};
 use parking_lot::Mutex;
@@ -167,6 +172,7 @@ impl HostMap {
         let Some(at) = shard.find(hash, key, now_ns) else { return false };
         if self.shape.touch {
             shard.entries[at].expires_ns = self.expiry(now_ns);
+            shard.changes += 1;
         }
         value.copy_from_slice(&shard.entries[at].value);
         true
@@ -289,6 +295,7 @@ impl HostMap {
             }
             entry.value.copy_from_slice(value);
             entry.expires_ns = self.expiry(now_ns);
+            shard.changes += 1;
             return Outcome::Done;
         }
 
@@ -386,6 +393,8 @@ impl HostMap {
 #[derive(Debug, Default)]
 pub struct MapRegistry {
     maps: Mutex<BTreeMap<MapName, Arc<HostMap>>>,
+    /// What there was of maps before this process, until somebody opens them.
+    awaited: Mutex<BTreeMap<MapName, Vec<u8>>>,
 }
 
 /// Whose a map is, and what it is called.
@@ -398,13 +407,18 @@ pub struct MapName {
 }
 
 impl MapRegistry {
-    /// Opens a map, making it if there is none.
+    /// Opens a map, making it if there is none; of what it was like before this process, it has
+    /// what [waits](Self::resume) for it.
     ///
     /// # Errors
     /// The shape it has, if that is another one.
     pub fn open(&self, name: MapName, shape: Shape) -> Result<Arc<HostMap>, Shape> {
         let mut maps = self.maps.lock();
-        let map = maps.entry(name).or_insert_with(|| Arc::new(HostMap::new(shape)));
+        let map = maps.entry(name).or_insert_with_key(|name| {
+            let map = Arc::new(HostMap::new(shape));
+            self.fill(name, &map);
+            map
+        });
         if map.shape == shape { Ok(Arc::clone(map)) } else { Err(map.shape) }
     }
 
@@ -422,7 +436,9 @@ impl MapRegistry {
 
     /// Forgets the maps of a stage that is no more. Instances that still hold one keep it.
     pub fn forget(&self, owner: &str) {
-        self.maps.lock().retain(|name, _| name.owner.as_deref() != Some(owner));
+        let is_others = |name: &MapName| name.owner.as_deref() != Some(owner);
+        self.maps.lock().retain(|name, _| is_others(name));
+        self.awaited.lock().retain(|name, _| is_others(name));
     }
 
     /// Forgets maps that are empty and that no instance holds: a filter opened them that then did
@@ -444,6 +460,8 @@ impl MapRegistry {
 struct Shard {
     table: HashTable<u32>,
     entries: Vec<MapSlot>,
+    /// How often one of them was written, removed or renewed.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -468,13 +486,15 @@ impl Shard {
 
     /// Adds an entry whose key is not there.
     fn put(&mut self, slot: MapSlot) {
-        let Self { table, entries } = self;
+        let Self { table, entries, changes } = self;
+        *changes += 1;
         table.insert_unique(slot.hash, entries.len() as u32, |&at| entries[at as usize].hash);
         entries.push(slot);
     }
 
     /// Removes the entry at `at`; the last entry takes its place.
     fn take(&mut self, at: usize) -> MapSlot {
+        self.changes += 1;
         let last = self.entries.len() - 1;
         let hash = self.entries[at].hash;
         if let Ok(found) = self.table.find_entry(hash, |&i| i as usize == at) {

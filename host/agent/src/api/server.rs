@@ -26,6 +26,7 @@ use crate::api::{
 };
 use crate::node::chain::POLICY;
 use crate::node::cni::CniArgs;
+use crate::node::host_maps::KeptMaps;
 use crate::node::{Known, Pods};
 use crate::output::quoted_names;
 
@@ -39,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) known: Option<Arc<Mutex<Known>>>,
     /// What is installed for container runtimes, if this is a node of a cluster.
     pub(crate) cni: Option<CniArgs>,
+    /// Host maps as the next one finds them, if this is a node of a cluster.
+    pub(crate) maps: Option<Mutex<KeptMaps>>,
     /// Whether another host is taking over.
     pub(crate) leaving: AtomicBool,
     /// Told when another host has taken over.

@@ -49,7 +49,12 @@ pub(super) async fn drain(State(host): Shared) -> Answer<Value> {
             let error = "this host was not asked to leave";
             return Err(ApiError::new(StatusCode::CONFLICT, error));
         }
-        Ok(host.plane.drain()?)
+        host.plane.drain()?;
+        // filters are asked nothing here any more
+        if let Some(maps) = &host.maps {
+            maps.lock().hand_over(host.plane.sandbox().maps());
+        }
+        Ok(())
     })
     .await?;
     host.relieved.notify_one();

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::config::DEFAULT_SOCKET;
 use crate::node::cni::plugins::Plugins;
 use crate::node::filters::Kept as Modules;
+use crate::node::host_maps::KeptMaps;
 use crate::node::link::{HOST_LINK, PROTOCOL, is_of_pod};
 use crate::node::pins::DEFAULT_PINS;
 use crate::node::state::NodeState;
@@ -102,6 +103,9 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
     let modules = Modules::beside(socket);
     let modules = modules.clear().context("the modules of filters")?;
     removed.extend(modules.map(|folder| Removed::new("folder", folder.display())));
+    let maps = KeptMaps::beside(socket).context("what filters knew")?;
+    let maps = maps.clear().context("what filters knew")?;
+    removed.extend(maps.map(|folder| Removed::new("folder", folder.display())));
     for left in [socket.to_owned(), socket.with_extension("next")] {
         file(&left, &mut removed)?;
     }

@@ -2,7 +2,8 @@
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `check`: whether
 //!   all is still there
-//! - `state`: what is remembered for the next agent, `pins`: where flows are kept for it
+//! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `pins`: where flows
+//!   are kept
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them; `filters`: the others of the chain
@@ -21,6 +22,7 @@ pub(crate) mod cni;
 mod filters;
 mod follow;
 mod health;
+pub(crate) mod host_maps;
 mod ipam;
 mod link;
 mod meet;

@@ -36,6 +36,7 @@ use crate::api::types::LoadFilter;
 use crate::config::{Config, StartPlan};
 use crate::metrics;
 use crate::node::cni::CniArgs;
+use crate::node::host_maps::KeptMaps;
 use crate::node::{Follower, Pods};
 use predecessor::Predecessor;
 
@@ -104,10 +105,12 @@ pub(crate) fn node(
     let plane = start(plan, |plane| follower.furnish(plane, world))?;
     pods.open(&plane).context("the pods of before")?;
     let mut predecessor = doors.predecessor.take();
+    let maps = KeptMaps::beside(&doors.path).context("what filters knew")?;
     let drained = || {
         if let Some(predecessor) = &mut predecessor {
             predecessor.drain();
         }
+        maps.resume(plane.sandbox().maps());
     };
     let resumed = plane.take_over(drained).context("connections of before")?;
     tracing::info!(
@@ -120,7 +123,15 @@ pub(crate) fn node(
     doors.enter()?;
     cni.install(&doors.path)?;
     words.say()?;
-    serve(plane, Some((pods, follower, cni)), doors)
+    serve(plane, Some(OfNode { pods, follower, cni, maps }), doors)
+}
+
+/// What a node has beside a dataplane.
+struct OfNode {
+    pods: Pods,
+    follower: Follower,
+    cni: CniArgs,
+    maps: KeptMaps,
 }
 
 /// Whether a host takes over from one that lives.
@@ -241,17 +252,15 @@ fn load(plane: &Dataplane, filter: LoadFilter) -> anyhow::Result<()> {
 
 /// Answers requests until a signal comes, or another host has taken over; then ends everything in
 /// order.
-fn serve(
-    plane: Dataplane,
-    node: Option<(Pods, Follower, CniArgs)>,
-    doors: Doors,
-) -> anyhow::Result<()> {
+fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result<()> {
     let Doors { runtime, mut signals, socket, admin, scrapes, succession, .. } = doors;
     let (end, ended) = watch::channel(false);
     let address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (pods, follower, cni) = match node {
-        Some((pods, follower, cni)) => (Some(pods), Some(follower), Some(cni)),
-        None => (None, None, None),
+    let (pods, follower, cni, maps) = match node {
+        Some(OfNode { pods, follower, cni, maps }) => {
+            (Some(pods), Some(follower), Some(cni), Some(maps))
+        }
+        None => (None, None, None, None),
     };
     let known = follower.as_ref().map(|follower| follower.publisher().lock().known());
     let host = Arc::new(Host {
@@ -259,6 +268,7 @@ fn serve(
         pods: pods.map(Mutex::new),
         known,
         cni,
+        maps: maps.map(Mutex::new),
         leaving: AtomicBool::new(false),
         relieved: Notify::new(),
         started: Instant::now(),
@@ -273,6 +283,13 @@ fn serve(
             .spawn(move || follower.follow(&host, &|| *ended.borrow()))
     });
     let follower = follower.transpose().context("a thread that follows the cluster")?;
+    let keeper = host.maps.is_some().then(|| {
+        let (host, ended) = (Arc::clone(&host), ended.clone());
+        thread::Builder::new()
+            .name("millrace-maps".to_owned())
+            .spawn(move || keep_maps(&host, &|| *ended.borrow()))
+    });
+    let keeper = keeper.transpose().context("a thread that keeps what filters know")?;
     let is_relieved = runtime.block_on(async {
         let until_the_end = |mut ended: watch::Receiver<bool>| async move {
             // the sender is not dropped before it has sent
@@ -309,12 +326,31 @@ fn serve(
     if follower.is_some_and(|follower| follower.join().is_err()) {
         tracing::error!("the thread that follows the cluster has panicked");
     }
+    if keeper.is_some_and(|keeper| keeper.join().is_err()) {
+        tracing::error!("the thread that keeps what filters know has panicked");
+    }
     // the last one to have it takes the dataplane down
     drop(host);
     if is_relieved && succession == Succession::TakeOverAndLinger {
         linger(&mut signals)?;
     }
     Ok(())
+}
+
+/// Keeps what filters know for the next host, until it is over and once more.
+fn keep_maps(host: &Host, ended: &dyn Fn() -> bool) {
+    let Some(maps) = &host.maps else { return };
+    let mut next = Instant::now();
+    loop {
+        let is_over = ended();
+        if is_over || Instant::now() >= next {
+            next = Instant::now() + maps.lock().keep(host.plane.sandbox().maps());
+        }
+        if is_over {
+            return;
+        }
+        thread::sleep(HEARTBEAT);
+    }
 }
 
 /// Does nothing until a signal comes.
@@ -383,5 +419,7 @@ impl Signals {
     }
 }
 
+/// How soon threads notice that they are to end.
+const HEARTBEAT: Duration = Duration::from_millis(200);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(2);

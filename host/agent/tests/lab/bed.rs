@@ -131,10 +131,19 @@ impl Bed {
 
     /// Where a node's agent pins what outlives it.
     pub(crate) fn pins(&self, node: &str) -> PathBuf {
+        self.all_pins().join(self.numbered(node))
+    }
+
+    /// The folder where a node's agent has its socket.
+    pub(crate) fn own_folder(&self, node: &str) -> PathBuf {
+        Path::new("/run/millrace/lab").join(&self.name).join(self.numbered(node))
+    }
+
+    fn numbered(&self, node: &str) -> String {
         let nodes = self.state()["nodes"].clone();
         let nodes = nodes.as_array().expect("there are nodes");
         let number = nodes.iter().position(|it| it["name"] == node).expect("it is there");
-        self.all_pins().join(format!("node{number}"))
+        format!("node{number}")
     }
 
     fn all_pins(&self) -> PathBuf {

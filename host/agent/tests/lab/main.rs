@@ -4,10 +4,11 @@
 //! - `bed`: a lab for a test; `talk`: what is said to the servers in its pods
 //! - `network`: who reaches whom; `carried`: what the kernel does of that
 //! - `commands`, `watching`: what people ask of a lab, and of what passes in it
-//! - `restart`: agents that come and go; `services`: addresses that backends share, `outside`: as who is
-//!   not in the cluster reaches them; `policies`: who is kept from whom;
-//!   `chains`: filters of one's own
+//! - `restart`: agents that come and go, `affinity`: what filters know then
+//! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them;
+//!   `policies`: who is kept from whom; `chains`: filters of one's own
 
+mod affinity;
 mod bed;
 mod carried;
 mod chains;

@@ -28,12 +28,15 @@ impl Dataplane {
     /// Takes the flow cache over from a predecessor, if it is one that
     /// [outlives](crate::control::CacheSettings::pins) its process: for when all ports are there, and the chain is
     /// whole. Misses come here from then on; `drained` returns when the predecessor, if it lives,
-    /// has nothing of them any more.
+    /// has nothing of them any more, and host maps have what it knew. What they say of ports that are
+    /// gone is forgotten.
     ///
     /// # Errors
     /// If the kernel refuses, or a worker is gone.
     pub fn take_over(&self, drained: impl FnOnce()) -> Result<Resumed, PortError> {
         let resumed = self.shared.ports.lock().take_over(drained)?;
+        let ports: BTreeSet<u16> = self.numbers().into_values().collect();
+        self.shared.stages.lock().forget_ports(&|number| !ports.contains(&number));
         // what they were decided by may have changed in between
         self.shared.redecisions.post(&Which::All);
         Ok(resumed)

@@ -11,6 +11,11 @@ impl<I: Io + 'static> Stages<I> {
     /// Removes the entries of host maps that name a port which is no more, as far as manifests say
     /// which fields are ports.
     pub fn forget_port(&self, port: PortId) {
+        self.forget_ports(&|number| number == port.number());
+    }
+
+    /// The same for all ports that are gone.
+    pub fn forget_ports(&self, is_gone: &dyn Fn(u16) -> bool) {
         let maps = self.sandbox.maps().list();
         for record in &self.records {
             for declared in &record.current.module.manifest().maps {
@@ -20,7 +25,7 @@ impl<I: Io + 'static> Stages<I> {
                 });
                 for (_, map) in visible {
                     map.remove_if(|key, value| {
-                        names(&declared.key, key, port) || names(&declared.value, value, port)
+                        names(&declared.key, key, is_gone) || names(&declared.value, value, is_gone)
                     });
                 }
             }
@@ -28,14 +33,15 @@ impl<I: Io + 'static> Stages<I> {
     }
 }
 
-/// Whether one of these fields is this port.
-fn names(fields: &[MapField], bytes: &[u8], port: PortId) -> bool {
+/// Whether one of these fields is such a port.
+fn names(fields: &[MapField], bytes: &[u8], is_gone: &dyn Fn(u16) -> bool) -> bool {
     let mut rest = bytes;
     fields.iter().any(|field| {
         let len = field.bytes().unwrap_or(0).min(rest.len());
         let (cell, behind) = rest.split_at(len);
         rest = behind;
-        field.kind == "port" && cell == port.number().to_le_bytes()
+        field.kind == "port"
+            && cell.try_into().is_ok_and(|number| is_gone(u16::from_le_bytes(number)))
     })
 }
 
@@ -46,7 +52,7 @@ mod tests {
     #[test]
     fn a_port_is_found_where_a_field_says_so_and_nowhere_else() {
         let field = |kind: &str| MapField { name: kind.into(), kind: kind.into() };
-        let port = PortId::new(0x0102).expect("a port's number");
+        let port = &|number| number == 0x0102;
         let fields = [field("u16"), field("port"), field("time")];
         assert!(names(&fields, &[0, 0, 2, 1, 9, 9, 9, 9, 9, 9, 9, 9], port));
         assert!(!names(&fields, &[2, 1, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1], port));
