@@ -6,7 +6,7 @@
 //! - [`policy`]: NetworkPolicies and ClusterNetworkPolicies, and what selects pods
 //! - [`filter`]: Filters, and the chains of nodes they are in
 //! - `quantity`: [`BitRate`] and [`ByteCount`], as Kubernetes writes amounts; [`word`]: words of a list
-//! - [`Changes`]: what differs between two worlds
+//! - [`Changes`]: what differs between two worlds; [`rendezvous`]: which node does what one has to do
 //! - [`manifest`]: the same objects as YAML, read and written; each field is checked where it is
 //!   read, so that nothing behind it checks again
 //! - [`compile`]: what a node's filters are told of it, as tables
@@ -33,6 +33,7 @@ pub mod filter;
 pub mod manifest;
 pub mod policy;
 mod quantity;
+pub mod rendezvous;
 pub mod service;
 pub mod source;
 pub mod word;

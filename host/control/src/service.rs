@@ -47,6 +47,8 @@ pub struct Service {
     pub load_balancer: Vec<LoadBalancerIp>,
     /// Who may connect to those addresses; everybody if there is no prefix.
     pub source_ranges: Vec<IpNetwork>,
+    /// Whose it is to give it an address of a load balancer, if that is said.
+    pub load_balancer_class: Option<String>,
     /// Whether a load balancer needs node ports.
     pub node_ports: NodePorts,
     /// Where each node says whether it has endpoints.
@@ -319,6 +321,17 @@ impl Service {
         self.kind == ServiceKind::LoadBalancer && self.external_policy == TrafficPolicy::Local
     }
 
+    /// Whether it is to have an address of the pools, and has none yet: who says another class wants
+    /// somebody else's.
+    pub(crate) fn lacks_pool_address(&self) -> bool {
+        let class = self.load_balancer_class.as_deref();
+        self.kind == ServiceKind::LoadBalancer
+            && self.load_balancer.is_empty()
+            && class.is_none_or(|class| class == Self::POOL_CLASS)
+    }
+
+    /// The class of load balancers whose addresses are of pools; so is that of Services that say none.
+    pub const POOL_CLASS: &str = "millrace.dev/address-pool";
     /// The label of Services that are somebody else's to serve.
     pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::endpoints::Backing;
 use crate::service::{Family, IpMode, Service, ServiceKind, TrafficPolicy};
-use crate::{Node, Readiness};
+use crate::{Node, Readiness, rendezvous};
 
 /// The addresses of a Service that this node answers for. Of those nodes that could, it is for each
 /// address the one with the highest hash of both (rendezvous hashing): all find the same, and when one
@@ -23,26 +23,14 @@ pub(super) fn announced(service: &Service, backing: &Backing<'_>) -> BTreeSet<Ip
         let can = |it: &&Node| {
             is_ready(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
         };
-        let speaker = backing.nodes().filter(can).max_by_key(|it| rank(*address, &it.name));
-        speaker.is_some_and(|speaker| speaker.name == backing.node())
+        let able = backing.nodes().filter(can).map(|it| &*it.name);
+        rendezvous::first(able, &address.to_string()) == Some(backing.node())
     };
     addresses.filter(is_ours).collect()
 }
 
 fn is_ready(node: &Node) -> bool {
     node.readiness == Readiness::Ready && !node.labels.contains_key(EXCLUDED_LABEL)
-}
-
-/// FNV-1a, with its bits spread over each other: the names of nodes are much alike.
-fn rank(address: IpAddr, node: &str) -> u64 {
-    let key = format!("{address} {node}");
-    let mut hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    for _ in 0..2 {
-        hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    hash ^ (hash >> 32)
 }
 
 /// The label of nodes that nothing from outside is to be sent to.

@@ -54,6 +54,8 @@ struct ServiceSpec {
     ip_family_policy: FamilyPolicyName,
     #[serde(skip_serializing_if = "is_default")]
     load_balancer_source_ranges: Vec<Source>,
+    #[serde(skip_serializing_if = "is_default")]
+    load_balancer_class: Option<String>,
     /// Absent, it is true (KEP-1864).
     #[serde(skip_serializing_if = "is_default")]
     allocate_load_balancer_node_ports: Option<bool>,
@@ -199,6 +201,7 @@ impl TryFrom<ServiceManifest> for Service {
             external_ips: spec.external_ips.into_iter().map(|it| it.to_canonical()).collect(),
             load_balancer: ingress.filter_map(Ingress::address).collect(),
             source_ranges: spec.load_balancer_source_ranges.into_iter().map(|it| it.0).collect(),
+            load_balancer_class: spec.load_balancer_class,
             node_ports: match spec.allocate_load_balancer_node_ports {
                 Some(false) => NodePorts::Stated,
                 _ => NodePorts::Allocated,
@@ -399,6 +402,7 @@ impl From<&Service> for ServiceManifest {
                 ip_families: service.families.iter().copied().map(FamilyName::from).collect(),
                 ip_family_policy: service.family_policy.into(),
                 load_balancer_source_ranges: sources.map(Source).collect(),
+                load_balancer_class: service.load_balancer_class.clone(),
                 allocate_load_balancer_node_ports: (service.node_ports == NodePorts::Stated)
                     .then_some(false),
                 health_check_node_port: service.health_check_node_port.unwrap_or(0),

@@ -1,6 +1,7 @@
-//! What an API server gives objects that do not state it: addresses and ports of Services.
+//! What Services get that do not state it: addresses and ports.
 //!
-//! Owns which of them a Service gets where manifests are all there is: a real one gives them itself.
+//! Owns which of them a Service gets where manifests are all there is: an API server gives them itself,
+//! but for addresses of pools, which are [ours to give](pool_addresses).
 //! Each is found by a hash of what it is for, and by the next ones if that is taken; Services take
 //! turns by their names, after all that is stated. So it follows from the manifests alone: every node
 //! finds the same, before a restart and after, and another Service can change it only by the same hash.
@@ -12,7 +13,7 @@ use std::ops::RangeInclusive;
 use ipnetwork::IpNetwork;
 
 use crate::service::{ClusterIps, Family, FamilyPolicy, LoadBalancerIp, NodePorts, ServiceKind};
-use crate::{Service, World};
+use crate::{QualifiedName, Service, Services, World};
 
 /// Gives Services what they do not state. One for which nothing is left goes without.
 pub(super) fn allocate(world: &mut World) {
@@ -31,6 +32,20 @@ pub(super) fn allocate(world: &mut World) {
             continue;
         };
     }
+}
+
+/// The addresses of pools that Services are to get for their load balancers, and have not got.
+pub fn pool_addresses(services: &Services) -> Vec<(QualifiedName, Vec<IpAddr>)> {
+    let mut lacking = services.services.values().filter(|it| it.lacks_pool_address()).peekable();
+    if services.pools.is_empty() || lacking.peek().is_none() {
+        return Vec::new();
+    }
+    let pools: Vec<IpNetwork> =
+        services.pools.values().flat_map(|pool| pool.prefixes.iter().copied()).collect();
+    let mut taken = Taken::of(services.services.values());
+    let given = lacking.map(|service| (&service.name, from_pools(service, &pools, &mut taken)));
+    let given = given.filter(|(_, addresses)| !addresses.is_empty());
+    given.map(|(name, addresses)| (name.clone(), addresses)).collect()
 }
 
 /// What is not to be had any more.
@@ -112,20 +127,25 @@ fn cluster_ips(service: &mut Service, ranges: &[IpNetwork], taken: &mut Taken) {
     }
 }
 
-/// An address of the pools of each family that the Service has one of itself, unless it has one.
+/// Addresses of the pools for a Service that is to have some and has none.
 fn load_balancer(service: &mut Service, pools: &[IpNetwork], taken: &mut Taken) {
-    if service.kind != ServiceKind::LoadBalancer || !service.load_balancer.is_empty() {
-        return;
+    if service.lacks_pool_address() {
+        let given = from_pools(service, pools, taken).into_iter();
+        service
+            .load_balancer
+            .extend(given.map(|address| LoadBalancerIp { address, mode: <_>::default() }));
     }
+}
+
+/// An address of the pools of each family that the Service has one of itself.
+fn from_pools(service: &Service, pools: &[IpNetwork], taken: &mut Taken) -> Vec<IpAddr> {
     let key = format!("load balancer of {}", service.name);
-    let families: Vec<Family> =
-        cluster_addresses(service).iter().map(|address| Family::of(*address)).collect();
-    for family in families {
+    let families = cluster_addresses(service).iter().map(|address| Family::of(*address));
+    let given = families.filter_map(|family| {
         let prefixes = pools.iter().filter(|prefix| Family::of(prefix.network()) == family);
-        if let Some(address) = taken.address(prefixes, &key) {
-            service.load_balancer.push(LoadBalancerIp { address, mode: <_>::default() });
-        }
-    }
+        taken.address(prefixes, &key)
+    });
+    given.collect()
 }
 
 /// A node port for each port; ports of one number share theirs, with different protocols.

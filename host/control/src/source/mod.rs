@@ -21,6 +21,7 @@ mod objects;
 mod watch;
 
 use allocation::allocate;
+pub use allocation::pool_addresses;
 pub use complaint::{Complaint, Fault, Place};
 pub use objects::{News, Objects};
 pub use watch::{Waited, Watch};

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::QualifiedName;
 use crate::source::Manifests;
+use crate::{AddressPool, QualifiedName};
 
 const RANGE: &str = "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, \
      metadata: {name: kubernetes}, spec: {cidrs: [10.96.0.0/28, 'fd96::/112']}}\n---\n";
@@ -129,4 +129,33 @@ fn load_balancers_get_addresses_of_pools_unless_somebody_has_given_them_one() {
     let stated = services(&[RANGE, POOL, &web].concat());
     let given: Vec<_> = the(&stated, "web").load_balancer.iter().map(|it| it.address).collect();
     assert_eq!(given, ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn a_cluster_s_services_get_the_same_addresses_of_pools_and_those_of_another_class_none() {
+    let balanced = |name: &str, more: &str| {
+        service(name, &format!("type: LoadBalancer, clusterIP: 10.96.0.1{more}"))
+    };
+    let theirs = ", loadBalancerClass: example.org/theirs";
+    let ours = format!(", loadBalancerClass: {}", Service::POOL_CLASS);
+    let manifests = balanced("a", "") + &balanced("b", theirs) + &balanced("c", &ours);
+    let full = services(&format!("{POOL}{manifests}"));
+    let given =
+        |name| the(&full, name).load_balancer.iter().map(|it| it.address).collect::<Vec<_>>();
+    assert_eq!((given("a").len(), given("b").len(), given("c").len()), (1, 0, 1));
+
+    // an API server gives none
+    let mut cluster = Services::default();
+    let pools = vec!["203.0.113.0/29".parse().unwrap(), "fd99::/120".parse().unwrap()];
+    let pool =
+        AddressPool { name: "outside".into(), prefixes: pools, announcement: <_>::default() };
+    cluster.services = full.clone();
+    for service in cluster.services.values_mut() {
+        service.load_balancer.clear();
+    }
+    assert_eq!(pool_addresses(&cluster), [], "there are no pools");
+    cluster.pools.insert(pool.name.clone(), pool);
+    let expected = ["a", "c"].map(|it| (QualifiedName::new("default", it), given(it)));
+    assert_eq!(pool_addresses(&cluster), expected);
+    assert_eq!(pool_addresses(&Services { services: full, ..cluster }), [], "they have theirs");
 }
