@@ -1,15 +1,22 @@
-//! The API server as a source of the world.
+//! The API server as a source of the world, and as the place where its users look what became of it.
 //!
 //! - [`Cluster`]: who is asked, and what was told last; [`Access`]: where, and as whom
 //! - `watch`: how objects of a kind are followed: listed once, watched from there on, listed anew
 //!   when the server does not remember any more, with longer and longer pauses while it is away
+//! - [`Report`]: what a node has to say of objects; `status` and `events`: what is to be written of it,
+//!   and `writer`, which takes its time; `about`: what is written there now
 //!
 //! A reader must not break this: what was told last stays in force for as long as nothing else is
 //! told. A server that is away is no empty cluster.
 #![forbid(unsafe_code)]
 
+mod about;
 mod access;
+mod events;
+mod report;
+mod status;
 mod watch;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,13 +32,18 @@ use millrace_control::source::{Complaint, News, Waited};
 use parking_lot::{Condvar, Mutex};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch as latest};
 
+use about::Heard;
 pub use access::Access;
+pub use report::{Key, Report, Standing, State};
 use watch::{Told, resource, watch};
+use writer::{Reported, Writer};
 
 /// An API server, and what it tells of a cluster.
 pub struct Cluster {
     told: Arc<(Mutex<Told>, Condvar)>,
+    reported: latest::Sender<Arc<Reported>>,
     client: Client,
     runtime: Runtime,
 }
@@ -80,10 +92,15 @@ impl Cluster {
         let config = runtime.block_on(access.config())?;
         let client = runtime.block_on(async { Client::try_from(config) })?;
         let told = Arc::new((Mutex::new(Told::default()), Condvar::new()));
+        let changed = Arc::new(Notify::new());
         for kind in Kind::ALL {
-            runtime.spawn(watch(client.clone(), kind, Arc::clone(&told)));
+            let (told, changed) = (Arc::clone(&told), Arc::clone(&changed));
+            runtime.spawn(watch(client.clone(), kind, told, changed));
         }
-        Ok(Self { told, client, runtime })
+        let (reported, to_write) = latest::channel(Arc::default());
+        let writer = Writer::new(client.clone(), Arc::clone(&told));
+        runtime.spawn(writer.write(to_write, changed));
+        Ok(Self { told, reported, client, runtime })
     }
 
     /// What the server has told since it was asked last, and what does not count; `None` until it has told
@@ -91,7 +108,23 @@ impl Cluster {
     pub fn read(&self) -> Option<(News, Vec<Complaint>)> {
         let mut told = self.told.0.lock();
         told.is_read = true;
-        told.is_whole().then(|| told.objects.news())
+        if !told.is_whole() {
+            return None;
+        }
+        let (news, complaints) = told.objects.news();
+        told.heard = Heard::of(&told.abouts, &complaints);
+        Some((news, complaints))
+    }
+
+    /// Has the API server know what has become of what was [read](Self::read) last: by and by, and once.
+    pub fn report(&self, report: Report) {
+        let heard = self.told.0.lock().heard.clone();
+        let next = Arc::new(Reported { report, heard });
+        self.reported.send_if_modified(|last| {
+            let is_other = *last != next;
+            *last = next;
+            is_other
+        });
     }
 
     /// Waits until something is told that was not read yet. Much that is told at once is one

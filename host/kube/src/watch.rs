@@ -1,6 +1,6 @@
 //! Follows the objects of one kind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -12,11 +12,19 @@ use millrace_control::manifest::Kind;
 use millrace_control::source::Objects;
 use parking_lot::{Condvar, Mutex};
 use serde_norway::Value;
+use tokio::sync::Notify;
+
+use crate::about::{About, Heard, has_status};
+use crate::report::Key;
 
 /// What was told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) objects: Objects,
+    /// What else is to be known of those that something may have to be said of.
+    pub(crate) abouts: BTreeMap<Key, About>,
+    /// What was known when it was read last.
+    pub(crate) heard: Heard,
     /// The kinds of which all objects were told at least once.
     whole: BTreeSet<Kind>,
     /// Whether nothing was told since it was read.
@@ -29,8 +37,13 @@ impl Told {
     }
 }
 
-/// Follows a kind for as long as its runtime lives.
-pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Condvar)>) {
+/// Follows a kind for as long as its runtime lives; `changed` is told of kinds with a status of our own.
+pub(crate) async fn watch(
+    client: Client,
+    kind: Kind,
+    told: Arc<(Mutex<Told>, Condvar)>,
+    changed: Arc<Notify>,
+) {
     let objects: Api<DynamicObject> = Api::all_with(client, &resource(kind));
     let config = watcher::Config::default();
     let config = match kind.label() {
@@ -38,30 +51,42 @@ pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Co
         None => config,
     };
     let mut events = watcher(objects, config).default_backoff().boxed();
-    let mut listed = Vec::new();
+    let (mut listed, mut abouts) = (Vec::new(), Vec::new());
     let (mut is_away, mut is_absent) = (false, false);
     let tell = |change: &mut dyn FnMut(&mut Told)| {
         let mut told_now = told.0.lock();
         change(&mut told_now);
         told_now.is_read = false;
         told.1.notify_all();
+        if has_status(kind) {
+            changed.notify_one();
+        }
     };
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
                 // it is asked, and has not told anything yet
                 listed.clear();
+                abouts.clear();
                 continue;
             }
-            Ok(Event::InitApply(object)) => listed.extend(value(&object)),
+            Ok(Event::InitApply(object)) => {
+                abouts.extend(About::of(kind, &object));
+                listed.extend(value(&object));
+            }
             Ok(Event::InitDone) => tell(&mut |told| {
                 told.objects.replace(kind, listed.drain(..));
+                told.abouts.retain(|(of, _), _| *of != kind);
+                told.abouts.extend(abouts.drain(..));
                 told.whole.insert(kind);
             }),
             Ok(Event::Apply(object)) => tell(&mut |told| {
+                told.abouts.extend(About::of(kind, &object));
                 value(&object).into_iter().for_each(|object| told.objects.put(kind, object));
             }),
             Ok(Event::Delete(object)) => tell(&mut |told| {
+                let about = About::of(kind, &object);
+                about.into_iter().for_each(|(key, _)| drop(told.abouts.remove(&key)));
                 value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
             }),
             // of a group that is not there a server says no more than the code
@@ -73,6 +98,7 @@ pub(crate) async fn watch(client: Client, kind: Kind, told: Arc<(Mutex<Told>, Co
                 if !std::mem::replace(&mut is_absent, true) {
                     tell(&mut |told| {
                         told.objects.replace(kind, []);
+                        told.abouts.retain(|(of, _), _| *of != kind);
                         told.whole.insert(kind);
                     });
                 }

@@ -19,6 +19,7 @@ use crate::api::server::Host;
 use crate::node::TunnelArgs;
 use crate::node::filters::ChainKeeper;
 use crate::node::publisher::Publisher;
+use crate::node::report::report;
 use crate::node::source::Source;
 
 /// Who follows it.
@@ -107,16 +108,23 @@ impl Follower {
 
     /// Tells filters whatever changes, and meets other nodes, until it is over.
     pub(crate) fn follow(mut self, host: &Host, ended: &dyn Fn() -> bool) {
+        // what was read before there were ports
+        self.report();
         while !ended() {
             self.announce();
             match self.source.wait(HEARTBEAT) {
-                Ok(Waited::Unchanged) => self.chain.look(&host.plane),
+                Ok(Waited::Unchanged) => {
+                    if self.chain.look(&host.plane) {
+                        self.report();
+                    }
+                }
                 Ok(Waited::Changed) => match self.read() {
                     Ok(_) => {
                         self.follow_others(host);
                         if let Err(error) = self.publisher.lock().tell(&host.plane) {
                             tracing::error!(%error, "Services and policies stay as they were");
                         }
+                        self.report();
                     }
                     Err(error) => tracing::error!(%error, "the cluster cannot be read"),
                 },
@@ -139,6 +147,16 @@ impl Follower {
         }
     }
 
+    /// Has the cluster know what has become of its objects here.
+    fn report(&self) {
+        self.source.report(|| {
+            let publisher = self.publisher.lock();
+            let known = publisher.known();
+            let known = known.lock();
+            report(&self.node, publisher.world(), &known)
+        });
+    }
+
     /// Knows the other nodes as they are now, and has the chain be as the cluster says. An agent that
     /// leaves meets nobody any more. What fails is tried again with the next change.
     fn follow_others(&mut self, host: &Host) {
@@ -147,7 +165,8 @@ impl Follower {
             let World { nodes, filters, .. } = publisher.world();
             if *nodes == self.met && *filters == self.filters {
                 drop(publisher);
-                return self.chain.look(&host.plane);
+                self.chain.look(&host.plane);
+                return;
             }
             // who attaches pods need not wait
             World { nodes: nodes.clone(), filters: filters.clone(), ..World::default() }

@@ -8,7 +8,7 @@
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them; `filters`: the others of the chain
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
-//!   whenever it changes; `meet`: other nodes that come and go
+//!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn
 //! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
 //!   its neighbours, `health`, load balancers
@@ -30,6 +30,7 @@ mod peers;
 pub(crate) mod pins;
 mod publisher;
 mod reach;
+mod report;
 mod source;
 pub(crate) mod state;
 mod tunnel;

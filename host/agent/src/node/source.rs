@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{ArgGroup, Args};
 use millrace_control::Node;
 use millrace_control::source::{Complaint, Manifests, News, Waited, Watch};
-use millrace_kube::{Access, Cluster, ClusterError};
+use millrace_kube::{Access, Cluster, ClusterError, Report};
 
 /// Where the cluster is known from.
 #[derive(Args, Debug)]
@@ -106,6 +106,13 @@ impl Source {
         match self {
             Self::Manifests(..) => Ok(()),
             Self::Cluster(cluster) => cluster.announce_network(node),
+        }
+    }
+
+    /// Tells the API server, if there is one, what has become of what was read last.
+    pub(crate) fn report(&self, report: impl FnOnce() -> Report) {
+        if let Self::Cluster(cluster) = self {
+            cluster.report(report());
         }
     }
 

@@ -21,7 +21,7 @@ use crate::control::request::{AddPort, Load, Position, StageTerms};
 use crate::control::settings::{Settings, StartError};
 use crate::control::stages::{StageError, Stages};
 use crate::control::status::{
-    CacheStatus, FateStatus, LogLine, PortStatus, RuleDrops, StageStatus, WorkerStatus,
+    CacheStatus, FateStatus, LogLine, PortStatus, RuleDrops, StageState, StageStatus, WorkerStatus,
 };
 use crate::control::succession::live;
 use crate::control::threads::{cores, go_first, pin, spawn};
@@ -313,6 +313,11 @@ impl Dataplane {
     /// The names of the stages, in order.
     pub fn order(&self) -> Vec<Arc<str>> {
         self.shared.stages.lock().order()
+    }
+
+    /// The stages that failed too often, what each is now, and what its last fault was.
+    pub fn given_up(&self) -> Vec<(Arc<str>, StageState, String)> {
+        self.shared.stages.lock().given_up()
     }
 
     /// One stage.

@@ -1,7 +1,9 @@
-//! A cluster that is followed, whatever becomes of its API server. The server here speaks lists and
-//! watches, and no more; `tests/cluster` has the real one.
+//! A cluster that is followed, whatever becomes of its API server, and told what has become of it. The
+//! server here speaks lists, watches and merge patches, and no more; `tests/cluster` has the real one.
 
+mod report;
 mod server;
+mod writes;
 
 use std::time::{Duration, Instant};
 

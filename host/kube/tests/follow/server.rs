@@ -1,4 +1,4 @@
-//! Lists and watches, as an API server has them.
+//! Lists and watches, as an API server has them; `writes` has what else is asked of it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,6 +21,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::writes;
+
 /// A server, on a port of the loopback.
 pub(crate) struct Server {
     told: Arc<Told>,
@@ -29,9 +31,11 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
 }
 
-struct Told {
+pub(super) struct Told {
     /// What happened, in this order, by resource.
     events: Mutex<Vec<(String, Value)>>,
+    /// What was written, in this order: by whom, what it was about, and what it said.
+    pub(super) written: Mutex<Vec<(String, Value)>>,
     /// How much of it is told of in lists alone.
     forgotten: AtomicUsize,
     lists: AtomicUsize,
@@ -52,6 +56,7 @@ impl Server {
         let told = Arc::new(Told {
             // versions begin with 1
             events: Mutex::new(vec![(String::new(), Value::Null)]),
+            written: Mutex::default(),
             forgotten: AtomicUsize::new(0),
             lists: AtomicUsize::new(0),
             asker: Mutex::default(),
@@ -64,8 +69,10 @@ impl Server {
         let port = listener.local_addr().expect("it is bound").port();
         let routes = Router::new()
             .route("/api/v1/{resource}", get(core))
-            // groups of other versions are not there at all
+            // other groups of other versions are not there at all
             .route("/apis/{group}/v1/{resource}", get(grouped))
+            .route("/apis/millrace.dev/v1alpha1/{resource}", get(own))
+            .merge(writes::routes())
             .with_state(Arc::clone(&told));
         runtime.spawn(async move { axum::serve(listener, routes).await });
         Self { told, runtime, port, folder: tempfile::tempdir().expect("a folder") }
@@ -103,16 +110,30 @@ impl Server {
     /// There is such an object.
     pub(crate) fn put(&self, resource: &str, name: &str, object: &str) {
         let mut object: Value = serde_json::from_str(object).expect("it is JSON");
-        object["metadata"] = json!({"name": name});
-        if resource == "pods" {
+        let generation = self.told.versions(resource, name) + 1;
+        object["metadata"] = json!({"name": name, "uid": name, "generation": generation});
+        if is_in_a_namespace(resource) {
             object["metadata"]["namespace"] = json!("default");
         }
         self.told.happened(resource, "MODIFIED", object);
     }
 
+    /// The status of one of this name, as it is now.
+    pub(crate) fn status(&self, resource: &str, name: &str) -> Value {
+        self.told.last(resource, name)["status"].clone()
+    }
+
+    /// What was written about it, or all of a kind's, as patches or objects.
+    pub(crate) fn written(&self, about: &str) -> Vec<Value> {
+        let written = self.told.written.lock();
+        let found = written.iter().filter(|(it, _)| it.starts_with(about));
+        found.map(|(_, what)| what.clone()).collect()
+    }
+
     /// There is none of this name any more.
     pub(crate) fn delete(&self, resource: &str, name: &str) {
-        let object = json!({"metadata": {"name": name, "namespace": (resource == "pods").then_some("default")}});
+        let namespace = is_in_a_namespace(resource).then_some("default");
+        let object = json!({"metadata": {"name": name, "namespace": namespace}});
         self.told.happened(resource, "DELETED", object);
     }
 
@@ -165,7 +186,26 @@ impl Drop for Server {
 }
 
 impl Told {
-    fn happened(&self, resource: &str, what: &str, mut object: Value) {
+    /// How many times there was one.
+    fn versions(&self, resource: &str, name: &str) -> usize {
+        let events = self.events.lock();
+        let same = |(of, event): &&(String, Value)| {
+            of == resource && event["object"]["metadata"]["name"] == name
+        };
+        events.iter().filter(same).count()
+    }
+
+    /// An object as it is now.
+    pub(super) fn last(&self, resource: &str, name: &str) -> Value {
+        let events = self.events.lock();
+        let mut same = events
+            .iter()
+            .rev()
+            .filter(|(of, event)| of == resource && event["object"]["metadata"]["name"] == name);
+        same.next().map_or(Value::Null, |(_, event)| event["object"].clone())
+    }
+
+    pub(super) fn happened(&self, resource: &str, what: &str, mut object: Value) {
         let mut events = self.events.lock();
         object["metadata"]["resourceVersion"] = json!((events.len() + 1).to_string());
         events.push((resource.to_owned(), json!({"type": what, "object": object})));
@@ -206,6 +246,18 @@ async fn grouped(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
     answer(told, resource, &query)
+}
+
+async fn own(
+    State(told): State<Arc<Told>>,
+    Path(resource): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    answer(told, resource, &query)
+}
+
+fn is_in_a_namespace(resource: &str) -> bool {
+    ["pods", "services", "networkpolicies"].contains(&resource)
 }
 
 fn answer(told: Arc<Told>, resource: String, query: &BTreeMap<String, String>) -> Response {

@@ -21,12 +21,13 @@ use millrace_control::World;
 use millrace_control::compile::{ChainPlan, PlannedStage, chain};
 use millrace_control::filter::{BuiltIn, Filters, OnMissing};
 use millrace_dataplane::control::request::{Load, Position};
+use millrace_dataplane::control::status::StageState;
 use millrace_dataplane::control::{Dataplane, StageError};
 use parking_lot::Mutex;
 
 pub(crate) use kept::Kept;
 use module::Modules;
-pub(crate) use standing::{ChainStanding, ChainState, FilterStanding};
+pub(crate) use standing::{ChainStanding, ChainState, FilterStanding, FilterState};
 use wanted::Wanted;
 
 use crate::node::publisher::Known;
@@ -46,6 +47,8 @@ pub(crate) struct ChainKeeper {
     refused: BTreeMap<String, (Wanted, String)>,
     /// What is wrong, by filter.
     problems: BTreeMap<String, String>,
+    /// The stages that failed too often, and how.
+    given_up: BTreeMap<String, String>,
 }
 
 /// A stage as it is.
@@ -70,6 +73,7 @@ impl ChainKeeper {
             placed: BTreeMap::new(),
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
+            given_up: BTreeMap::new(),
         }
     }
 
@@ -77,7 +81,8 @@ impl ChainKeeper {
     pub(crate) fn follow(&mut self, plane: &Dataplane, world: &World) {
         let plan = chain(world, &self.node, &self.plan);
         if plan == self.plan && world.filters == self.filters {
-            return self.look(plane);
+            self.look(plane);
+            return;
         }
         if plan.chain != self.plan.chain {
             tracing::info!(
@@ -91,11 +96,17 @@ impl ChainKeeper {
         self.keep(plane);
     }
 
-    /// Has the chain be as the files are that modules are in.
-    pub(crate) fn look(&mut self, plane: &Dataplane) {
+    /// Has the chain be as the files are that modules are in, and notes which stages work no more; whether
+    /// there is something else to say of them now.
+    pub(crate) fn look(&mut self, plane: &Dataplane) -> bool {
         if self.modules.have_changed() {
             self.keep(plane);
+        } else if given_up(plane) != self.given_up {
+            self.tell(plane);
+        } else {
+            return false;
         }
+        true
     }
 
     fn keep(&mut self, plane: &Dataplane) {
@@ -114,7 +125,7 @@ impl ChainKeeper {
         if let Err(error) = self.arrange(plane, &stages) {
             tracing::error!(%error, "stages are not in their order");
         }
-        self.tell();
+        self.tell(plane);
     }
 
     /// Takes away the stages that are not planned any more.
@@ -253,12 +264,14 @@ impl ChainKeeper {
     }
 
     /// Notes what has become of all that there is.
-    fn tell(&self) {
+    fn tell(&mut self, plane: &Dataplane) {
+        self.given_up = given_up(plane);
         let mut known = self.known.lock();
         known.chains = standing::chains(&self.filters, &self.plan);
         let standing = |name: &String| {
             let placed = self.placed.get(name).map(|it| (it.content.module.digest(), it.is_filter));
-            standing::filter(&self.plan, name, placed, self.problems.get(name))
+            let (problem, fault) = (self.problems.get(name), self.given_up.get(name));
+            standing::filter(&self.plan, name, placed, problem, fault)
         };
         let planned = self.plan.stages.iter().map(|stage| &stage.name);
         let names: BTreeSet<_> = self.filters.filters.keys().chain(planned).collect();
@@ -270,6 +283,19 @@ impl std::fmt::Debug for ChainKeeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChainKeeper").field("plan", &self.plan).finish_non_exhaustive()
     }
+}
+
+/// The stages that failed too often, and how.
+fn given_up(plane: &Dataplane) -> BTreeMap<String, String> {
+    let stages = plane.given_up().into_iter().filter_map(|(name, state, detail)| {
+        let now = match state {
+            StageState::Running => return None,
+            StageState::RolledBack => "the version before is in force",
+            StageState::Ejected => "it is not asked any more",
+        };
+        Some((name.to_string(), format!("it failed too often, and {now}: {detail}")))
+    });
+    stages.collect()
 }
 
 /// The names of all stages in their order, the built-in ones among them.

@@ -56,6 +56,8 @@ pub(crate) enum FilterState {
     InForce,
     /// It is as it was before.
     Behind,
+    /// It was, and failed too often: the version before is, or none.
+    Failed,
     /// It is not, and its stage lets nothing pass.
     Closed,
     /// It is not, and should be.
@@ -92,16 +94,18 @@ pub(super) fn chains(filters: &Filters, plan: &ChainPlan) -> BTreeMap<String, Ch
 }
 
 /// What is to be said of a filter where this plan is in force: `placed` is what its stage has, and
-/// whether that is the filter.
+/// whether that is the filter, and `fault` why it was given up, if it was.
 pub(super) fn filter(
     plan: &ChainPlan,
     name: &str,
     placed: Option<(ModuleDigest, bool)>,
     problem: Option<&String>,
+    fault: Option<&String>,
 ) -> FilterStanding {
     let is_planned = plan.stages.iter().any(|stage| stage.name == name);
     let state = match (placed, problem) {
         _ if !is_planned => FilterState::Unused,
+        (Some((_, true)), None) if fault.is_some() => FilterState::Failed,
         (Some((_, true)), None) => FilterState::InForce,
         (Some((_, true)), Some(_)) => FilterState::Behind,
         (Some((_, false)), _) => FilterState::Closed,
@@ -111,6 +115,6 @@ pub(super) fn filter(
         state,
         chain: plan.chain.clone().filter(|_| is_planned),
         digest: placed.filter(|(_, is_filter)| *is_filter).map(|(digest, _)| digest),
-        problems: problem.cloned().into_iter().collect(),
+        problems: problem.into_iter().chain(fault.filter(|_| is_planned)).cloned().collect(),
     }
 }

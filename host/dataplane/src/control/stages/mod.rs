@@ -408,6 +408,16 @@ impl<I: Io + 'static> Stages<I> {
         self.records.iter().map(|record| Arc::clone(&record.name)).collect()
     }
 
+    /// The stages that failed too often, what each is now, and what its last fault was.
+    pub fn given_up(&self) -> Vec<(Arc<str>, StageState, String)> {
+        let given_up = self.records.iter().filter(|record| record.state != StageState::Running);
+        let said = given_up.map(|record| {
+            let detail = record.last_fault.as_ref().map(|last| last.fault.detail.clone());
+            (Arc::clone(&record.name), record.state, detail.unwrap_or_default())
+        });
+        said.collect()
+    }
+
     /// The stage that a number stands for; `None` for the host.
     pub fn name_of(&self, by: Decider) -> Option<&str> {
         self.names.get(&by).map(|name| &**name)

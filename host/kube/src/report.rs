@@ -1,0 +1,85 @@
+//! What a node has to say of the cluster's objects.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use millrace_control::manifest::Kind;
+use millrace_control::{QualifiedName, Readiness, rendezvous};
+use serde::{Deserialize, Serialize};
+
+/// An object, by its kind and its name: `namespace/name`, or `name` if it is in no namespace.
+pub type Key = (Kind, String);
+
+/// What a node has to say: of objects, and of what it knows of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The node's name.
+    pub node: String,
+    /// What has become here of Filters and FilterChains; nothing of those that are for other nodes.
+    pub standings: BTreeMap<Key, Standing>,
+    /// What else is wrong with objects, which every node sees alike.
+    pub problems: BTreeMap<Key, Vec<String>>,
+    /// All nodes, and whether they are to be relied on.
+    pub nodes: BTreeMap<String, Readiness>,
+    /// How many addresses of each AddressPool Services have.
+    pub assigned: BTreeMap<String, usize>,
+    /// The addresses that Services for load balancers are to get.
+    pub addresses: Vec<(QualifiedName, Vec<IpAddr>)>,
+}
+
+/// What has become of a Filter or FilterChain on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is in force.
+    pub state: State,
+    /// The SHA-256 of the module that is in its stage.
+    pub digest: Option<String>,
+    /// Why it is not in force as it is.
+    pub problem: Option<String>,
+}
+
+/// Whether a Filter or FilterChain is in force on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum State {
+    /// It is.
+    InForce,
+    /// Another FilterChain is that is for the node, too.
+    Overridden,
+    /// As it was before.
+    Behind,
+    /// It was, failed too often, and is not any more.
+    Failed,
+    /// It is not, and nothing passes in its place.
+    Closed,
+    /// It is not.
+    Missing,
+}
+
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::InForce => "InForce",
+            Self::Overridden => "Overridden",
+            Self::Behind => "Behind",
+            Self::Failed => "Failed",
+            Self::Closed => "Closed",
+            Self::Missing => "Missing",
+        }
+    }
+}
+
+impl Report {
+    /// Whether it is this node that says of an object what is to be said once.
+    pub(crate) fn speaks_for(&self, (kind, name): &Key) -> bool {
+        let ready = self.nodes.iter().filter(|(_, it)| **it == Readiness::Ready);
+        let task = format!("{} {name}", kind.name());
+        rendezvous::first(ready.map(|(name, _)| &**name), &task) == Some(&*self.node)
+    }
+
+    /// Whether it is this node that gives Services addresses: only one node does, so that no two give
+    /// the same one.
+    pub(crate) fn gives_addresses(&self) -> bool {
+        self.speaks_for(&(Kind::AddressPool, String::new()))
+    }
+}
