@@ -140,6 +140,7 @@ fn service(n: u32) -> Object {
         external_ips: Vec::new(),
         load_balancer: Vec::new(),
         source_ranges: Vec::new(),
+        load_balancer_class: None,
         node_ports: <_>::default(),
         health_check_node_port: None,
         internal_policy: <_>::default(),
