@@ -8,6 +8,7 @@
 #include "carry.h"
 #include "change.h"
 #include "from_user.h"
+#include "stand_in.h"
 #include "uplink.h"
 
 static __always_inline int ipv4(struct __sk_buff *skb, __u32 port, __u16 from)

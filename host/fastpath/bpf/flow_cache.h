@@ -129,6 +129,11 @@ struct frontend {
 	__u8 protocol, zero;
 };
 
+// IPv4 as IPv4-mapped IPv6.
+struct address {
+	__u32 words[4];
+};
+
 // Of a prefix's owner: its packets come without a tunnel, too.
 #define EITHER_WAY 0x10000
 

@@ -92,6 +92,22 @@ struct {
 	__type(value, __u32); // 1
 } frontends SEC(".maps");
 
+// By an address of the node's own, what its processes are sent to instead where that is a frontend.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct address);
+	__type(value, struct address);
+} stand_ins SEC(".maps");
+
+// The same, the other way.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct address);
+	__type(value, struct address);
+} stood_for SEC(".maps");
+
 // How many packets of a flow were punted since it last had an entry that carries.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -153,5 +169,8 @@ struct {
 
 // Below 6.15 redirect_peer leaves a packet marked as somebody else's, and the pod ignores it.
 const volatile __u8 set_packet_type = 1;
+
+// The cookie of the network namespace that the node's processes are in.
+const volatile __u64 node_namespace = 0;
 
 #endif

@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frontends::Frontends;
-use crate::kernel::{Entries, Punted, SlotMemory};
+use crate::kernel::{Entries, Punted, SlotMemory, namespace_cookie};
 use crate::layout::{
     EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEcho, RawEgress, RawFilter, RawLimit,
     RawPunt, RawUplink,
@@ -22,6 +22,7 @@ use crate::layout::{
 use crate::numbers::Numbers;
 use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
+use crate::processes::StandIns;
 use crate::records::Records;
 use crate::{Acks, CaptureRing, Carried, Closing, Counter, Features, Generation, Key};
 
@@ -43,6 +44,7 @@ pub struct FlowCache {
     pub(crate) reserved: Array<MapData, u32>,
     pub(crate) echoes: HashMap<MapData, RawEcho, u32>,
     pub(crate) frontends: Frontends,
+    pub(crate) stand_ins: StandIns,
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
     pub(crate) punt: Array<MapData, RawPunt>,
@@ -127,6 +129,9 @@ impl FlowCache {
         // one for each entry, and the one that stands for none
         loader.map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1));
         loader.override_global("set_packet_type", &set_packet_type, true);
+        // none has 0
+        let node_namespace = namespace_cookie().unwrap_or(0);
+        loader.override_global("node_namespace", &node_namespace, true);
         if let Some(pins) = &pins {
             for (name, ..) in MAPS {
                 loader.map_pin_path(name, pins.map(name));
@@ -165,6 +170,7 @@ impl FlowCache {
             reserved: open(Array::try_from(take("reserved")))?,
             echoes: open(HashMap::try_from(take("echoes")))?,
             frontends: Frontends::of(open(HashMap::try_from(take("frontends")))?)?,
+            stand_ins: StandIns::of(take("stand_ins"), take("stood_for"))?,
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
             punt,

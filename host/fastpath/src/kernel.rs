@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 
 use aya::Pod;
 use aya::maps::{HashMap, IterableMap, MapData};
+use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::captured::RawTap;
 use crate::layout::{
@@ -122,6 +123,24 @@ pub(crate) fn bytes<const N: usize>(entry: &RawEntry<N>) -> &[u8] {
     // SAFETY: holds because an entry is `length` bytes without padding, as `Pod` above promises,
     // and the borrow is as long as the entry's.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(entry).cast(), length) }
+}
+
+/// What the kernel tells this thread's network namespace from others by (Linux 5.14).
+pub(crate) fn namespace_cookie() -> io::Result<u64> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: holds because the kernel writes `length` bytes at most, and a number has as many;
+    // established here.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 /// An array map of slots, in this process's memory.

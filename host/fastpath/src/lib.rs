@@ -6,6 +6,8 @@
 //! - [`FlowCache`]: the programs and their maps; its ports, its entries
 //! - [`Remote`], [`Prefix`]: other nodes, behind tunnels; [`Uplink`]: links that are the host's,
 //!   but for what is for pods, and for each [`Frontend`]
+//! - [`Cgroup`]: whose processes are [attended](FlowCache::attend), since what they send to the node
+//!   itself never comes by a link
 //! - [`Acks`], [`Slot`]: how a flow goes over from user space to its entry, in order
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`Record`]: what else a successor has to know of a connection
@@ -36,6 +38,7 @@ mod left;
 mod numbers;
 mod pins;
 mod ports;
+mod processes;
 mod records;
 mod translation;
 mod tunnels;
@@ -55,6 +58,7 @@ pub use layout::Counter;
 pub use left::Left;
 pub use pins::{HoldError, remove_pins};
 pub use ports::{AttachError, MissLimit};
+pub use processes::{AttendError, Cgroup};
 pub use records::{Name, Record};
 pub use translation::Translation;
 pub use tunnels::{Prefix, Remote};

@@ -186,7 +186,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 19] = [
+pub(crate) const MAPS: [(&str, usize, usize); 21] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 4),
@@ -200,6 +200,8 @@ pub(crate) const MAPS: [(&str, usize, usize); 19] = [
     ("reserved", 4, 4),
     ("echoes", size_of::<RawEcho>(), 4),
     ("frontends", size_of::<RawFrontend>(), 4),
+    ("stand_ins", 16, 16),
+    ("stood_for", 16, 16),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
     ("records", size_of::<Name>(), size_of::<Record>()),

@@ -270,7 +270,7 @@ fn adopt(bed: &Bed, folder: &Path) -> FlowCache {
 }
 
 /// Runs a test on the host, with a folder in a BPF file system of its own.
-fn with_pins(test: impl Fn(&Bed, &Path) + Sync) {
+pub(crate) fn with_pins(test: impl Fn(&Bed, &Path) + Sync) {
     with_and_without_features(|bed| {
         let files = BpfFiles::mount();
         bed.host.run(|| test(&bed, &files.0.join("cache"))).unwrap();

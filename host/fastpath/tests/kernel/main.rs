@@ -16,6 +16,7 @@ mod hand_over;
 mod limits;
 mod misses;
 mod owners;
+mod processes;
 mod translation;
 mod tunnels;
 mod uplinks;
