@@ -113,7 +113,9 @@ impl ServiceLb {
             return;
         }
         // who was let in stays (S16)
-        let may = |source| self.known.allows(service.sources, source);
+        let is_its_own =
+            service.kind != FrontendKind::OwnNode || slot.ingress_kind() == PortKind::Host;
+        let may = |source| is_its_own && self.known.allows(service.sources, source);
         if !is_translated(slot) && !slot.source().is_some_and(may) {
             self.refused.add(1);
             decision.drop(Reason::SourceRange).by_rule(SOURCE_RANGE.id);

@@ -256,6 +256,34 @@ fn s7_s8_s10_s11_who_gets_which_endpoints_and_whose_source_is_hidden() {
 }
 
 #[test]
+fn s11_what_stands_in_for_a_nodes_address_is_for_its_own_processes_alone() {
+    let own = SourceSet(6);
+    for policy in TrafficPolicy::ALL {
+        let service = Service { kind: FrontendKind::OwnNode, policy, sources: own, ..service(1) };
+        let mut tables = tables(&[(frontend(VIP, Protocol::Tcp), service)]);
+        let range = Range { address: address("192.0.2.1"), len: 32 };
+        tables.put(&Row::Source(Source { set: own, range }));
+        let mut rig = Rig::<ServiceLb>::new("{}");
+        rig.publish(&tables).expect("they fit together");
+        let mut seen = std::collections::BTreeSet::new();
+        for port in 1..100 {
+            let frame = syn(&format!("192.0.2.1:{port}"), VIP);
+            let decision = ask(&mut rig, PortKind::Host, &frame);
+            assert!(masquerades(&decision), "{policy:?}");
+            seen.insert(endpoint(&decision).expect("an endpoint"));
+        }
+        assert_eq!(seen.len(), 3, "{policy:?}: all endpoints");
+        // neither what says that it is the node, nor what the node forwards
+        for from in [PortKind::Pod, PortKind::Uplink, PortKind::Remote] {
+            let decision = ask(&mut rig, from, &syn("192.0.2.1:1", VIP));
+            assert_eq!(end(&decision), (Control::Drop, Reason::SourceRange), "{from:?}");
+        }
+        let decision = ask(&mut rig, PortKind::Host, &syn("198.51.100.1:1", VIP));
+        assert_eq!(end(&decision), (Control::Drop, Reason::SourceRange));
+    }
+}
+
+#[test]
 fn s12_who_gets_itself_is_hidden_from_itself() {
     let mut rig = rig(&[(frontend(VIP, Protocol::Udp), service(1))]);
     let mut itself = 0;

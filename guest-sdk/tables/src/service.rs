@@ -65,6 +65,9 @@ pub enum FrontendKind {
     LoadBalancer = 2,
     /// An address of this node, with `spec.ports[].nodePort`.
     NodePort = 3,
+    /// What stands in for an address of this node, with such a port: for the processes of the node
+    /// itself, and nobody else.
+    OwnNode = 4,
 }
 
 /// Which endpoints a frontend has.
@@ -143,8 +146,8 @@ impl fmt::Display for Frontend {
 
 impl FrontendKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::ClusterIp, Self::ExternalIp, Self::LoadBalancer, Self::NodePort];
+    pub const ALL: [Self; 5] =
+        [Self::ClusterIp, Self::ExternalIp, Self::LoadBalancer, Self::NodePort, Self::OwnNode];
 }
 
 impl TrafficPolicy {

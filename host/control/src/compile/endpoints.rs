@@ -1,11 +1,13 @@
 //! Who is behind a port of a Service, and who of them counts on a node (S3 to S6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use millrace_tables::Endpoint;
+use millrace_tables::{Endpoint, Range};
 
 use super::index::Index;
+use super::range;
+use super::stand_ins::stand_ins;
 use crate::service::{
     Announcement, Condition, EndpointSlice, Family, Hints, Publishes, Service, ServicePort,
     TargetPort,
@@ -68,6 +70,19 @@ impl<'w> Backing<'w> {
     pub(super) fn node_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let node = self.world.nodes.get(self.node);
         node.into_iter().flat_map(|node| node.addresses.iter().copied())
+    }
+
+    /// By this node's addresses, and those of its loopback, what stands in for each.
+    pub(super) fn stand_ins(&self) -> BTreeMap<IpAddr, IpAddr> {
+        stand_ins(self.node_addresses())
+    }
+
+    /// Whom what is sent to those that stand in comes from: the node has no other addresses that it
+    /// connects from, and what it forwards is from elsewhere.
+    pub(super) fn own_sources(&self) -> Vec<Range> {
+        let own: BTreeSet<Range> =
+            self.node_addresses().chain(self.gateways()).map(|it| range(&it.into())).collect();
+        own.into_iter().collect()
     }
 
     /// The addresses that this node's pods know it by: the first of their prefixes.

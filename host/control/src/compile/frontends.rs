@@ -12,7 +12,8 @@ use std::net::IpAddr;
 
 use millrace_abi::{Tag, TagKind};
 use millrace_tables::{
-    Draft, Endpoint, EndpointSet, Endpoints, Frontend, Key, Range, Row, Service, Source, SourceSet,
+    Draft, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Key, Range, Row, Service,
+    Source, SourceSet,
 };
 
 use super::endpoints::{Backing, Usable};
@@ -201,7 +202,9 @@ impl Frontends {
     fn speak_of(&mut self, claimant: Claimant, publication: &mut Publication) {
         let compiled = self.compiled.get(&claimant);
         let (mut held, mut problems) = (Vec::new(), Vec::new());
-        for (frontend, service) in compiled.map_or(&[][..], |it| &it.rows) {
+        let rows = compiled.map_or(&[][..], |it| &it.rows).iter();
+        // the node's processes mean others than those that stand in
+        for (frontend, service) in rows.filter(|(_, it)| it.kind != FrontendKind::OwnNode) {
             let holder = self.claims.get(frontend).and_then(|claims| claims.first());
             let (who, what) = holder.expect("who is compiled claims what it has rows for");
             match *who == claimant && what == service && !held.contains(frontend) {

@@ -20,28 +20,46 @@ pub(super) fn compile(pod: &Pod, backing: &Backing<'_>, sets: &mut Numbered) -> 
     }
     let mut compiled = Compiled::default();
     for port in pod.containers.iter().flat_map(|container| &container.ports) {
-        for address in places(backing, port) {
+        for (address, kind) in places(backing, port) {
             let of_family = |it: &&IpAddr| Family::of(**it) == Family::of(address);
             let Some(to) = pod.status.addresses.iter().find(of_family) else { continue };
             let endpoint = Endpoint { address: *to, port: port.port };
             let set = EndpointSet(compiled.uses.endpoints(vec![endpoint], sets));
-            compiled.rows.extend(row(pod, port, address, set));
+            let sources = match kind {
+                FrontendKind::OwnNode => compiled.uses.sources(backing.own_sources(), sets),
+                _ => SourceSet::NONE.0,
+            };
+            let place = Place { address, kind, sources: SourceSet(sources) };
+            compiled.rows.extend(row(pod, port, &place, set));
         }
     }
     (!compiled.rows.is_empty()).then_some(compiled)
 }
 
-/// The addresses of the node that have a port.
-fn places<'b>(backing: &'b Backing<'_>, port: &ContainerPort) -> impl Iterator<Item = IpAddr> + 'b {
+/// Where a port is.
+struct Place {
+    address: IpAddr,
+    kind: FrontendKind,
+    sources: SourceSet,
+}
+
+/// The addresses of the node that have a port, and what stands in for them and for the loopback's.
+fn places<'b>(
+    backing: &'b Backing<'_>,
+    port: &ContainerPort,
+) -> impl Iterator<Item = (IpAddr, FrontendKind)> + use<'b> {
     let stated = port.host.and_then(|host| host.address);
     let has = port.host.is_some();
-    backing.node_addresses().filter(move |it| has && stated.is_none_or(|stated| stated == *it))
+    let is_meant = move |own: &IpAddr| has && stated.is_none_or(|stated| stated == *own);
+    let own = backing.node_addresses().filter(is_meant).map(|it| (it, FrontendKind::NodePort));
+    let stand_ins = backing.stand_ins().into_iter().filter(move |(own, _)| is_meant(own));
+    own.chain(stand_ins.map(|(_, it)| (it, FrontendKind::OwnNode)))
 }
 
 fn row(
     pod: &Pod,
     port: &ContainerPort,
-    address: IpAddr,
+    place: &Place,
     set: EndpointSet,
 ) -> Option<(Frontend, Service)> {
     let host = port.host?;
@@ -49,14 +67,14 @@ fn row(
     let service = Service {
         number: number(&name),
         port: host.port,
-        kind: FrontendKind::NodePort,
+        kind: place.kind,
         // who connects is to be seen
         policy: TrafficPolicy::Local,
         cluster: set,
         local: set,
         affinity_s: 0,
-        sources: SourceSet::NONE,
+        sources: place.sources,
     };
     let protocol = protocol(port.protocol);
-    Some((Frontend { address, port: host.port, protocol }, service))
+    Some((Frontend { address: place.address, port: host.port, protocol }, service))
 }

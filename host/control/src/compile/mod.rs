@@ -7,6 +7,7 @@
 //!   which `index` knows
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
+//! - `stand_ins`: where the node's own processes reach such ports
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `numbers`: for sets of endpoints, and for other things that are told of by number
 //! - `policies`: who may talk to whom
@@ -24,6 +25,7 @@ mod index;
 mod numbers;
 mod policies;
 mod services;
+mod stand_ins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -193,6 +195,13 @@ impl Compiler {
     /// The addresses of load balancers that the node answers its neighbours for.
     pub fn announced(&self) -> BTreeSet<IpAddr> {
         self.frontends.announced()
+    }
+
+    /// By the node's own addresses, what stands in for each when the node's own processes send there:
+    /// [places](Self::places) have it.
+    pub fn stand_ins(&self) -> BTreeMap<IpAddr, IpAddr> {
+        let node = self.world.nodes.get(&self.node);
+        stand_ins::stand_ins(node.into_iter().flat_map(|node| node.addresses.iter().copied()))
     }
 
     /// Takes note that all have been told what was compiled last.

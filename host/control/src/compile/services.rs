@@ -66,7 +66,9 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             }
             compiled.summary.endpoints.extend(&usable.cluster);
             compiled.summary.local.extend(&usable.local);
-            let behind = Behind { service, port, sets: compiled.uses.both(usable, sets), sources };
+            let own = SourceSet::NONE;
+            let both = compiled.uses.both(usable, sets);
+            let mut behind = Behind { service, port, sets: both, sources, own };
             let internal = Place {
                 address: *address,
                 kind: FrontendKind::ClusterIp,
@@ -81,6 +83,12 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             };
             for address in backing.node_addresses().filter(|it| Family::of(*it) == family) {
                 let (kind, policy) = (FrontendKind::NodePort, service.external_policy);
+                compiled.rows.push(behind.row(node_port, &Place { address, kind, policy }));
+            }
+            behind.own = SourceSet(compiled.uses.sources(backing.own_sources(), sets));
+            let stand_ins = backing.stand_ins().into_values();
+            for address in stand_ins.filter(|it| Family::of(*it) == family) {
+                let (kind, policy) = (FrontendKind::OwnNode, service.external_policy);
                 compiled.rows.push(behind.row(node_port, &Place { address, kind, policy }));
             }
         }
@@ -102,7 +110,10 @@ struct Behind<'s> {
     service: &'s Service,
     port: &'s ServicePort,
     sets: (EndpointSet, EndpointSet),
+    /// Whom connections from without may come from.
     sources: SourceSet,
+    /// Whom those of the node's own processes come from.
+    own: SourceSet,
 }
 
 impl Behind<'_> {
@@ -122,6 +133,7 @@ impl Behind<'_> {
             affinity_s: self.service.affinity.map_or(0, |it| it.as_secs() as u32),
             sources: match place.kind {
                 FrontendKind::LoadBalancer => self.sources,
+                FrontendKind::OwnNode => self.own,
                 _ => SourceSet::NONE,
             },
         };

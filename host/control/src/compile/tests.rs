@@ -83,6 +83,13 @@ fn endpoint(address: &str, more: &str) -> String {
 
 /// The rows of Services: where they are reached, and what is behind them.
 fn rows(compiler: &Compiler) -> BTreeMap<String, Service> {
+    let mut rows = all_rows(compiler);
+    rows.retain(|_, row| row.kind != FrontendKind::OwnNode);
+    rows
+}
+
+/// Those for the node's own processes included.
+fn all_rows(compiler: &Compiler) -> BTreeMap<String, Service> {
     let updates = compiler.draft.tables().whole(&[Table::Services], 1, usize::MAX).concat();
     let changes = Update::new(&updates).changes();
     let rows = changes.filter_map(|change| match change {
@@ -174,9 +181,10 @@ fn s27_a_port_of_the_node_leads_to_one_pod_and_another_address_or_protocol_to_an
         pod("eeeee", "a", "protocol: UDP"),
     ];
     let compiler = compile(&pods.concat());
-    let places: Vec<String> = compiler.places().map(|it| it.to_string()).collect();
+    let stand_ins = compiler.stand_ins();
+    let places = compiler.places().filter(|it| stand_ins.values().all(|own| *own != it.address));
     assert_eq!(
-        places,
+        places.map(|it| it.to_string()).collect::<Vec<_>>(),
         ["192.0.2.1:8080/TCP", "192.0.2.1:8080/UDP", "[fd00::1]:8080/TCP", "[fd00::1]:8080/UDP"]
     );
     let rows = rows(&compiler);
@@ -190,6 +198,50 @@ fn s27_a_port_of_the_node_leads_to_one_pod_and_another_address_or_protocol_to_an
     let left_out =
         left_out.map(|it| format!("pod default/eeeee: {it} is pod default/ccc's already"));
     assert_eq!(compiler.publication().complaints, left_out);
+}
+
+#[test]
+fn s11_s27_what_stands_in_for_an_address_of_the_node_has_its_ports_for_the_node_alone() {
+    let pod = |name: &str, host: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: a, \
+             containers: [{{name: c, ports: [{{containerPort: 80, {host}}}]}}]}}, \
+             status: {{podIPs: [{{ip: 10.1.0.{}}}]}}}}\n---\n",
+            name.len()
+        )
+    };
+    let pods = [
+        pod("a", "hostPort: 8080, hostIP: 127.0.0.1"),
+        pod("bb", "hostPort: 8080, hostIP: 192.0.2.1"),
+        pod("ccc", "hostPort: 8081"),
+    ];
+    let node_port = service("clusterIP: 10.96.0.10, type: NodePort, externalTrafficPolicy: Local");
+    let compiler = compile(&(pods.concat() + &node_port));
+    let stand_ins = compiler.stand_ins();
+    let of = |own: &str, port: u16| {
+        let address = stand_ins[&own.parse::<std::net::IpAddr>().expect("an address")];
+        format!("{}/TCP", std::net::SocketAddr::new(address, port))
+    };
+    let mut rows = all_rows(&compiler);
+    rows.retain(|_, row| row.kind == FrontendKind::OwnNode);
+    for (place, pod) in [
+        (of("127.0.0.1", 8080), "10.1.0.1"),
+        (of("192.0.2.1", 8080), "10.1.0.2"),
+        (of("127.0.0.1", 8081), "10.1.0.3"),
+        (of("192.0.2.1", 8081), "10.1.0.3"),
+    ] {
+        let row = rows.remove(&place).unwrap_or_else(|| panic!("{place}: {rows:?}"));
+        assert_eq!(members(&compiler, row.cluster), [pod], "{place}");
+        let sources = compiler.frontends.sets.sources.thing(row.sources.0);
+        let sources = sources.into_iter().flatten().map(|it| format!("{}/{}", it.address, it.len));
+        assert!(sources.collect::<Vec<_>>().contains(&"192.0.2.1/32".to_owned()), "{place}");
+    }
+    let places = [of("127.0.0.1", 30080), of("192.0.2.1", 30080)];
+    assert_eq!(rows.keys().collect::<Vec<_>>(), places.iter().collect::<Vec<_>>());
+    assert!(rows.values().all(|row| row.policy == TrafficPolicy::Local), "for S9");
+    // people are told of the addresses that they know
+    let told = &summary(&compiler).frontends;
+    assert!(told.iter().all(|it| stand_ins.values().all(|own| *own != it.address)), "{told:?}");
 }
 
 #[test]
