@@ -11,7 +11,7 @@
 //!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn
 //! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
-//!   its neighbours, `health`, load balancers
+//!   its neighbours, `health`, load balancers, `processes`, those of the node itself
 
 mod announcer;
 mod attach;
@@ -28,6 +28,7 @@ mod link;
 mod meet;
 mod peers;
 pub(crate) mod pins;
+mod processes;
 mod publisher;
 mod reach;
 mod report;

@@ -1,5 +1,5 @@
 //! How others come to know where Services are: who comes in by the uplink, the host's own stack, its
-//! neighbours, and load balancers that ask.
+//! neighbours, load balancers that ask, and the processes of the node itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use millrace_dataplane::control::Dataplane;
 
 use crate::node::announcer::Announcer;
 use crate::node::health::{HealthChecks, Standing};
+use crate::node::processes::Processes;
 use crate::node::virtuals::{Grounds, Virtuals};
 
 /// All of them.
@@ -17,6 +18,7 @@ pub(crate) struct Reach {
     /// Without an uplink there are no neighbours.
     announcer: Option<Announcer>,
     health: HealthChecks,
+    processes: Processes,
     /// The Services that load balancers ask about.
     checks: BTreeMap<QualifiedName, HealthCheck>,
     /// What filters are not told, and was complained of.
@@ -34,7 +36,8 @@ impl Reach {
         health: HealthChecks,
     ) -> Self {
         let (checks, left_out) = (BTreeMap::new(), BTreeSet::new());
-        Self { virtuals, announcer, health, checks, left_out, is_behind: true }
+        let processes = Processes::default();
+        Self { virtuals, announcer, health, processes, checks, left_out, is_behind: true }
     }
 
     /// Tells them what filters were told before: who comes finds a chain that knows what it looks
@@ -65,6 +68,7 @@ impl Reach {
                 self.is_behind = true;
             }
         }
+        self.processes.mean(plane, compiler.stand_ins());
         if let Some(announcer) = &mut self.announcer
             && let Err(error) = announcer.answer_for(&compiler.announced())
         {

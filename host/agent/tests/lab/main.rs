@@ -5,8 +5,9 @@
 //! - `network`: who reaches whom; `carried`: what the kernel does of that
 //! - `commands`, `watching`: what people ask of a lab, and of what passes in it
 //! - `restart`: agents that come and go, `affinity`: what filters know then
-//! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them;
-//!   `policies`: who is kept from whom; `chains`: filters of one's own
+//! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
+//!   `own_node`: as a node does by addresses of its own
+//! - `policies`: who is kept from whom; `chains`: filters of one's own
 
 mod affinity;
 mod bed;
@@ -15,6 +16,7 @@ mod chains;
 mod commands;
 mod network;
 mod outside;
+mod own_node;
 mod policies;
 mod restart;
 mod services;

@@ -119,14 +119,14 @@ fn addresses_of_a_pool_are_given_and_announced_by_one_node_and_move_when_it_is_n
 }
 
 /// Two nodes; a client and a server on one, and a server on the other.
-struct Shop {
-    bed: Bed,
-    nodes: [Vec<IpAddr>; 2],
+pub(crate) struct Shop {
+    pub(crate) bed: Bed,
+    pub(crate) nodes: [Vec<IpAddr>; 2],
 }
 
 /// Whom a server takes the client for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     /// The client itself.
     Client,
     /// Whoever will bring the answer back.
@@ -134,7 +134,7 @@ enum Seen {
 }
 
 impl Shop {
-    fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         let manifests = [("nodes.yaml", NODES), ("pods.yaml", PODS), ("services.yaml", SERVICES)];
         let bed = Bed::of(&manifests, &[])?;
         for node in ["east", "west"] {
@@ -159,7 +159,7 @@ impl Shop {
 
     /// Asks at a place until these have answered, with both protocols; no other may. Says whom they
     /// have seen.
-    fn served(&self, from: &Namespace, place: SocketAddr, servers: &[&str]) -> Seen {
+    pub(crate) fn served(&self, from: &Namespace, place: SocketAddr, servers: &[&str]) -> Seen {
         let servers: BTreeSet<String> = servers.iter().map(|it| format!("default/{it}")).collect();
         let mut all = BTreeSet::new();
         for protocol in ["tcp", "udp"] {
@@ -281,8 +281,8 @@ const BALANCED: [&str; 2] = ["203.0.113.20", "2001:db8:f::20"];
 const NEAR: [&str; 2] = ["203.0.113.21", "2001:db8:f::21"];
 /// The node ports: of the Service whose endpoints all count; of the one whose local endpoints alone
 /// do; and of one that has none but on one node.
-const EVERYWHERE: u16 = 30_080;
-const HERE: u16 = 30_081;
-const ON_EAST: u16 = 30_082;
+pub(crate) const EVERYWHERE: u16 = 30_080;
+pub(crate) const HERE: u16 = 30_081;
+pub(crate) const ON_EAST: u16 = 30_082;
 /// With two servers, one of them is missed so often once in a million times.
 const MOST_TRIES: usize = 20;

@@ -1,12 +1,14 @@
 //! A dataplane on real interfaces: the one handle to all of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use millrace_abi::{Tag, TagKind};
+use millrace_fastpath::{AttendError, Cgroup};
 use millrace_netns::{Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
 use millrace_tables::{Delta, Frontend};
@@ -276,6 +278,26 @@ impl Dataplane {
         new: impl IntoIterator<Item = Frontend>,
     ) -> Result<(), PortError> {
         self.shared.ports.lock().change_claims(gone, new)
+    }
+
+    /// Attends the processes of a cgroup that are in the dataplane's own network namespace: they
+    /// reach what [stands in](Self::stand_in) for the node's addresses, with or without this process
+    /// if the flow cache is pinned.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attend(&self, cgroup: &Cgroup) -> Result<(), AttendError> {
+        self.shared.ports.lock().attend(cgroup)
+    }
+
+    /// Has these addresses stand in for the node's own, each of which is the key of one, in place of
+    /// those before: at ports where they are [claimed](Self::claim), attended processes that mean the
+    /// node itself are sent there.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn stand_in(&self, own: BTreeMap<IpAddr, IpAddr>) -> Result<(), PortError> {
+        self.shared.ports.lock().stand_in(own)
     }
 
     /// Makes a stage's answers count, or not.

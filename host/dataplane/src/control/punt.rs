@@ -3,7 +3,7 @@
 //! The near end of the pair is where the ports are, the far end in a namespace of its own, with a
 //! queue and a socket for each worker: a packet that misses on a CPU is served on it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::PortKind;
 use millrace_fastpath::{
-    self as fastpath, Capacity, CaptureRing, Counter, Features, FlowCache, Left, LoadError,
-    MapFault, MissLimit, Remote, remove_pins,
+    self as fastpath, AttendError, Capacity, CaptureRing, Cgroup, Counter, Features, FlowCache,
+    Left, LoadError, MapFault, MissLimit, Remote, remove_pins,
 };
 use millrace_netns::{
     EthtoolError, Namespace, NamespaceError, Netlink, NetlinkError, SysctlError, VethSpec,
@@ -343,6 +343,16 @@ impl Punt {
         let mut cache = self.cache.lock();
         gone.into_iter().try_for_each(|it| cache.waive(of_cache(it)))?;
         Ok(new.into_iter().try_for_each(|it| cache.claim_also(of_cache(it)))?)
+    }
+
+    /// Attends a cgroup's processes, which reach what stands in for the node's own addresses.
+    pub(super) fn attend(&self, cgroup: &Cgroup) -> Result<(), AttendError> {
+        self.cache.lock().attend(cgroup)
+    }
+
+    /// Says what stands in for which, in place of what did before.
+    pub(super) fn stand_in(&self, own: BTreeMap<IpAddr, IpAddr>) -> Result<(), PuntError> {
+        Ok(self.cache.lock().stand_in(own)?)
     }
 
     /// Takes it away again.

@@ -13,11 +13,12 @@ mod opened;
 mod record;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use millrace_abi::limits;
-use millrace_fastpath::Left;
+use millrace_fastpath::{AttendError, Cgroup, Left};
 use millrace_netns::{Link, LinkEvent, Namespace, Netlink, NetlinkError};
 use millrace_tables::Frontend;
 use millrace_xsk::{AttachMode, Umem, XskSettings};
@@ -315,6 +316,22 @@ impl Ports {
         new: impl IntoIterator<Item = Frontend>,
     ) -> Result<(), PortError> {
         self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.change_claims(gone, new)?))
+    }
+
+    /// Attends a cgroup's processes, if there are cached ports.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(super) fn attend(&self, cgroup: &Cgroup) -> Result<(), AttendError> {
+        self.punt.as_ref().map_or(Ok(()), |punt| punt.attend(cgroup))
+    }
+
+    /// Says which addresses stand in for the node's own.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(super) fn stand_in(&self, own: BTreeMap<IpAddr, IpAddr>) -> Result<(), PortError> {
+        self.punt.as_ref().map_or(Ok(()), |punt| Ok(punt.stand_in(own)?))
     }
 
     /// Has the workers forget a port: they open no connections by way of it any more.
