@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::Command;
 
 use millrace_control::{Pod, PodName, World};
@@ -124,6 +125,33 @@ impl Lab {
         next.filters = world.filters;
         manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
         Ok(others)
+    }
+
+    /// Has the agents of a lab forget what a world names, but for nodes and pods, which come and go with
+    /// the lab.
+    ///
+    /// # Errors
+    /// If there is no such lab, or somebody else is at it.
+    pub fn delete(name: &LabName, world: &World) -> Result<(), LabError> {
+        let folder = Folder::open(name)?;
+        let mut next = manifests::read(folder.path())?;
+        let (services, filters) = (&mut next.services, &mut next.filters);
+        next.namespaces.retain(|it, _| !world.namespaces.contains_key(it));
+        services.services.retain(|it, _| !world.services.services.contains_key(it));
+        services.slices.retain(|it, _| !world.services.slices.contains_key(it));
+        services.ranges.retain(|it, _| !world.services.ranges.contains_key(it));
+        services.pools.retain(|it, _| !world.services.pools.contains_key(it));
+        next.policies.retain(|it, _| !world.policies.contains_key(it));
+        next.cluster_policies.retain(|it, _| !world.cluster_policies.contains_key(it));
+        filters.filters.retain(|it, _| !world.filters.filters.contains_key(it));
+        filters.chains.retain(|it, _| !world.filters.chains.contains_key(it));
+        filters.modules.retain(|it, _| !world.filters.modules.contains_key(it));
+        manifests::write(folder.path(), &next)
+    }
+
+    /// The directory with the manifests of all of it, which its agents follow.
+    pub fn manifests(&self) -> PathBuf {
+        self.state.name.folder().join(manifests::MANIFESTS)
     }
 
     pub(crate) fn of(state: State) -> Self {

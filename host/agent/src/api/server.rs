@@ -208,6 +208,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             ports: ports::ports(host)?,
             filters: host.plane.stages()?,
             resources: host.known.as_ref().map(|known| known.lock().resources()),
+            manifests: host.known.as_ref().and_then(|known| known.lock().manifests.clone()),
             workers: host.plane.workers()?,
             others: host.cni.as_ref().map(CniArgs::others).unwrap_or_default(),
         })

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
 use millrace_abi::{Capability, PortKind, limits};
 use millrace_builtin::{BUILT_IN, EXAMPLES};
+use millrace_control::source::Mark;
 pub(crate) use millrace_dataplane::control::flows::{FlowDirection, FlowStatus};
 use millrace_dataplane::control::near_miss;
 pub(crate) use millrace_dataplane::control::request::Position;
@@ -170,6 +171,10 @@ pub(crate) struct HostStatus {
     /// What has become of FilterChains and Filters, if this is a node of a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<Resources>,
+    /// The mark of the manifests that are in force, if this is a node that follows a directory of
+    /// them: they have it as long as no file changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) manifests: Option<Mark>,
     /// Its workers.
     pub(crate) workers: Vec<WorkerStatus>,
     /// Who else does on its node what it does, in sentences.

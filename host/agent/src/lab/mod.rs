@@ -4,6 +4,7 @@
 //! else is the lab's own.
 
 mod probe;
+mod settle;
 
 use std::env;
 use std::ffi::OsString;
@@ -25,12 +26,14 @@ use crate::node::TunnelArgs;
 use crate::output::{Heading, Output, Table, print};
 use crate::run::privileges;
 use probe::ProbeArgs;
+use settle::settle;
 
 /// Make a cluster out of network namespaces on this machine, and look around in it.
 #[derive(Subcommand, Debug)]
 pub(crate) enum LabCommand {
     Up(UpArgs),
     Apply(ApplyArgs),
+    Delete(DeleteArgs),
     Down(DownArgs),
     Status(StatusArgs),
     Exec(ExecArgs),
@@ -85,7 +88,7 @@ enum Underlay {
     Routed,
 }
 
-/// Tell the agents of a lab what manifests say now.
+/// Tell the agents of a lab what manifests say now, and wait until it is in force on every node.
 ///
 /// Services, EndpointSlices and ServiceCIDRs become what the directory says, and pods get the labels
 /// and ports they have there, at once and without a restart. Nodes and pods themselves stay as
@@ -94,6 +97,19 @@ enum Underlay {
 #[command(after_help = "Example:
   millrace lab apply ./manifests")]
 pub(crate) struct ApplyArgs {
+    /// The directory: `*.yaml`, `*.yml` and `*.json`.
+    directory: PathBuf,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Have the agents of a lab forget what manifests name, and wait until they have on every node.
+///
+/// Nodes and pods stay, as do Services, policies and filters that the directory does not name.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace lab delete ./examples/policies")]
+pub(crate) struct DeleteArgs {
     /// The directory: `*.yaml`, `*.yml` and `*.json`.
     directory: PathBuf,
     #[command(flatten)]
@@ -183,6 +199,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Up(args) => up(&args),
         LabCommand::Apply(args) => apply(&args),
+        LabCommand::Delete(args) => delete(&args),
         LabCommand::Down(args) => Ok(Lab::down(&args.which.name)?),
         LabCommand::Status(args) => status(&args),
         LabCommand::Exec(args) => return exec(&args.which, &args.place, args.command),
@@ -238,6 +255,7 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
         environment: Vec::new(),
     };
     let lab = Lab::up(world, &settings, Some(&agent))?;
+    settle(&lab)?;
     print(&table(lab.state()))
 }
 
@@ -246,7 +264,12 @@ fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
     for pod in Lab::apply(&args.which.name, world)? {
         eprintln!("millrace: pod {pod} is not as the manifests say: pods come and go with the lab");
     }
-    Ok(())
+    settle(&Lab::open(&args.which.name)?)
+}
+
+fn delete(args: &DeleteArgs) -> anyhow::Result<()> {
+    Lab::delete(&args.which.name, &read(&args.directory)?)?;
+    settle(&Lab::open(&args.which.name)?)
 }
 
 /// What a directory says; what of it does not count is printed.

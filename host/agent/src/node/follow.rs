@@ -20,7 +20,7 @@ use crate::node::TunnelArgs;
 use crate::node::filters::ChainKeeper;
 use crate::node::publisher::Publisher;
 use crate::node::report::report;
-use crate::node::source::Source;
+use crate::node::source::{Reading, Source};
 
 /// Who follows it.
 pub(crate) struct Follower {
@@ -96,13 +96,14 @@ impl Follower {
 
     /// Has filters be told next what is known now, if it is; what of it does not count is logged, once.
     fn read(&mut self) -> anyhow::Result<bool> {
-        let Some((news, complaints)) = self.source.read()? else { return Ok(false) };
+        let Some(reading) = self.source.read()? else { return Ok(false) };
+        let Reading { news, complaints, mark } = reading;
         let complaints: BTreeSet<String> = complaints.iter().map(ToString::to_string).collect();
         for complaint in complaints.difference(&self.known) {
             tracing::warn!("{complaint}");
         }
         self.known = complaints;
-        self.publisher.lock().hear(news);
+        self.publisher.lock().hear(news, mark);
         Ok(true)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millrace_control::World;
 use millrace_control::compile::{Compiler, Local, Publication, Rule};
 use millrace_control::policy::{PolicyMode, PolicyName, RefusedConnections};
-use millrace_control::source::News;
+use millrace_control::source::{Mark, News};
 use millrace_dataplane::control::{Dataplane, StageError};
 use millrace_dataplane::stage::OnRefused;
 use parking_lot::Mutex;
@@ -24,6 +24,8 @@ pub(crate) struct Publisher {
     compiler: Compiler,
     known: Arc<Mutex<Known>>,
     reach: Option<Reach>,
+    /// The manifests that say what was heard last.
+    mark: Option<Mark>,
 }
 
 /// What has become of what was told.
@@ -39,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) filters: BTreeMap<String, FilterStanding>,
     /// What the rules of policies are called that decisions name.
     pub(crate) rules: BTreeMap<u32, String>,
+    /// The manifests that are in force, if it is manifests that say what there is.
+    pub(crate) manifests: Option<Mark>,
 }
 
 /// What has become of a Service.
@@ -86,7 +90,8 @@ impl Known {
 impl Publisher {
     /// For a node; nothing is known of the cluster yet.
     pub(crate) fn new(node: &str) -> Self {
-        Self { compiler: Compiler::new(node), known: Arc::default(), reach: None }
+        let compiler = Compiler::new(node);
+        Self { compiler, known: Arc::default(), reach: None, mark: None }
     }
 
     /// Has others know where Services are reached.
@@ -99,9 +104,10 @@ impl Publisher {
         Arc::clone(&self.known)
     }
 
-    /// Takes note of what there is to tell of the cluster.
-    pub(crate) fn hear(&mut self, news: News) {
+    /// Takes note of what there is to tell of the cluster, which the manifests with this mark say.
+    pub(crate) fn hear(&mut self, news: News, mark: Option<Mark>) {
         self.compiler.hear(news);
+        self.mark = mark;
     }
 
     /// The cluster as it is known.
@@ -138,6 +144,8 @@ impl Publisher {
                 tracing::info!(generation = publication.generation, "filters know the cluster");
             }
             self.compiler.adopt();
+            // others look for it to know that all of this is over
+            self.known.lock().manifests.clone_from(&self.mark);
         }
         outcome
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgGroup, Args};
 use millrace_control::Node;
-use millrace_control::source::{Complaint, Manifests, News, Waited, Watch};
+use millrace_control::source::{Complaint, Manifests, Mark, News, Waited, Watch};
 use millrace_kube::{Access, Cluster, ClusterError, Report};
 
 /// Where the cluster is known from.
@@ -51,6 +51,15 @@ pub(crate) enum Source {
     Cluster(Cluster),
 }
 
+/// What a source has to tell.
+pub(crate) struct Reading {
+    pub(crate) news: News,
+    /// What of the world does not count.
+    pub(crate) complaints: Vec<Complaint>,
+    /// Which manifests say so, if any do.
+    pub(crate) mark: Option<Mark>,
+}
+
 impl Source {
     /// Opens it. What changes from here on is noticed.
     pub(crate) fn open(args: &SourceArgs) -> anyhow::Result<Self> {
@@ -63,15 +72,18 @@ impl Source {
         Ok(Self::Manifests(manifests, watch))
     }
 
-    /// What there is to tell since the last time, and what of the world does not count; `None` if that
-    /// is not known yet.
-    pub(crate) fn read(&self) -> anyhow::Result<Option<(News, Vec<Complaint>)>> {
+    /// What there is to tell since the last time; `None` if that is not known yet.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<Reading>> {
         match self {
             Self::Manifests(manifests, _) => {
-                let (world, complaints) = manifests.read()?;
-                Ok(Some((News::World(Box::new(world)), complaints)))
+                let (world, complaints, mark) = manifests.read_marked()?;
+                let news = News::World(Box::new(world));
+                Ok(Some(Reading { news, complaints, mark: Some(mark) }))
             }
-            Self::Cluster(cluster) => Ok(cluster.read()),
+            Self::Cluster(cluster) => {
+                let reading = |(news, complaints)| Reading { news, complaints, mark: None };
+                Ok(cluster.read().map(reading))
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! - `bed`: a lab for a test; `talk`: what is said to the servers in its pods
 //! - `network`: who reaches whom; `carried`: what the kernel does of that
-//! - `commands`, `watching`: what people ask of a lab, and of what passes in it
+//! - `commands`, `watching`: what people ask of a lab, and of what passes in it; `settling`: when they
+//!   have been answered
 //! - `restart`: agents that come and go, `affinity`: what filters know then
 //! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
 //!   `own_node`: as a node does by addresses of its own
@@ -20,5 +21,6 @@ mod own_node;
 mod policies;
 mod restart;
 mod services;
+mod settling;
 mod talk;
 mod watching;

@@ -75,17 +75,15 @@ fn addresses_of_a_pool_are_given_and_announced_by_one_node_and_move_when_it_is_n
     let services = [POOL, POOLED].concat();
     let manifests = [("nodes.yaml", NODES), ("pods.yaml", PODS), ("services.yaml", &services)];
     let Some(bed) = Bed::of(&manifests, &[]) else { return };
-    let places: Vec<SocketAddr> = until(|| {
-        let services = bed.asked("west", &["services"]);
-        let frontends = services["default/pooled"]["frontends"].as_array()?.iter();
-        let texts = frontends.filter_map(|it| it.as_str()?.strip_suffix("/TCP"));
-        let places: Vec<SocketAddr> = texts.filter_map(|it| it.parse().ok()).collect();
-        let (v4, v6) = ("172.30.0.192/28", "fd30::c0/124");
-        let pools = [v4, v6].map(|it| it.parse::<IpNetwork>().expect("a prefix"));
-        let is_pooled = |it: &SocketAddr| pools.iter().any(|pool| pool.contains(it.ip()));
-        let pooled: Vec<_> = places.into_iter().filter(is_pooled).collect();
-        (pooled.len() == 2).then_some(pooled)
-    });
+    let services = bed.asked("west", &["services"]);
+    let frontends = services["default/pooled"]["frontends"].as_array().expect("it is there");
+    let texts = frontends.iter().filter_map(|it| it.as_str()?.strip_suffix("/TCP"));
+    let (v4, v6) = ("172.30.0.192/28", "fd30::c0/124");
+    let pools = [v4, v6].map(|it| it.parse::<IpNetwork>().expect("a prefix"));
+    let is_pooled = |it: &SocketAddr| pools.iter().any(|pool| pool.contains(it.ip()));
+    let places: Vec<SocketAddr> =
+        texts.filter_map(|it| it.parse().ok()).filter(is_pooled).collect();
+    assert_eq!(places.len(), 2, "{frontends:?}");
     let outside = bed.outside();
     let macs = ["east", "west"].map(|node| {
         let link = bed.node(node).0.netlink().expect("it is there").link("eth0");
@@ -137,13 +135,6 @@ impl Shop {
     pub(crate) fn open() -> Option<Self> {
         let manifests = [("nodes.yaml", NODES), ("pods.yaml", PODS), ("services.yaml", SERVICES)];
         let bed = Bed::of(&manifests, &[])?;
-        for node in ["east", "west"] {
-            until(|| {
-                let services = bed.asked(node, &["services"]);
-                let endpoints = services["default/web"]["endpoints"].as_array()?;
-                (endpoints.len() == 4).then_some(())
-            });
-        }
         let nodes = ["east", "west"].map(|node| bed.node(node).1);
         // as whoever routes outside would be told
         let net = bed.outside().netlink().expect("it is there");

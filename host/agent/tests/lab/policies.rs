@@ -23,12 +23,10 @@ impl Town {
     fn rule(&self, policies: &str, pods: usize) {
         self.0.write(&[("policies.yaml", policies)]);
         self.0.done(&["apply", &self.0.folder()]);
-        until(|| {
-            let nodes = ["east", "west"].map(|node| self.0.asked(node, &["policies"]));
-            let each = nodes.iter().filter_map(Value::as_object).flat_map(|it| it.values());
-            let count = |it: &Value| it["pods"].as_array().map_or(0, Vec::len);
-            (each.map(count).sum::<usize>() == pods).then_some(())
-        });
+        let nodes = ["east", "west"].map(|node| self.0.asked(node, &["policies"]));
+        let each = nodes.iter().filter_map(Value::as_object).flat_map(|it| it.values());
+        let count = |it: &Value| it["pods"].as_array().map_or(0, Vec::len);
+        assert_eq!(each.map(count).sum::<usize>(), pods, "{nodes:?}");
     }
 
     /// Waits until those do not reach each other, and all others do.

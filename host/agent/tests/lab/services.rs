@@ -79,22 +79,23 @@ impl Shop {
         let pods = pods(&["one", "two", "three"]);
         let manifests = [("nodes.yaml", NODES), ("pods.yaml", &*pods), ("services.yaml", SERVICES)];
         let shop = Self(Bed::of(&manifests, &[])?);
-        shop.await_endpoints(6);
+        assert_eq!(shop.endpoints("east"), 6);
         Some(shop)
     }
 
-    /// Has these pods be behind the Service, and waits until the client's node knows it.
+    /// Has these pods be behind the Service, which all nodes know then.
     fn serve_by(&self, serving: &[&str]) {
         self.0.write(&[("pods.yaml", &*pods(serving))]);
         self.0.done(&["apply", &self.0.folder()]);
-        self.await_endpoints(2 * serving.len());
+        for node in ["east", "west"] {
+            assert_eq!(self.endpoints(node), 2 * serving.len(), "{node}");
+        }
     }
 
-    fn await_endpoints(&self, count: usize) {
-        until(|| {
-            let services = self.0.asked("east", &["services"]);
-            (services["default/web"]["endpoints"].as_array()?.len() == count).then_some(())
-        });
+    /// How many endpoints of the Service a node knows.
+    fn endpoints(&self, node: &str) -> usize {
+        let services = self.0.asked(node, &["services"]);
+        services["default/web"]["endpoints"].as_array().expect("it is there").len()
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `allocation`: what Services get that do not state it
 //! - [`Complaint`]: what was turned away, and why
 //! - [`Objects`]: objects that come one by one, as from an API server; [`News`] of them
+//! - [`Mark`]: what tells the manifests of one time from those of another
 //! - [`Watch`]: waits until something in the directory has changed
 //!
 //! What is deleted from the directory is gone from the next world. Nothing is kept between two
@@ -17,12 +18,14 @@ mod allocation;
 mod assembly;
 mod complaint;
 mod document;
+mod mark;
 mod objects;
 mod watch;
 
 use allocation::allocate;
 pub use allocation::pool_addresses;
 pub use complaint::{Complaint, Fault, Place};
+pub use mark::Mark;
 pub use objects::{News, Objects};
 pub use watch::{Waited, Watch};
 
@@ -65,14 +68,21 @@ impl Manifests {
     /// # Errors
     /// If the directory is gone: that is no empty world.
     pub fn read(&self) -> io::Result<(World, Vec<Complaint>)> {
+        self.read_marked().map(|(world, complaints, _)| (world, complaints))
+    }
+
+    /// The same, with the mark of the files that say so.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_marked(&self) -> io::Result<(World, Vec<Complaint>, Mark)> {
+        let texts = self.texts()?;
         let mut assembly = Assembly::default();
-        for file in self.files()? {
-            match fs::read_to_string(self.directory.join(&file)) {
-                Ok(text) => Document::all(&file, &text).for_each(|it| assembly.add(it)),
-                // whoever deleted it meanwhile meant it
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        for (file, text) in &texts {
+            match text {
+                Ok(text) => Document::all(file, text).for_each(|it| assembly.add(it)),
                 Err(error) => assembly.complain(Complaint {
-                    place: Some(Place { file, line: 1 }),
+                    place: Some(Place { file: file.clone(), line: 1 }),
                     object: None,
                     fault: Fault::Unreadable { reason: error.to_string() },
                 }),
@@ -81,7 +91,15 @@ impl Manifests {
         let (mut world, complaints) = assembly.finish();
         // nobody else is there to do it
         allocate(&mut world);
-        Ok((world, complaints))
+        Ok((world, complaints, mark(&texts)))
+    }
+
+    /// The mark of the files as they are now.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn mark(&self) -> io::Result<Mark> {
+        self.texts().map(|texts| mark(&texts))
     }
 
     /// Watches the directory from now on.
@@ -90,6 +108,16 @@ impl Manifests {
     /// If the kernel has no watches left (`fs.inotify.max_user_watches`).
     pub fn watch(&self) -> io::Result<Watch> {
         Watch::new(&self.directory)
+    }
+
+    /// The files that count, in the order of their names.
+    fn texts(&self) -> io::Result<Vec<Text>> {
+        let read = |file: PathBuf| match fs::read_to_string(self.directory.join(&file)) {
+            // whoever deleted it meanwhile meant it
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            text => Some((file, text)),
+        };
+        Ok(self.files()?.into_iter().filter_map(read).collect())
     }
 
     /// The names of the files that count, sorted.
@@ -110,6 +138,13 @@ impl Manifests {
         files.sort();
         Ok(files)
     }
+}
+
+/// A file, and what it says if it can be read.
+type Text = (PathBuf, io::Result<String>);
+
+fn mark(texts: &[Text]) -> Mark {
+    Mark::of(texts.iter().map(|(file, text)| (file.as_path(), text.as_deref().ok())))
 }
 
 /// What the names of manifests end in.

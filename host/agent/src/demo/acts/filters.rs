@@ -2,13 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::bail;
 
 use crate::api::types::{HostStatus, StageStatus};
-use crate::demo::PATIENCE;
 use crate::demo::acts::services::{Echo, ask};
 use crate::demo::cluster::{Cluster, Family, MACHINE, MANIFESTS};
 use crate::demo::narrator::Narrator;
@@ -26,7 +21,7 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
     narrator.command(MACHINE, &["cp", &format!("examples/filters/{FILE}"), MANIFESTS]);
     cluster.write(FILE, FILTER)?;
     cluster.command(narrator, &["lab", "apply", MANIFESTS])?;
-    let order = await_chain(cluster, 1)?;
+    let order = order(cluster)?;
     narrator.command("east", &["millrace", "filter", "list"]);
     narrator.output(&order);
     narrator.command("shop", &["nc", "-z", &bank.to_string(), "7"]);
@@ -39,7 +34,6 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
     narrator.command(MACHINE, &["rm", &format!("{MANIFESTS}/{FILE}")]);
     cluster.remove(FILE)?;
     cluster.command(narrator, &["lab", "apply", MANIFESTS])?;
-    await_chain(cluster, 0)?;
     narrator.command("shop", &["nc", "-z", &bank.to_string(), "7"]);
     let opened = Echo::open(&shop, echo);
     narrator.claim(opened.is_ok(), "it goes with its manifest", said(&opened));
@@ -55,24 +49,11 @@ fn said<T>(outcome: &io::Result<T>) -> &'static str {
     }
 }
 
-/// Waits until so many filters are in the chain of the client's node because of manifests, as these
-/// say; the chain, then.
-fn await_chain(cluster: &Cluster, count: usize) -> anyhow::Result<String> {
-    let client = cluster.client("east")?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let status: HostStatus = client.get("/v1/status")?;
-        let filters = status.resources.unwrap_or_default().filters;
-        let in_force = filters.values().all(|it| it.digest.is_some() && it.problems.is_empty());
-        if filters.len() == count && in_force {
-            let order = status.filters.iter().map(|StageStatus { name, .. }| name.as_str());
-            return Ok(order.collect::<Vec<_>>().join(" ▸ "));
-        }
-        if Instant::now() > deadline {
-            bail!("of {count} filters the node has {filters:?}");
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+/// The chain of the client's node.
+fn order(cluster: &Cluster) -> anyhow::Result<String> {
+    let status: HostStatus = cluster.client("east")?.get("/v1/status")?;
+    let order = status.filters.iter().map(|StageStatus { name, .. }| name.as_str());
+    Ok(order.collect::<Vec<_>>().join(" ▸ "))
 }
 
 /// The manifest among those of the cluster.

@@ -1,18 +1,11 @@
 //! A NetworkPolicy that is tried, applied to live connections, and taken back.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::bail;
 
 use crate::api::types::Flows;
-use crate::demo::PATIENCE;
 use crate::demo::acts::services::{Echo, ask};
 use crate::demo::cluster::{Cluster, Family, MACHINE, MANIFESTS};
 use crate::demo::narrator::Narrator;
-use crate::node::PolicyStatus;
 
 pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result<()> {
     narrator.act(
@@ -37,7 +30,6 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
 
     narrator.gap();
     cluster.command(narrator, &["lab", "apply", MANIFESTS])?;
-    await_policies(cluster, 1)?;
     let curl = ["curl", "--max-time", "1", &format!("http://{http}/")];
     narrator.command("shop", &curl);
     let seen = if ask(&shop, http).is_err() { "given up after 1 s" } else { "an answer" };
@@ -61,28 +53,11 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
     narrator.command(MACHINE, &["rm", &format!("{MANIFESTS}/{FILE}")]);
     cluster.remove(FILE)?;
     cluster.command(narrator, &["lab", "apply", MANIFESTS])?;
-    await_policies(cluster, 0)?;
     let seen = ask(&shop, http);
     let answered = seen.is_ok();
     let seen = seen.unwrap_or_else(|error| error.to_string());
     narrator.claim(answered, "without it shop is answered again", seen);
     Ok(())
-}
-
-/// Waits until so many policies are in force on the pod's node.
-fn await_policies(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
-    let client = cluster.client("east")?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let policies: BTreeMap<String, PolicyStatus> = client.get("/v1/policies")?;
-        if policies.len() == count && policies.values().all(|it| it.generation.is_some()) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("of {count} policies the node has {policies:?}");
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The policy's manifest among those of the cluster.

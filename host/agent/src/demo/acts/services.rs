@@ -5,11 +5,10 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::demo::PATIENCE;
 use crate::demo::cluster::{Cluster, ClusterPod, Family, MANIFESTS, PODS};
 use crate::demo::narrator::Narrator;
 use crate::node::ServiceStatus;
@@ -24,7 +23,7 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
     );
     let (shop, cart, bank) = (cluster.pod("shop")?, cluster.pod("cart")?, cluster.pod("bank")?);
     let all = [&cart, &bank];
-    await_endpoints(cluster, &all)?;
+    served_by(cluster, &all)?;
 
     let to = SocketAddr::new(STORE, 80);
     narrator.command("shop", &["curl", &format!("http://{STORE}/")]);
@@ -72,7 +71,7 @@ fn roll(
         let pod = format!("  name: {without}\n");
         cluster.write("pods.yaml", &PODS.replace(&format!("{pod}{label}"), &pod))?;
         cluster.command(narrator, &["lab", "apply", MANIFESTS])?;
-        narrator.output(&await_endpoints(cluster, pods)?);
+        narrator.output(&served_by(cluster, pods)?);
         stays &= open.answers();
     }
     Ok(stays)
@@ -94,26 +93,19 @@ fn ask_until(over: &AtomicBool, from: &ClusterPod, to: SocketAddr) -> Asked {
     asked
 }
 
-/// Waits until these are the pods behind the Service, on the client's node, and says so.
-fn await_endpoints(cluster: &Cluster, pods: &[&ClusterPod]) -> anyhow::Result<String> {
+/// Says that these are the pods behind the Service, on the client's node.
+fn served_by(cluster: &Cluster, pods: &[&ClusterPod]) -> anyhow::Result<String> {
     let endpoint =
         |pod: &&ClusterPod| pod.end(Family::V4).map(|end| format!("{}:8080", end.address));
     let expected: BTreeSet<String> = pods.iter().map(endpoint).collect::<Result<_, _>>()?;
-    let client = cluster.client("east")?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let services: BTreeMap<String, ServiceStatus> = client.get("/v1/services")?;
-        let store = services.get("default/store").context("the Service")?;
-        let of_http = |it: &&String| it.starts_with("10.") && it.ends_with(":8080");
-        let endpoints: BTreeSet<String> = store.endpoints.iter().filter(of_http).cloned().collect();
-        if endpoints == expected && store.generation.is_some() {
-            return Ok(format!("served by {}", Vec::from_iter(endpoints).join(", ")));
-        }
-        if Instant::now() > deadline {
-            bail!("the Service has the endpoints {endpoints:?} and not {expected:?}");
-        }
-        thread::sleep(Duration::from_millis(5));
+    let services: BTreeMap<String, ServiceStatus> = cluster.client("east")?.get("/v1/services")?;
+    let store = services.get("default/store").context("the Service")?;
+    let of_http = |it: &&String| it.starts_with("10.") && it.ends_with(":8080");
+    let endpoints: BTreeSet<String> = store.endpoints.iter().filter(of_http).cloned().collect();
+    if endpoints != expected {
+        bail!("the Service has the endpoints {endpoints:?} and not {expected:?}");
     }
+    Ok(format!("served by {}", Vec::from_iter(endpoints).join(", ")))
 }
 
 /// The page that somebody gets there: the name of the pod that answers.
