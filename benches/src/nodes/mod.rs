@@ -46,8 +46,8 @@ enum Measure {
     SmallPackets,
     /// One TCP connection in bulk.
     Stream,
-    /// A byte there and back over TCP, again and again.
-    Exchange,
+    /// A byte there and back, again and again.
+    Exchange(Over),
 }
 
 /// What is learned by that.
@@ -57,8 +57,8 @@ enum Quantity {
     CpuPerPacket,
     StreamRate,
     CpuPerGigabit,
-    RoundTripMedian,
-    RoundTripTail,
+    RoundTripMedian(Over),
+    RoundTripTail(Over),
 }
 
 /// Measures all peers.
@@ -93,7 +93,8 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
 }
 
 impl Measure {
-    const ALL: [Self; 3] = [Self::SmallPackets, Self::Stream, Self::Exchange];
+    const ALL: [Self; 4] =
+        [Self::SmallPackets, Self::Stream, Self::Exchange(Over::Tcp), Self::Exchange(Over::Udp)];
 
     fn sample(
         self,
@@ -122,17 +123,19 @@ impl Measure {
                 let rate = streamed.bits_per_second();
                 vec![(Quantity::StreamRate, rate), (Quantity::CpuPerGigabit, cpu)]
             }
-            Self::Exchange => {
+            Self::Exchange(over) => {
                 let core = Some(near);
-                let settings =
-                    ExchangeSettings { over: Over::Tcp, time, client: core, server: core };
+                let settings = ExchangeSettings { over, time, client: core, server: core };
                 let latencies = exchange(ends[0], ends[1], settings)?;
                 let micros = |percent| -> Result<f64> {
                     let time = latencies.percentile(percent).context("nothing came back")?;
                     Ok(time.as_nanos() as f64 / 1e3)
                 };
                 let (median, tail) = (micros(50.0)?, micros(99.0)?);
-                vec![(Quantity::RoundTripMedian, median), (Quantity::RoundTripTail, tail)]
+                vec![
+                    (Quantity::RoundTripMedian(over), median),
+                    (Quantity::RoundTripTail(over), tail),
+                ]
             }
         })
     }
@@ -202,13 +205,15 @@ fn chart(samples: &Samples, title: &str, quantity: Quantity) -> Chart {
 }
 
 impl Quantity {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::SmallRate,
         Self::CpuPerPacket,
         Self::StreamRate,
         Self::CpuPerGigabit,
-        Self::RoundTripMedian,
-        Self::RoundTripTail,
+        Self::RoundTripMedian(Over::Tcp),
+        Self::RoundTripTail(Over::Tcp),
+        Self::RoundTripMedian(Over::Udp),
+        Self::RoundTripTail(Over::Udp),
     ];
 
     const fn label(self) -> &'static str {
@@ -217,8 +222,10 @@ impl Quantity {
             Self::CpuPerPacket => "CPU per packet of 64 B",
             Self::StreamRate => "TCP stream",
             Self::CpuPerGigabit => "CPU per Gbit of a TCP stream",
-            Self::RoundTripMedian => "TCP round trip p50",
-            Self::RoundTripTail => "TCP round trip p99",
+            Self::RoundTripMedian(Over::Tcp) => "TCP round trip p50",
+            Self::RoundTripTail(Over::Tcp) => "TCP round trip p99",
+            Self::RoundTripMedian(Over::Udp) => "UDP round trip p50",
+            Self::RoundTripTail(Over::Udp) => "UDP round trip p99",
         }
     }
 
@@ -228,7 +235,7 @@ impl Quantity {
             Self::CpuPerPacket => Unit::Nanoseconds,
             Self::StreamRate => Unit::BitsPerSecond,
             Self::CpuPerGigabit => Unit::Milliseconds,
-            Self::RoundTripMedian | Self::RoundTripTail => Unit::Microseconds,
+            Self::RoundTripMedian(_) | Self::RoundTripTail(_) => Unit::Microseconds,
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct ExchangeSettings {
 }
 
 /// What carries an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Over {
     /// One TCP connection.
     Tcp,
