@@ -1,6 +1,6 @@
 //! What follows from the samples, and what is promised of it.
 
-use super::measure::Quantity;
+use super::measure::{Quantity, To};
 use super::peer::Peer;
 use super::{COUNTS, Samples};
 use crate::outcome::{Chart, Line, Outcome, Style};
@@ -13,6 +13,10 @@ use crate::unit::Unit;
 /// Small packets of established flows.
 pub const SMALL: Promise =
     at_least("through a Service and a policy, against kube-proxy's nftables, 64 B packets", 1.4);
+
+/// What translation takes of them.
+pub const TRANSLATED: Promise =
+    at_least("packets of 64 B through a Service, against those to its pods themselves", 0.95);
 
 /// Established streams.
 pub const STREAM: Promise =
@@ -75,12 +79,19 @@ pub(super) fn report(samples: &Samples, places: Places, outcome: &mut Outcome) {
             let Some(b) = samples.of(quantity, peer, few) else { continue };
             let ratio = Estimate::of_pairs(a, b, |a, b| a / b);
             let what = format!("{}, {}, {many} / {few} Services", quantity.label(), peer.label());
-            let flat = matches!(quantity, Quantity::SmallRate | Quantity::StreamRate);
+            let flat = matches!(quantity, Quantity::SmallRate(To::Service) | Quantity::StreamRate);
             state(outcome, what, (flat && peer == OURS).then_some(FLATNESS), ratio);
         }
     }
+    let rate = |to, count| samples.of(Quantity::SmallRate(to), OURS, count);
+    for count in COUNTS {
+        let (Some(a), Some(b)) = (rate(To::Service, count), rate(To::Pod, count)) else { continue };
+        let ratio = Estimate::of_pairs(a, b, |a, b| a / b);
+        let what = format!("packets of 64 B to the Service / to a pod itself, {count} Services");
+        outcome.held(what, &TRANSLATED, ratio);
+    }
     for (title, quantity) in [
-        ("Packets of 64 B through a Service", Quantity::SmallRate),
+        ("Packets of 64 B through a Service", Quantity::SmallRate(To::Service)),
         ("TCP through a Service", Quantity::StreamRate),
         ("Connections through a Service", Quantity::Connections(Lanes::One)),
         ("Parallel connections through a Service", Quantity::Connections(Lanes::Many)),
@@ -115,7 +126,7 @@ fn promise(quantity: Quantity, other: Peer, count: u32) -> Option<Promise> {
         }
         (_, Peer::Iptables | Peer::Millrace) => None,
         _ if count != few && count != many => None,
-        (Quantity::SmallRate, _) => Some(SMALL),
+        (Quantity::SmallRate(To::Service), _) => Some(SMALL),
         (Quantity::StreamRate, _) => Some(STREAM),
         (Quantity::CpuPerGigabit, _) => Some(CPU),
         (Quantity::Connections(_), _) => Some(CONNECTIONS),

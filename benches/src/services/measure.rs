@@ -7,7 +7,7 @@ use millrace_traffic::Latencies;
 use millrace_traffic::blast::Handing;
 use millrace_traffic::connect::{ConnectSettings, connect};
 use millrace_traffic::cpu::CpuMeter;
-use millrace_traffic::sink::Sink;
+use millrace_traffic::sink::{Sink, discard_at};
 use millrace_traffic::stream::{StreamSettings, stream};
 
 use super::site::Site;
@@ -20,20 +20,29 @@ use crate::veth::measure::{Placement, blast};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// As many packets of 64 bytes as a pod can send.
-    SmallPackets,
+    SmallPackets(To),
     /// One TCP connection in bulk.
     Stream,
     /// Connections in so many lanes side by side.
     Connect(Lanes),
 }
 
+/// Where a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum To {
+    /// To the Service's address.
+    Service,
+    /// To that of a pod behind it.
+    Pod,
+}
+
 /// What is learned by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// Packets of 64 bytes that arrive.
-    SmallRate,
+    SmallRate(To),
     /// What all cores together spend for one of them, its sender included.
-    CpuPerPacket,
+    CpuPerPacket(To),
     /// Bits of a TCP stream that arrive.
     StreamRate,
     /// What all cores together spend for a gigabit of it, both ends included.
@@ -60,8 +69,13 @@ pub struct Spot<'a> {
 
 impl Measure {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 4] =
-        [Self::SmallPackets, Self::Stream, Self::Connect(Lanes::One), Self::Connect(Lanes::Many)];
+    pub const ALL: [Self; 5] = [
+        Self::SmallPackets(To::Service),
+        Self::SmallPackets(To::Pod),
+        Self::Stream,
+        Self::Connect(Lanes::One),
+        Self::Connect(Lanes::Many),
+    ];
 
     /// Takes a sample.
     ///
@@ -69,7 +83,7 @@ impl Measure {
     /// If there is no traffic.
     pub fn sample(self, spot: &Spot<'_>) -> Result<Vec<(Quantity, f64)>> {
         match self {
-            Self::SmallPackets => spot.small_packets(),
+            Self::SmallPackets(to) => spot.small_packets(to),
             Self::Stream => spot.stream(),
             Self::Connect(lanes) => spot.connect(lanes),
         }
@@ -77,12 +91,15 @@ impl Measure {
 }
 
 impl Spot<'_> {
-    fn small_packets(&self) -> Result<Vec<(Quantity, f64)>> {
+    fn small_packets(&self, to: To) -> Result<Vec<(Quantity, f64)>> {
         let Self { site, sink, places: Places { near, apart }, time } = *self;
         let cores = Placement { sender: near, carrier: apart, receiver: apart };
-        let to = site.discard();
-        let blasted = blast(site.client(), to, sink, cores, time, SMALL, Handing::Singly)?;
-        Ok(vec![(Quantity::SmallRate, blasted.rate), (Quantity::CpuPerPacket, blasted.cpu)])
+        let at = match to {
+            To::Service => site.discard(),
+            To::Pod => discard_at(site.ground.far()),
+        };
+        let blasted = blast(site.client(), at, sink, cores, time, SMALL, Handing::Singly)?;
+        Ok(vec![(Quantity::SmallRate(to), blasted.rate), (Quantity::CpuPerPacket(to), blasted.cpu)])
     }
 
     fn stream(&self) -> Result<Vec<(Quantity, f64)>> {
@@ -122,9 +139,11 @@ fn micros(latencies: &Latencies, percent: f64) -> Result<f64> {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::SmallRate,
-        Self::CpuPerPacket,
+    pub const ALL: [Self; 12] = [
+        Self::SmallRate(To::Service),
+        Self::CpuPerPacket(To::Service),
+        Self::SmallRate(To::Pod),
+        Self::CpuPerPacket(To::Pod),
         Self::StreamRate,
         Self::CpuPerGigabit,
         Self::Connections(Lanes::One),
@@ -138,8 +157,10 @@ impl Quantity {
     /// What results call it.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::SmallRate => "packets of 64 B",
-            Self::CpuPerPacket => "CPU per packet of 64 B",
+            Self::SmallRate(To::Service) => "packets of 64 B",
+            Self::CpuPerPacket(To::Service) => "CPU per packet of 64 B",
+            Self::SmallRate(To::Pod) => "packets of 64 B to a pod itself",
+            Self::CpuPerPacket(To::Pod) => "CPU per packet of 64 B to a pod itself",
             Self::StreamRate => "TCP stream",
             Self::CpuPerGigabit => "CPU per Gbit of a TCP stream",
             Self::Connections(Lanes::One) => "connections, sequential",
@@ -154,8 +175,8 @@ impl Quantity {
     /// Its unit.
     pub const fn unit(self) -> Unit {
         match self {
-            Self::SmallRate => Unit::PacketsPerSecond,
-            Self::CpuPerPacket => Unit::Nanoseconds,
+            Self::SmallRate(_) => Unit::PacketsPerSecond,
+            Self::CpuPerPacket(_) => Unit::Nanoseconds,
             Self::StreamRate => Unit::BitsPerSecond,
             Self::CpuPerGigabit => Unit::Milliseconds,
             Self::Connections(_) => Unit::PerSecond,

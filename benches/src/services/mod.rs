@@ -35,7 +35,9 @@ use crate::pods::peer::Places;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 
-pub use self::findings::{CONNECTIONS, CONNECTIONS_AGAINST_IPTABLES, CPU, FLATNESS, SMALL, STREAM};
+pub use self::findings::{
+    CONNECTIONS, CONNECTIONS_AGAINST_IPTABLES, CPU, FLATNESS, SMALL, STREAM, TRANSLATED,
+};
 
 /// Measures all peers with each size of a cluster.
 ///
