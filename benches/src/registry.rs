@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::memory::{calls, filters, instructions, rounds};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::{handover, redecide};
+use crate::pods::{handover, population, redecide};
 use crate::promise::Promise;
 use crate::{changes, footprint, load, nodes, pods, restart, services, swap, veth};
 
@@ -74,6 +74,7 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[
             services::SMALL,
+            services::TRANSLATED,
             services::STREAM,
             services::CPU,
             services::FLATNESS,
@@ -95,6 +96,13 @@ pub const BENCHES: &[Bench] = &[
         usual: true,
         promises: &[redecide::ALL, redecide::LOST],
         run: redecide::run,
+    },
+    Bench {
+        name: "population",
+        what: "busy flows among up to a million others, and what those take",
+        usual: true,
+        promises: &[population::HOT, population::MEMORY],
+        run: population::run,
     },
     Bench {
         name: "changes",

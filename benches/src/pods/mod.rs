@@ -7,11 +7,13 @@
 //! - [`peer`]: who carries packets; [`routed`]: one of them
 //! - [`measure`]: what is measured, and on which cores
 //! - [`redecide`]: how soon live flows follow a change
+//! - [`population`]: what few busy flows notice of many others
 //! - [`handover`]: whether flows keep their order when the kernel takes them over
 
 pub mod handover;
 pub mod measure;
 pub mod peer;
+pub mod population;
 pub mod redecide;
 pub mod routed;
 
