@@ -51,7 +51,7 @@ impl FlowCache {
     }
 
     /// Installs an entry that forwards, and waits: packets take it when all that came before have
-    /// left user space, as `slot` says.
+    /// left user space, as `slot` says. Without room for it, what came so far is forgotten.
     ///
     /// # Errors
     /// If there is one with this key, or no room.
@@ -61,7 +61,13 @@ impl FlowCache {
         forward: Forward,
         slot: &Slot,
     ) -> Result<Generation, InsertError> {
-        self.put(key, &Verdict::Forward(forward), NO_EXIST, |generation| slot.bind(generation))
+        let forward = Verdict::Forward(forward);
+        let outcome = self.put(key, &forward, NO_EXIST, |generation| slot.bind(generation));
+        if let Err(InsertError::Full) = outcome {
+            // or an entry that finds room later waits for what no slot counts any more
+            self.forget_punted(key).map_err(InsertError::Refused)?;
+        }
+        outcome
     }
 
     /// Installs the entries of both directions, or none: for a TCP connection, before its SYN is
@@ -82,6 +88,14 @@ impl FlowCache {
                 Err(error)
             }
         }
+    }
+
+    fn forget_punted(&mut self, key: &Key) -> Result<(), MapFault> {
+        match key.0 {
+            Raw::V4(key) => if_there(self.punted4.remove(&key))?,
+            Raw::V6(key) => if_there(self.punted6.remove(&key))?,
+        };
+        Ok(())
     }
 
     fn put(
@@ -147,15 +161,10 @@ impl FlowCache {
                 self.gone.add(key.from(), &usage);
             }
             // before the entry, or a packet in between would be forgotten
+            self.forget_punted(key)?;
             match key.0 {
-                Raw::V4(key) => {
-                    if_there(self.punted4.remove(&key))?;
-                    four.push(key);
-                }
-                Raw::V6(key) => {
-                    if_there(self.punted6.remove(&key))?;
-                    six.push(key);
-                }
+                Raw::V4(key) => four.push(key),
+                Raw::V6(key) => six.push(key),
             }
         }
         Ok(remove_all(&self.flows4, &four)? + remove_all(&self.flows6, &six)?)
