@@ -109,6 +109,7 @@ reasons! {
         96 AgentDown "agent-down" "The packet opens a flow, and no agent lives to decide about it."
         97 NewFlowLimit "new-flow-limit" "The port sends packets of unknown flows faster than it may."
         98 RefusedFlow "refused-flow" "The kernel's flow cache remembers that the flow is refused."
+        99 PuntFull "punt-full" "Workers are behind, and no more packets of unknown flows find room in front of them."
         78 ConnectionLimit "connection-limit" "The sender's port has its share of connections, and all of them are in use."
         79 ConnectionTableFull "connection-table-full" "The connection table is full, and all of its connections are in use."
         80 NoNatPort "no-nat-port" "No port is left to translate the source to for this destination."

@@ -1,4 +1,4 @@
-//! Packets that the kernel's flow cache dropped: no worker has seen them.
+//! Packets that the kernel dropped, in its flow cache or behind it: no worker has seen them.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,14 @@ use super::ports::{PortError, Ports};
 use super::punt::PuntError;
 use super::status::FateStatus;
 use crate::counters::Fate;
+use crate::port::PortId;
 
 impl Dataplane {
-    /// What the kernel's flow cache dropped, by reason; it does not count by port. Nothing without
-    /// a flow cache.
+    /// What the kernel's flow cache dropped, and what found no room on its way to workers, by reason;
+    /// neither is counted by port. Nothing without a flow cache.
     ///
     /// # Errors
-    /// If the kernel does not say.
+    /// If the kernel does not say, or a worker is gone.
     pub fn kernel_drops(&self) -> Result<Vec<FateStatus>, PortError> {
         let drops = self.shared.ports.lock().kernel_drops()?;
         let status = |(reason, packets): (Reason, u64)| FateStatus {
@@ -31,17 +32,27 @@ impl Dataplane {
 }
 
 impl Ports {
-    /// What the flow cache dropped, if there is one.
+    /// What was dropped in the flow cache and behind it, if there is one.
     fn kernel_drops(&self) -> Result<BTreeMap<Reason, u64>, PortError> {
         let mut drops = BTreeMap::new();
         let Some(punt) = &self.punt else { return Ok(drops) };
         for counter in Counter::ALL {
             let Some(reason) = reason(counter) else { continue };
             let packets = punt.cache.lock().count(counter).map_err(PuntError::from)?;
-            if packets > 0 {
+            *drops.entry(reason).or_default() += packets;
+        }
+        for kernel in self.socket_statistics(PortId::PUNT)? {
+            // what there was no frame for is among what was dropped for other reasons than the ring
+            let too_long = kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty);
+            for (reason, packets) in [
+                (Reason::PuntFull, kernel.rx_ring_full),
+                (Reason::NoFrame, kernel.rx_fill_ring_empty),
+                (Reason::TruncatedFrame, too_long),
+            ] {
                 *drops.entry(reason).or_default() += packets;
             }
         }
+        drops.retain(|_, packets| *packets > 0);
         Ok(drops)
     }
 }

@@ -35,7 +35,7 @@ mod without_port;
 pub use dataplane::Dataplane;
 pub use kernel_drops::ANY_PORT;
 pub use memory::MemoryPlane;
-pub use millrace_fastpath::{AttendError, Cgroup, MissLimit};
+pub use millrace_fastpath::{AttendError, Capacity, Cgroup, MissLimit};
 pub use names::near_miss;
 pub use ports::{PortError, Ports};
 pub use punt::{CacheSettings, PortRange, PuntError};

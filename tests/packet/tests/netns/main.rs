@@ -3,6 +3,7 @@
 mod bandwidth;
 mod bed;
 mod cached;
+mod faults;
 mod forwarding;
 mod fragments;
 mod hostile;

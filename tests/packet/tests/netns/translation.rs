@@ -18,22 +18,34 @@ pub(crate) fn node() -> Bed {
 
 /// Pods with a gateway, and with filters that know what each of them owns.
 pub(crate) fn routed(bed: Bed) -> Bed {
-    for pod in &bed.pods {
-        let net = pod.namespace.netlink().expect("netlink works");
-        for (everywhere, gateway) in [("0.0.0.0/0", "10.77.0.254"), ("::/0", "fd77::fe")] {
-            let everywhere = everywhere.parse().expect("a prefix");
-            let gateway = gateway.parse().expect("an address");
-            net.add_route(&Route::to(everywhere).via(gateway)).expect("the gateway is on the link");
-        }
+    bed.pods.iter().for_each(leads_out);
+    for (name, config) in configs(&bed) {
+        bed.load(built_in(name, name, &config));
     }
-    let numbered = || (1..).zip(&bed.pods);
-    let pods = numbered().map(|(n, pod)| {
+    bed
+}
+
+/// Has a pod send to its gateway what is for others.
+pub(crate) fn leads_out(pod: &Pod) {
+    let net = pod.namespace.netlink().expect("netlink works");
+    for (everywhere, gateway) in [("0.0.0.0/0", "10.77.0.254"), ("::/0", "fd77::fe")] {
+        let everywhere = everywhere.parse().expect("a prefix");
+        let gateway = gateway.parse().expect("an address");
+        net.add_route(&Route::to(everywhere).via(gateway)).expect("the gateway is on the link");
+    }
+}
+
+/// The filters, and what they know of the pods and their ports.
+pub(crate) fn configs(bed: &Bed) -> [(&'static str, String); 3] {
+    let numbers = bed.plane.numbers();
+    let numbered = || (1..).zip(&bed.pods).map(|(n, pod): (u16, _)| (n, numbers[&pod.port], pod));
+    let pods = numbered().map(|(n, port, pod)| {
         let mac = pod.mac().map(|byte| format!("{byte:02x}")).join(":");
-        format!(r#"{{"port": {n}, "mac": "{mac}", "addresses": ["10.77.0.{n}", "fd77::{n}"]}}"#)
+        format!(r#"{{"port": {port}, "mac": "{mac}", "addresses": ["10.77.0.{n}", "fd77::{n}"]}}"#)
     });
-    let routes = numbered().flat_map(|(n, _): (u16, _)| {
+    let routes = numbered().flat_map(|(n, port, _)| {
         [format!("10.77.0.{n}/32"), format!("fd77::{n}/128")]
-            .map(|prefix| format!(r#"{{"prefix": "{prefix}", "via": [{{"port": {n}}}]}}"#))
+            .map(|prefix| format!(r#"{{"prefix": "{prefix}", "via": [{{"port": {port}}}]}}"#))
     });
     let router = format!(
         r#"{{"gatewayMac": "02:00:00:00:00:fe", "routes": [{}]}}"#,
@@ -44,10 +56,7 @@ pub(crate) fn routed(bed: Bed) -> Bed {
              "pods": [{}]}}"#,
         pods.collect::<Vec<_>>().join(", ")
     );
-    for (name, config) in [("static-nat", NAT), ("bridge", &bridge), ("router", &router)] {
-        bed.load(built_in(name, name, config));
-    }
-    bed
+    [("static-nat", NAT.to_owned()), ("bridge", bridge), ("router", router)]
 }
 
 /// A virtual address in both families.

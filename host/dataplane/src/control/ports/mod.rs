@@ -21,7 +21,7 @@ use millrace_abi::limits;
 use millrace_fastpath::{AttendError, Cgroup, Left};
 use millrace_netns::{Link, LinkEvent, Namespace, Netlink, NetlinkError};
 use millrace_tables::Frontend;
-use millrace_xsk::{AttachMode, Umem, XskSettings};
+use millrace_xsk::{AttachMode, Statistics, Umem, XskSettings};
 
 use crate::control::flows::FlowReader;
 use crate::control::names::present;
@@ -29,7 +29,7 @@ use crate::control::punt::{CacheSettings, Punt};
 use crate::control::redecide::{Desk, Redecider};
 use crate::control::request::{AddPort, Beyond};
 use crate::control::status::{CacheStatus, PortState, PortStatus, PortTotals, mac};
-use crate::mailbox::Postman;
+use crate::mailbox::{NoAnswer, Postman};
 use crate::port::PortId;
 use crate::tracking::Upkeep;
 use crate::worker::Worker;
@@ -237,16 +237,11 @@ impl Ports {
             }
             let id = record.id;
             counters.carried(self.carried(id, record.opened.as_ref().map(|o| o.link.index)));
-            for hand in &self.workers {
-                let ask = move |worker: &mut Worker<XskIo>| -> Vec<_> {
-                    worker.io.sockets(id).filter_map(|xsk| xsk.statistics().ok()).collect()
-                };
-                for kernel in hand.postman.ask(ask)? {
-                    counters.rx_dropped += kernel.rx_dropped;
-                    counters.rx_ring_full += kernel.rx_ring_full;
-                    counters.rx_no_frame += kernel.rx_fill_ring_empty;
-                    counters.invalid += kernel.rx_invalid + kernel.tx_invalid;
-                }
+            for kernel in self.socket_statistics(id)? {
+                counters.rx_dropped += kernel.rx_dropped;
+                counters.rx_ring_full += kernel.rx_ring_full;
+                counters.rx_no_frame += kernel.rx_fill_ring_empty;
+                counters.invalid += kernel.rx_invalid + kernel.tx_invalid;
             }
             if let Some(punt) = &self.punt {
                 counters.misses_refused = punt.refused(id)?;
@@ -269,6 +264,18 @@ impl Ports {
         }
         statuses.sort_by_key(|status| status.id);
         Ok(statuses)
+    }
+
+    /// What the kernel counts of the sockets of a port, or of the punt, of all workers.
+    pub(super) fn socket_statistics(&self, id: PortId) -> Result<Vec<Statistics>, NoAnswer> {
+        let mut all = Vec::new();
+        for hand in &self.workers {
+            let ask = move |worker: &mut Worker<XskIo>| -> Vec<_> {
+                worker.io.sockets(id).filter_map(|xsk| xsk.statistics().ok()).collect()
+            };
+            all.extend(hand.postman.ask(ask)?);
+        }
+        Ok(all)
     }
 
     /// What has to be done about connections, if there is a flow cache.
