@@ -37,7 +37,8 @@ pub(crate) fn packet(
         return Ok(());
     }
     // of a part of the packet no checksum can be verified, and no CRC computed
-    let needs_all = is(slot_flag::ICMP_ERROR) || slot.protocol == IpProtocol::SCTP.0;
+    let has_new_crc = slot.protocol == IpProtocol::SCTP.0 && !keeps_ports(slot, translation);
+    let needs_all = is(slot_flag::ICMP_ERROR) || has_new_crc;
     if layers.transport == 0 || (is(slot_flag::FIRST_FRAGMENT) && needs_all) {
         return Err(Reason::Unsupported);
     }
@@ -58,6 +59,11 @@ pub(crate) fn packet(
         }
     }
     Ok(())
+}
+
+fn keeps_ports(slot: &Slot, translation: &Translation) -> bool {
+    let is_kept = |end: &Option<Endpoint>, port| end.is_none_or(|end| end.port == port);
+    is_kept(&translation.source, slot.src_port) && is_kept(&translation.destination, slot.dst_port)
 }
 
 fn addresses(header: &mut [u8], ip_version: u8, translation: &Translation) -> Delta {

@@ -126,6 +126,29 @@ fn f10_the_crc_of_sctp_is_not_touched_while_the_ports_stay() {
     assert_eq!(frame[SEGMENT..], segment);
 }
 
+#[test]
+fn f5_a_first_fragment_of_sctp_is_translated_if_its_crc_can_stay() {
+    let [from, to, source] = ["10.0.0.1:1000", "10.0.0.2:53", "192.0.2.1:1000"].map(address);
+    let cut = |from, to| {
+        let mut frame = packet_of(IpProtocol::SCTP, from, to, &[7; 64]);
+        frame.truncate(SEGMENT + 32);
+        let mut packet = ipv4::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]);
+        packet.set_total_len(20 + 32);
+        packet.set_more_fragments(true);
+        packet.fill_checksum();
+        frame
+    };
+    let same_port = address("10.0.0.3:53");
+    assert_eq!(translated(cut(from, to), source, same_port), cut(source, same_port));
+
+    let mut frame = cut(from, to);
+    let mut slot = Slot::ZERO;
+    let layers = millrace_parse::parse(&frame, &mut slot).expect("it is well-formed");
+    let to_another = Translation { source: None, destination: Some(end(address("10.0.0.3:54"))) };
+    assert_eq!(packet(&mut frame, &slot, layers, &to_another), Err(Reason::Unsupported));
+    assert_eq!(frame, cut(from, to), "it is as it was");
+}
+
 proptest! {
     #[test]
     fn an_error_quotes_the_packet_that_its_receiver_sent(
