@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Filter {
     pub on_refused: OnRefused,
     /// What happens where its module cannot be had.
     pub on_missing: OnMissing,
+    /// How many nodes may be on their way to another version of it at a time; all, if that is not said.
+    pub most_unavailable: Option<NonZeroU16>,
 }
 
 /// Where a module is.

@@ -13,7 +13,7 @@ const WHOLE: &str = "
  spec: {source: {configMap: {namespace: net, name: modules, key: a.wasm}},
    digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
    config: {rules: []}, capabilities: [drop], kinds: [pod], limits: {memory: 16Mi, deadline: 20ms},
-   onFault: open, onRefused: keep, onMissing: closed}}
+   onFault: open, onRefused: keep, onMissing: closed, rollout: {maxUnavailable: 2}}}
 ---
 {apiVersion: millrace.dev/v1alpha1, kind: Filter, metadata: {name: b}, spec: {source: {file: /b.wasm}}}
 ---

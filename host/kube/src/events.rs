@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use millrace_control::rendezvous;
 
 use crate::about::{About, Heard};
-use crate::report::{Key, Report, State};
+use crate::report::{Key, Report};
 use crate::status::Entries;
 
 /// Something that is wrong with an object.
@@ -56,7 +56,7 @@ impl Trouble {
             let entries = entries(key);
             let current = entries.into_iter().filter(|(_, entry)| entry.generation >= *generation);
             let mut known = BTreeSet::new();
-            let wrong = current.filter(|(_, entry)| entry.state != State::InForce);
+            let wrong = current.filter(|(_, entry)| entry.state.is_fault());
             let troubles = wrong.filter_map(|(node, entry)| {
                 let problem = entry.problem?;
                 let note = format!("on {node}: {problem}");

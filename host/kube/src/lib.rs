@@ -18,6 +18,7 @@ mod status;
 mod watch;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,9 +35,9 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch as latest};
 
-use about::Heard;
+use about::{About, Heard};
 pub use access::Access;
-pub use report::{Key, Report, Standing, State};
+pub use report::{Entry, Key, Report, Rollout, Standing, State};
 use watch::{Told, resource, watch};
 use writer::{Reported, Writer};
 
@@ -114,6 +115,18 @@ impl Cluster {
         let (news, complaints) = told.objects.news();
         told.heard = Heard::of(&told.abouts, &complaints);
         Some((news, complaints))
+    }
+
+    /// What nodes say of Filters, by the names of these.
+    pub fn rollouts(&self) -> BTreeMap<String, Rollout> {
+        let told = self.told.0.lock();
+        let filters = told.abouts.range((Kind::Filter, String::new())..);
+        let filters = filters.take_while(|((kind, _), _)| *kind == Kind::Filter);
+        let rollout = |((_, name), about): (&Key, &About)| {
+            let nodes = status::written(about);
+            (name.clone(), Rollout { generation: about.generation, nodes })
+        };
+        filters.map(rollout).collect()
     }
 
     /// Has the API server know what has become of what was [read](Self::read) last: by and by, and once.

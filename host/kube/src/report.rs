@@ -38,11 +38,39 @@ pub struct Standing {
     pub problem: Option<String>,
 }
 
+/// What nodes say of a Filter that is rolled out to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rollout {
+    /// Which one it is to be.
+    pub generation: i64,
+    /// By their names.
+    pub nodes: BTreeMap<String, Entry>,
+}
+
+/// What a node says of an object in its status. A field that is `null` in a patch goes away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Whether it is in force.
+    pub state: State,
+    /// The generation of the object that this is about.
+    pub generation: i64,
+    /// The SHA-256 of the module that is in its stage.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Why it is not in force as it is.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
 /// Whether a Filter or FilterChain is in force on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum State {
     /// It is.
     InForce,
+    /// It is, since a moment: whether it works is to be seen.
+    Trying,
+    /// As it was before, until other nodes have taken the next version.
+    Waiting,
     /// Another FilterChain is that is for the node, too.
     Overridden,
     /// As it was before.
@@ -56,10 +84,17 @@ pub enum State {
 }
 
 impl State {
+    /// Whether something is wrong.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Self::Behind | Self::Failed | Self::Closed | Self::Missing)
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::InForce => "InForce",
+            Self::Trying => "Trying",
+            Self::Waiting => "Waiting",
             Self::Overridden => "Overridden",
             Self::Behind => "Behind",
             Self::Failed => "Failed",

@@ -11,19 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::about::{About, Heard};
-use crate::report::{Key, Report, State};
-
-/// What a node says of an object. A field that is `null` in a patch goes away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    pub(crate) state: State,
-    /// The generation of the object that this is about.
-    pub(crate) generation: i64,
-    #[serde(default)]
-    pub(crate) digest: Option<String>,
-    #[serde(default)]
-    pub(crate) problem: Option<String>,
-}
+use crate::report::{Entry, Key, Report, State};
 
 /// A condition (KEP-1623).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +87,7 @@ pub(crate) fn patch(
 pub(crate) type Entries = BTreeMap<String, Entry>;
 
 /// What is written; what cannot be read is written anew.
-fn written(about: &About) -> Entries {
+pub(crate) fn written(about: &About) -> Entries {
     let nodes = about.status.get("nodes").and_then(Value::as_object);
     let read =
         |(node, entry): (&String, &Value)| Some((node.clone(), Entry::deserialize(entry).ok()?));
@@ -162,13 +150,14 @@ fn programmed(generation: i64, complaint: Option<&str>, entries: &Entries) -> Ve
         return no("Overridden", "another FilterChain goes first on each node".to_owned());
     }
     let current = || wanted().filter(|(_, entry)| entry.generation >= generation);
-    let faulty = || current().filter(|(_, entry)| entry.state != State::InForce);
+    let faulty = || current().filter(|(_, entry)| entry.state.is_fault());
     if let Some((node, entry)) = faulty().max_by_key(|(_, entry)| entry.state) {
         let why = entry.problem.as_deref().unwrap_or("it does not say why");
         let message = format!("not on {} of {count} nodes; {node}: {why}", faulty().count());
         return no(entry.state.word(), message);
     }
-    match count - current().count() {
+    let done = current().filter(|(_, entry)| entry.state == State::InForce).count();
+    match count - done {
         0 => said(true, "Programmed", format!("on {count} of {count} nodes")),
         pending => no("Pending", format!("{pending} of {count} nodes have yet to take it")),
     }

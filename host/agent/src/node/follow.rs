@@ -103,6 +103,7 @@ impl Follower {
             tracing::warn!("{complaint}");
         }
         self.known = complaints;
+        self.chain.hear(self.source.rollouts());
         self.publisher.lock().hear(news, mark);
         Ok(true)
     }

@@ -52,6 +52,8 @@ pub(super) fn report(node: &str, world: &World, known: &Known) -> Report {
 fn of_filter(standing: &FilterStanding) -> Option<Standing> {
     let state = match standing.state {
         FilterState::InForce => State::InForce,
+        FilterState::Trying => State::Trying,
+        FilterState::Waiting => State::Waiting,
         FilterState::Behind => State::Behind,
         FilterState::Failed => State::Failed,
         FilterState::Closed => State::Closed,

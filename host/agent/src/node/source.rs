@@ -1,5 +1,6 @@
 //! Where a node knows its cluster from: a directory of manifests, or the API server.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::Context;
 use clap::{ArgGroup, Args};
 use millrace_control::Node;
 use millrace_control::source::{Complaint, Manifests, Mark, News, Waited, Watch};
-use millrace_kube::{Access, Cluster, ClusterError, Report};
+use millrace_kube::{Access, Cluster, ClusterError, Report, Rollout};
 
 /// Where the cluster is known from.
 #[derive(Args, Debug)]
@@ -118,6 +119,14 @@ impl Source {
         match self {
             Self::Manifests(..) => Ok(()),
             Self::Cluster(cluster) => cluster.announce_network(node),
+        }
+    }
+
+    /// What nodes say of Filters, if there is an API server to say it to.
+    pub(crate) fn rollouts(&self) -> BTreeMap<String, Rollout> {
+        match self {
+            Self::Manifests(..) => BTreeMap::new(),
+            Self::Cluster(cluster) => cluster.rollouts(),
         }
     }
 

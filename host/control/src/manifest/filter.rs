@@ -1,5 +1,6 @@
 //! `millrace.dev/v1alpha1 Filter`.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,15 @@ struct FilterSpec {
     on_refused: OnRefused,
     #[serde(default, skip_serializing_if = "is_default")]
     on_missing: OnMissing,
+    #[serde(default, skip_serializing_if = "is_default")]
+    rollout: Option<RolloutSpec>,
+}
+
+/// Another version goes from node to node.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RolloutSpec {
+    max_unavailable: NonZeroU16,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -111,6 +121,7 @@ impl TryFrom<FilterManifest> for Filter {
             on_fault: spec.on_fault,
             on_refused: spec.on_refused,
             on_missing: spec.on_missing,
+            most_unavailable: spec.rollout.map(|rollout| rollout.max_unavailable),
         })
     }
 }
@@ -171,6 +182,9 @@ impl From<&Filter> for FilterManifest {
                 on_fault: filter.on_fault,
                 on_refused: filter.on_refused,
                 on_missing: filter.on_missing,
+                rollout: filter
+                    .most_unavailable
+                    .map(|max_unavailable| RolloutSpec { max_unavailable }),
             },
         }
     }

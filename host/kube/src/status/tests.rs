@@ -132,6 +132,20 @@ fn the_next_generation_is_pending_until_the_last_node_has_taken_it() {
 }
 
 #[test]
+fn a_rollout_is_pending_until_the_version_has_lasted_on_all_nodes() {
+    let mut case = Case::of(Kind::Filter);
+    let waiting = Some((State::Waiting, Some("other nodes take the next version first")));
+    let trying = Some((State::Trying, None));
+    case.settle([GOOD, trying, waiting]);
+    let message = "2 of 3 nodes have yet to take it";
+    assert_eq!(case.condition("Programmed"), ["False", "Pending", message]);
+    assert_eq!(case.about.status["inForce"], "1/3");
+    case.settle([GOOD, Some((State::Failed, Some("a trap"))), waiting]);
+    let message = "not on 1 of 3 nodes; north: a trap";
+    assert_eq!(case.condition("Programmed"), ["False", "Failed", message]);
+}
+
+#[test]
 fn one_that_cannot_be_read_says_what_is_wrong_with_it() {
     let mut case = Case::of(Kind::FilterChain);
     case.settle([GOOD, GOOD, None]);

@@ -2,7 +2,7 @@
 //!
 //! - `module`: where a filter's module is found; `kept`: where it is found once more; `wanted`: what a
 //!   stage is to be then
-//! - `standing`: what is said of each Filter and FilterChain
+//! - `rollout`: when a node takes the next version; `standing`: what is said of each Filter and FilterChain
 //!
 //! A reader must not break this: what cannot be done changes nothing. A stage whose next module is
 //! not to be had, or is refused, goes on with the last one that was not. The built-in filters are
@@ -10,23 +10,27 @@
 
 mod kept;
 mod module;
+mod rollout;
 mod standing;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use millrace_control::World;
-use millrace_control::compile::{ChainPlan, PlannedStage, chain};
-use millrace_control::filter::{BuiltIn, Filters, OnMissing};
+use millrace_control::compile::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
+use millrace_control::filter::{BuiltIn, Filters, ModuleBytes, OnMissing};
+use millrace_control::{Readiness, World};
 use millrace_dataplane::control::request::{Load, Position};
 use millrace_dataplane::control::status::StageState;
 use millrace_dataplane::control::{Dataplane, StageError};
+use millrace_kube::Rollout;
 use parking_lot::Mutex;
 
 pub(crate) use kept::Kept;
 use module::Modules;
+use standing::Phase;
 pub(crate) use standing::{ChainStanding, ChainState, FilterStanding, FilterState};
 use wanted::Wanted;
 
@@ -49,6 +53,15 @@ pub(crate) struct ChainKeeper {
     problems: BTreeMap<String, String>,
     /// The stages that failed too often, and how.
     given_up: BTreeMap<String, String>,
+    /// What nodes say of filters that are rolled out, and whether that was looked at.
+    rollouts: BTreeMap<String, Rollout>,
+    has_heard: bool,
+    /// The nodes that are ready.
+    ready: BTreeSet<String>,
+    /// Those filters whose next version other nodes take first.
+    waiting: BTreeSet<String>,
+    /// Since when those are in force whose last version has yet to prove itself.
+    trying: BTreeMap<String, Instant>,
 }
 
 /// A stage as it is.
@@ -74,12 +87,25 @@ impl ChainKeeper {
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            has_heard: false,
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            trying: BTreeMap::new(),
         }
+    }
+
+    /// Takes note of what nodes say of filters.
+    pub(crate) fn hear(&mut self, rollouts: BTreeMap<String, Rollout>) {
+        self.has_heard |= rollouts != self.rollouts && !self.waiting.is_empty();
+        self.rollouts = rollouts;
     }
 
     /// Has the chain be as the cluster is.
     pub(crate) fn follow(&mut self, plane: &Dataplane, world: &World) {
         let plan = chain(world, &self.node, &self.plan);
+        let ready = world.nodes.values().filter(|node| node.readiness == Readiness::Ready);
+        self.ready = ready.map(|node| node.name.clone()).collect();
         if plan == self.plan && world.filters == self.filters {
             self.look(plane);
             return;
@@ -99,9 +125,11 @@ impl ChainKeeper {
     /// Has the chain be as the files are that modules are in, and notes which stages work no more; whether
     /// there is something else to say of them now.
     pub(crate) fn look(&mut self, plane: &Dataplane) -> bool {
-        if self.modules.have_changed() {
+        let lasting = self.trying.len();
+        self.trying.retain(|_, since| since.elapsed() < PROBATION);
+        if self.modules.have_changed() || self.has_heard {
             self.keep(plane);
-        } else if given_up(plane) != self.given_up {
+        } else if lasting != self.trying.len() || given_up(plane) != self.given_up {
             self.tell(plane);
         } else {
             return false;
@@ -110,6 +138,8 @@ impl ChainKeeper {
     }
 
     fn keep(&mut self, plane: &Dataplane) {
+        self.has_heard = false;
+        self.waiting.clear();
         let before = std::mem::take(&mut self.problems);
         let stages = self.plan.stages.clone();
         self.modules.keep(stages.iter().filter_map(|stage| stage.filter.as_ref().ok()));
@@ -167,6 +197,7 @@ impl ChainKeeper {
         let planned = stage.filter.as_ref().map_err(String::clone)?;
         let filter = &planned.filter;
         let found = self.modules.find(planned);
+        let found = found.and_then(|module| self.await_turn(stage, planned, module));
         let wanted = match &found {
             Ok(module) => Some(module.clone()),
             // what an agent before had is as good as what this one has
@@ -190,6 +221,43 @@ impl ChainKeeper {
         let closed = self.put(plane, stage, Wanted::closed(filter), false);
         let closed = closed.map_or_else(|error| error, |()| "nothing passes".to_owned());
         Err(format!("{problem}; {closed}"))
+    }
+
+    /// The module, if it is this node's turn to take it; else why it is not.
+    fn await_turn(
+        &mut self,
+        stage: &PlannedStage,
+        PlannedFilter { filter, module: source }: &PlannedFilter,
+        module: ModuleBytes,
+    ) -> Result<ModuleBytes, String> {
+        let name = &stage.name;
+        let (Some(most), Some(rollout)) = (filter.most_unavailable, self.rollouts.get(name)) else {
+            return Ok(module);
+        };
+        let is_another = match self.placed.get(name) {
+            Some(Placed { content, is_filter }) => {
+                *is_filter && *content != Wanted::of(filter, module.clone(), stage.mode)
+            }
+            // an agent before had one
+            None => self.kept.find(name, None).is_some_and(|kept| kept != module),
+        };
+        if !is_another {
+            return Ok(module);
+        }
+        // each node may have a file of its own
+        let is_alike = !matches!(source, PlannedModule::File(_));
+        let digest = is_alike.then(|| module.digest());
+        let is_ready = |node: &str| self.ready.contains(node);
+        match rollout::turn(&self.node, name, digest, most.get(), rollout, is_ready) {
+            Ok(()) => {
+                self.trying.insert(name.clone(), Instant::now());
+                Ok(module)
+            }
+            Err(why) => {
+                self.waiting.insert(name.clone());
+                Err(why)
+            }
+        }
     }
 
     /// Whether a stage has its filter, as it is or as it was.
@@ -271,7 +339,12 @@ impl ChainKeeper {
         let standing = |name: &String| {
             let placed = self.placed.get(name).map(|it| (it.content.module.digest(), it.is_filter));
             let (problem, fault) = (self.problems.get(name), self.given_up.get(name));
-            standing::filter(&self.plan, name, placed, problem, fault)
+            let phase = match (self.waiting.contains(name), self.trying.contains_key(name)) {
+                (true, _) => Phase::Waiting,
+                (false, true) => Phase::Trying,
+                (false, false) => Phase::Settled,
+            };
+            standing::filter(&self.plan, name, placed, problem, fault, phase)
         };
         let planned = self.plan.stages.iter().map(|stage| &stage.name);
         let names: BTreeSet<_> = self.filters.filters.keys().chain(planned).collect();
@@ -325,6 +398,9 @@ fn moves<'n>(mut present: Vec<&'n str>, desired: &[&'n str]) -> Vec<(&'n str, Po
     }
     moves
 }
+
+/// How long another version has to work before other nodes take it, too: as long as faults are counted.
+const PROBATION: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

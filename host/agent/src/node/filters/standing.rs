@@ -54,6 +54,10 @@ pub(crate) struct FilterStanding {
 pub(crate) enum FilterState {
     /// It is, as it says.
     InForce,
+    /// It is, since a moment: whether it works is to be seen.
+    Trying,
+    /// It is as it was before, until other nodes have the next version.
+    Waiting,
     /// It is as it was before.
     Behind,
     /// It was, and failed too often: the version before is, or none.
@@ -64,6 +68,17 @@ pub(crate) enum FilterState {
     Missing,
     /// No FilterChain of this node has it.
     Unused,
+}
+
+/// How far a filter's next version is that goes from node to node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is in force, if nothing is wrong.
+    Settled,
+    /// It is since a moment.
+    Trying,
+    /// Others take it first.
+    Waiting,
 }
 
 /// What is to be said of FilterChains where this plan is in force.
@@ -101,12 +116,15 @@ pub(super) fn filter(
     placed: Option<(ModuleDigest, bool)>,
     problem: Option<&String>,
     fault: Option<&String>,
+    phase: Phase,
 ) -> FilterStanding {
     let is_planned = plan.stages.iter().any(|stage| stage.name == name);
     let state = match (placed, problem) {
         _ if !is_planned => FilterState::Unused,
         (Some((_, true)), None) if fault.is_some() => FilterState::Failed,
+        (Some((_, true)), None) if phase == Phase::Trying => FilterState::Trying,
         (Some((_, true)), None) => FilterState::InForce,
+        (Some((_, true)), Some(_)) if phase == Phase::Waiting => FilterState::Waiting,
         (Some((_, true)), Some(_)) => FilterState::Behind,
         (Some((_, false)), _) => FilterState::Closed,
         (None, _) => FilterState::Missing,
