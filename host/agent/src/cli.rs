@@ -15,7 +15,7 @@ use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
 use crate::run::{self, RunArgs};
 use crate::show::service::{self, ServiceCommand};
-use crate::show::{drops, flows, policies, ports, services, stats, status, top};
+use crate::show::{drops, flows, policies, ports, services, stats, status, sysdump, top};
 use crate::trace::{self, TraceArgs};
 use crate::workbench::playground::{self, PlaygroundArgs};
 
@@ -64,6 +64,7 @@ enum Command {
     Stats(stats::StatsArgs),
     Drops(drops::DropsArgs),
     Top(top::TopArgs),
+    Sysdump(sysdump::SysdumpArgs),
     Playground(PlaygroundArgs),
     Demo(DemoArgs),
     Completions(CompletionsArgs),
@@ -101,6 +102,7 @@ impl Cli {
             Command::Stats(args) => stats::run(&args),
             Command::Drops(args) => drops::run(&args),
             Command::Top(args) => top::run(&args),
+            Command::Sysdump(args) => sysdump::run(&args),
             Command::Playground(args) => return playground::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Completions(CompletionsArgs { shell }) => {

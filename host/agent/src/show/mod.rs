@@ -2,7 +2,7 @@
 //!
 //! - [`status`], [`ports`], [`flows`], [`services`], [`service`], [`policies`], [`stats`], [`drops`]:
 //!   printed once, or again and again
-//! - [`top`]: live, with rates
+//! - [`top`]: live, with rates; [`sysdump`]: all of it, for somebody else
 
 pub(crate) mod drops;
 pub(crate) mod flows;
@@ -12,6 +12,7 @@ pub(crate) mod service;
 pub(crate) mod services;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod sysdump;
 pub(crate) mod top;
 
 use crate::api::types::StageStatus;
