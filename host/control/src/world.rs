@@ -56,6 +56,18 @@ pub struct Node {
     pub external: Vec<IpAddr>,
     /// Whether it is to be relied on.
     pub readiness: Readiness,
+    /// Whether it is there to stay.
+    pub tenure: Tenure,
+}
+
+/// Whether a node is there to stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tenure {
+    /// As far as anybody says.
+    #[default]
+    Stays,
+    /// It is about to be taken away: it is deleted already, or `ToBeDeletedByClusterAutoscaler`.
+    Leaves,
 }
 
 /// A namespace.

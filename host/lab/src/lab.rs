@@ -116,6 +116,7 @@ impl Lab {
             if let Some(stated) = world.nodes.get(name) {
                 node.labels.clone_from(&stated.labels);
                 node.readiness = stated.readiness;
+                node.tenure = stated.tenure;
             }
         }
         next.namespaces = world.namespaces;

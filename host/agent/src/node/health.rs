@@ -4,7 +4,7 @@
 //! addresses, and what it answers. Which Services those are follows from the tables of the moment.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,7 +16,8 @@ use millrace_control::compile::HealthCheck;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+
+use crate::node::answering::Answering;
 
 /// Those that are open.
 pub(crate) struct HealthChecks {
@@ -28,7 +29,7 @@ pub(crate) struct HealthChecks {
 /// One that is open. It is closed when this is dropped.
 struct Check {
     said: Arc<Mutex<Said>>,
-    server: JoinHandle<()>,
+    _answering: Answering,
 }
 
 /// What it answers.
@@ -87,26 +88,9 @@ impl HealthChecks {
 
 impl Check {
     fn open(runtime: &Handle, address: SocketAddr, said: Said) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
         let said = Arc::new(Mutex::new(said));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&said));
-        let server = runtime.spawn(async move {
-            let served = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => axum::serve(listener, router).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = served {
-                tracing::error!(%address, %error, "health is not answered for any more");
-            }
-        });
-        Ok(Self { said, server })
-    }
-}
-
-impl Drop for Check {
-    fn drop(&mut self) {
-        self.server.abort();
+        Ok(Self { said, _answering: Answering::open(runtime, address, router)? })
     }
 }
 
@@ -133,7 +117,7 @@ async fn answer(State(said): State<Arc<Mutex<Said>>>) -> Response {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 

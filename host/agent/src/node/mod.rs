@@ -11,9 +11,11 @@
 //!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn
 //! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
-//!   its neighbours, `health`, load balancers, `processes`, those of the node itself
+//!   its neighbours, `health`, load balancers, `liveness`, those that ask
+//!   of the node as a whole, both `answering` by HTTP, `processes`, those of the node itself
 
 mod announcer;
+mod answering;
 mod attach;
 pub(crate) mod chain;
 mod check;
@@ -25,6 +27,7 @@ mod health;
 pub(crate) mod host_maps;
 mod ipam;
 mod link;
+mod liveness;
 mod meet;
 mod peers;
 pub(crate) mod pins;
@@ -53,7 +56,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
+use millrace_control::compile::NodePorts;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{CacheSettings, MissLimit, RESERVED_PORTS};
 use millrace_dataplane::port::{Hold, Station, Vlans};
@@ -69,6 +74,7 @@ use attach::Beyond;
 use cni::CniArgs;
 use health::HealthChecks;
 use ipam::Ipam;
+use liveness::Liveness;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use pins::DEFAULT_PINS;
 use reach::Reach;
@@ -136,6 +142,17 @@ pub(crate) struct NodeArgs {
     /// Serve Prometheus metrics at http://ADDR/metrics, and /healthz; nowhere by default.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+
+    /// Answer /healthz and /livez as kube-proxy does, at this port of all addresses of the node; 0 for
+    /// nowhere.
+    #[arg(long, value_name = "PORT", default_value_t = 10_256)]
+    health_port: u16,
+
+    /// Serve node ports at those of the node's addresses that these prefixes have, those of the
+    /// loopback included; by default at the InternalIPs of the Node, and for processes of the node at
+    /// 127.0.0.1 and ::1.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    nodeport_addresses: Vec<IpNetwork>,
 
     /// The admin socket; /run/millrace/millrace.sock by default.
     #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET")]
@@ -212,8 +229,13 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let virtuals = Virtuals::open(node.netlink()?, gateways.clone()).context("routes of before")?;
     let announcer = around.link().cloned().map(|uplink| Announcer::open(uplink, &mut state));
     let announcer = announcer.transpose().context("what is announced on the uplink")?;
-    let health = HealthChecks::new(doors.runtime(), this.addresses.clone());
-    follower.publisher().lock().reach_by(Reach::new(virtuals, announcer, health));
+    let node_ports = NodePorts::of(&args.nodeport_addresses, &around.here, &this.addresses);
+    let health = HealthChecks::new(doors.runtime(), node_ports.at(&this.addresses));
+    let health_port = Some(args.health_port).filter(|port| *port != 0);
+    let liveness = Liveness::new(doors.runtime(), health_port);
+    let publisher = follower.publisher();
+    publisher.lock().reach_by(Reach::new(virtuals, announcer, health, liveness));
+    publisher.lock().serve_node_ports(node_ports);
     let reserved = node.sysctl(RESERVED_PORTS).context("the ports that are reserved")?;
     state.change(|kept| {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);

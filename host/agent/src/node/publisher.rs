@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_control::World;
-use millrace_control::compile::{Compiler, Local, Publication, Rule};
+use millrace_control::compile::{Compiler, Local, NodePorts, Publication, Rule};
 use millrace_control::policy::{PolicyMode, PolicyName, RefusedConnections};
 use millrace_control::source::{Mark, News};
 use millrace_dataplane::control::{Dataplane, StageError};
@@ -97,6 +97,11 @@ impl Publisher {
     /// Has others know where Services are reached.
     pub(crate) fn reach_by(&mut self, reach: Reach) {
         self.reach = Some(reach);
+    }
+
+    /// Has node ports be at these addresses.
+    pub(crate) fn serve_node_ports(&mut self, at: NodePorts) {
+        self.compiler.serve_node_ports(at);
     }
 
     /// What has become of what was told.

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_control::QualifiedName;
+use millrace_control::{QualifiedName, Tenure};
 use millrace_control::compile::{Compiler, HealthCheck, Publication};
 use millrace_dataplane::control::Dataplane;
 
 use crate::node::announcer::Announcer;
 use crate::node::health::{HealthChecks, Standing};
+use crate::node::liveness::Liveness;
 use crate::node::processes::Processes;
 use crate::node::virtuals::{Grounds, Virtuals};
 
@@ -18,6 +19,7 @@ pub(crate) struct Reach {
     /// Without an uplink there are no neighbours.
     announcer: Option<Announcer>,
     health: HealthChecks,
+    liveness: Liveness,
     processes: Processes,
     /// The Services that load balancers ask about.
     checks: BTreeMap<QualifiedName, HealthCheck>,
@@ -34,10 +36,12 @@ impl Reach {
         virtuals: Virtuals,
         announcer: Option<Announcer>,
         health: HealthChecks,
+        liveness: Liveness,
     ) -> Self {
         let (checks, left_out) = (BTreeMap::new(), BTreeSet::new());
         let processes = Processes::default();
-        Self { virtuals, announcer, health, processes, checks, left_out, is_behind: true }
+        let is_behind = true;
+        Self { virtuals, announcer, health, liveness, processes, checks, left_out, is_behind }
     }
 
     /// Tells them what filters were told before: who comes finds a chain that knows what it looks
@@ -81,5 +85,7 @@ impl Reach {
             }
         }
         self.health.serve(self.checks.iter().map(|(name, check)| (name, *check)), standing);
+        let this = compiler.world().nodes.get(compiler.node());
+        self.liveness.say(standing, this.map_or(Tenure::Leaves, |node| node.tenure));
     }
 }

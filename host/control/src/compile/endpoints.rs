@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use millrace_tables::{Endpoint, Range};
 
 use super::index::Index;
-use super::range;
+use super::node_ports::NodePorts;
+use super::{ThisNode, range};
 use super::stand_ins::stand_ins;
 use crate::service::{
     Announcement, Condition, EndpointSlice, Family, Hints, Publishes, Service, ServicePort,
@@ -18,6 +19,7 @@ use crate::{Life, Node, Pod, PodNetwork, Readiness, World};
 pub(super) struct Backing<'w> {
     world: &'w World,
     node: &'w str,
+    node_ports: &'w NodePorts,
     zone: Option<&'w str>,
     index: &'w Index,
 }
@@ -39,9 +41,10 @@ pub(super) struct Usable {
 }
 
 impl<'w> Backing<'w> {
-    pub(super) fn new(world: &'w World, node: &'w str, index: &'w Index) -> Self {
+    pub(super) fn new(world: &'w World, this: ThisNode<'w>, index: &'w Index) -> Self {
+        let ThisNode { name: node, ports: node_ports } = this;
         let zone = world.nodes.get(node).and_then(|node| node.labels.get(ZONE_LABEL));
-        Self { world, node, zone: zone.map(String::as_str), index }
+        Self { world, node, node_ports, zone: zone.map(String::as_str), index }
     }
 
     /// Whether a pod is on this node.
@@ -68,20 +71,34 @@ impl<'w> Backing<'w> {
 
     /// This node's addresses.
     pub(super) fn node_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let node = self.world.nodes.get(self.node);
-        node.into_iter().flat_map(|node| node.addresses.iter().copied())
+        self.stated().iter().copied()
+    }
+
+    fn stated(&self) -> &'w [IpAddr] {
+        self.world.nodes.get(self.node).map_or(&[], |node| &node.addresses)
+    }
+
+    /// Those of them that have node ports.
+    pub(super) fn node_port_addresses(&self) -> Vec<IpAddr> {
+        self.node_ports.at(self.stated())
+    }
+
+    /// What stands in for those that have node ports.
+    pub(super) fn node_port_stand_ins(&self) -> impl Iterator<Item = IpAddr> {
+        let node_ports = self.node_ports;
+        self.stand_ins().into_iter().filter(|(own, _)| node_ports.has(*own)).map(|(_, it)| it)
     }
 
     /// By this node's addresses, and those of its loopback, what stands in for each.
     pub(super) fn stand_ins(&self) -> BTreeMap<IpAddr, IpAddr> {
-        stand_ins(self.node_addresses())
+        stand_ins(self.stated(), self.node_ports)
     }
 
     /// Whom what is sent to those that stand in comes from: the node has no other addresses that it
     /// connects from, and what it forwards is from elsewhere.
     pub(super) fn own_sources(&self) -> Vec<Range> {
         let own: BTreeSet<Range> =
-            self.node_addresses().chain(self.gateways()).map(|it| range(&it.into())).collect();
+            self.stand_ins().into_keys().chain(self.gateways()).map(|it| range(&it.into())).collect();
         own.into_iter().collect()
     }
 

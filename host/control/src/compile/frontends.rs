@@ -20,7 +20,7 @@ use super::endpoints::{Backing, Usable};
 use super::index::Index;
 use super::numbers::{Numbers, Settled};
 use super::services::Compiled;
-use super::{Publication, ServiceSummary, host_ports, range, services};
+use super::{Publication, ServiceSummary, ThisNode, host_ports, range, services};
 use crate::changes::Changes;
 use crate::{PodName, QualifiedName, World};
 
@@ -65,13 +65,13 @@ impl Frontends {
     pub(super) fn follow(
         &mut self,
         world: &World,
-        node: &str,
+        this: ThisNode<'_>,
         changes: &Changes,
         draft: &mut Draft,
         publication: &mut Publication,
     ) {
         let concerned = self.concerned(world, changes);
-        let backing = Backing::new(world, node, &self.index);
+        let backing = Backing::new(world, this, &self.index);
         let sets = &mut self.sets;
         let compiled: Vec<_> = concerned
             .into_iter()

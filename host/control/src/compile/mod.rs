@@ -7,6 +7,7 @@
 //!   which `index` knows
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
+//! - [`NodePorts`]: which addresses of the node have node ports
 //! - `stand_ins`: where the node's own processes reach such ports
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `numbers`: for sets of endpoints, and for other things that are told of by number
@@ -22,6 +23,7 @@ mod endpoints;
 mod frontends;
 mod host_ports;
 mod index;
+mod node_ports;
 mod numbers;
 mod policies;
 mod services;
@@ -40,6 +42,7 @@ use crate::source::News;
 use crate::{QualifiedName, World};
 pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
 use frontends::Frontends;
+pub use node_ports::NodePorts;
 use policies::Facts;
 pub use policies::{Local, PolicySummary, Rule};
 
@@ -49,6 +52,7 @@ pub struct Compiler {
     node: String,
     world: World,
     local: Local,
+    node_ports: NodePorts,
     /// What of the world was not compiled yet.
     changes: Changes,
     /// Whether the node knows other things of itself than was compiled.
@@ -133,6 +137,7 @@ impl Compiler {
             node: node.into(),
             world: World::default(),
             local: Local::default(),
+            node_ports: NodePorts::default(),
             changes: Changes::default(),
             has_noted: true,
             frontends: Frontends::default(),
@@ -159,6 +164,11 @@ impl Compiler {
         self.local = local;
     }
 
+    /// Has node ports be at these addresses of the node: to be said before anything is compiled.
+    pub fn serve_node_ports(&mut self, at: NodePorts) {
+        self.node_ports = at;
+    }
+
     /// The node's name.
     pub fn node(&self) -> &str {
         &self.node
@@ -172,8 +182,9 @@ impl Compiler {
     /// What is to be told now: everything that was not [adopted](Self::adopt) yet.
     pub fn compile(&mut self) -> &Publication {
         let changes = std::mem::take(&mut self.changes);
-        let Self { node, world, draft, publication, .. } = self;
-        self.frontends.follow(world, node, &changes, draft, publication);
+        let Self { node, world, node_ports, draft, publication, .. } = self;
+        let this = ThisNode { name: node, ports: node_ports };
+        self.frontends.follow(world, this, &changes, draft, publication);
         if std::mem::take(&mut self.has_noted) || changes.concern_policies() {
             self.policies.follow(world, node, &self.local, &changes, draft, publication);
         }
@@ -201,7 +212,8 @@ impl Compiler {
     /// [places](Self::places) have it.
     pub fn stand_ins(&self) -> BTreeMap<IpAddr, IpAddr> {
         let node = self.world.nodes.get(&self.node);
-        stand_ins::stand_ins(node.into_iter().flat_map(|node| node.addresses.iter().copied()))
+        let stated = node.map_or(&[][..], |node| &node.addresses);
+        stand_ins::stand_ins(stated, &self.node_ports)
     }
 
     /// Takes note that all have been told what was compiled last.
@@ -212,6 +224,13 @@ impl Compiler {
         }
         self.draft.adopt();
     }
+}
+
+/// The node that all is compiled for.
+#[derive(Clone, Copy)]
+struct ThisNode<'n> {
+    name: &'n str,
+    ports: &'n NodePorts,
 }
 
 fn range(prefix: &IpNetwork) -> Range {

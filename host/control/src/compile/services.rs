@@ -81,12 +81,13 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             let Some(node_port) = port.node_port.filter(|_| has_node_ports(service.kind)) else {
                 continue;
             };
-            for address in backing.node_addresses().filter(|it| Family::of(*it) == family) {
+            let own = backing.node_port_addresses().into_iter();
+            for address in own.filter(|it| Family::of(*it) == family) {
                 let (kind, policy) = (FrontendKind::NodePort, service.external_policy);
                 compiled.rows.push(behind.row(node_port, &Place { address, kind, policy }));
             }
             behind.own = SourceSet(compiled.uses.sources(backing.own_sources(), sets));
-            let stand_ins = backing.stand_ins().into_values();
+            let stand_ins = backing.node_port_stand_ins();
             for address in stand_ins.filter(|it| Family::of(*it) == family) {
                 let (kind, policy) = (FrontendKind::OwnNode, service.external_policy);
                 compiled.rows.push(behind.row(node_port, &Place { address, kind, policy }));
@@ -101,7 +102,10 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
     }
     let port = service.health_check_node_port.filter(|_| service.has_health_check());
     let hosts: BTreeSet<IpAddr> = local.iter().map(|it| it.address).collect();
-    *health_check = port.map(|port| HealthCheck { port, local: hosts.len() });
+    // one with an address of each family is asked about by either
+    let v4 = hosts.iter().filter(|it| it.is_ipv4()).count();
+    let local = v4.max(hosts.len() - v4);
+    *health_check = port.map(|port| HealthCheck { port, local });
     compiled
 }
 

@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// By the node's own addresses, those of the loopback included, what stands in for each.
-pub(super) fn stand_ins(own: impl Iterator<Item = IpAddr>) -> BTreeMap<IpAddr, IpAddr> {
-    let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+use super::node_ports::{LOOPBACKS, NodePorts};
+
+/// By the node's own addresses, those that it states, have node ports, or are the loopback's, what
+/// stands in for each.
+pub(super) fn stand_ins(stated: &[IpAddr], node_ports: &NodePorts) -> BTreeMap<IpAddr, IpAddr> {
+    let others = node_ports.at(stated);
     let (mut v4, mut v6) = (FIRST_V4, FIRST_V6);
     let mut stand_ins = BTreeMap::new();
-    for address in loopbacks.into_iter().chain(own).take(MOST) {
+    for address in LOOPBACKS.into_iter().chain(stated.iter().copied()).chain(others).take(MOST) {
         stand_ins.entry(address).or_insert_with(|| match address {
             IpAddr::V4(_) => {
                 let now = v4;
@@ -42,8 +45,10 @@ mod tests {
     #[test]
     fn each_of_a_nodes_addresses_has_its_own_and_the_loopback_keeps_the_first() {
         let own = ["192.0.2.1", "2001:db8::1", "192.0.2.1", "198.51.100.7"];
-        let own = own.into_iter().map(|it| it.parse().expect("an address"));
-        let all: Vec<_> = stand_ins(own).iter().map(|(own, it)| format!("{own} {it}")).collect();
+        let own = own.map(|it| it.parse().expect("an address"));
+        let node_ports = NodePorts::At(vec![own[0], own[3]]);
+        let stand_ins = |own: &[IpAddr]| stand_ins(own, &node_ports);
+        let all: Vec<_> = stand_ins(&own[..3]).iter().map(|(own, it)| format!("{own} {it}")).collect();
         let expected = [
             "127.0.0.1 169.254.77.115",
             "192.0.2.1 169.254.77.116",
@@ -53,10 +58,8 @@ mod tests {
         ];
         assert_eq!(all, expected);
         let many = (0..1000).map(|n| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + n)));
-        assert!(
-            stand_ins(many)
-                .values()
-                .all(|it| !it.is_ipv4() || it.to_string().starts_with("169.254.77."))
-        );
+        let many: Vec<_> = many.collect();
+        let many = stand_ins(&many).into_values().filter(IpAddr::is_ipv4);
+        assert!(many.map(|it| it.to_string()).all(|it| it.starts_with("169.254.77.")));
     }
 }

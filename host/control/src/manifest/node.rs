@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::Node;
+use crate::{Node, Tenure};
 use crate::manifest::condition::Condition;
 use crate::manifest::meta::{Metadata, Subdomain};
 use crate::manifest::{FieldError, FieldPath, is_default};
@@ -26,6 +26,16 @@ struct NodeSpec {
     pod_cidr: Option<Prefix>,
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "is_default")]
     pod_cidrs: Vec<Prefix>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    taints: Vec<Taint>,
+}
+
+/// What keeps pods off a node.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Taint {
+    key: String,
+    #[serde(default)]
+    effect: String,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -56,9 +66,14 @@ impl TryFrom<NodeManifest> for Node {
         let addresses = status.addresses(INTERNAL)?;
         let external = status.addresses(EXTERNAL)?;
         let readiness = Condition::readiness(&status.conditions);
+        let is_tainted = spec.taints.iter().any(|taint| taint.key == LEAVES);
+        let tenure = match metadata.deletion.is_some() || is_tainted {
+            true => Tenure::Leaves,
+            false => Tenure::Stays,
+        };
         let pod_cidrs = spec.pod_cidrs()?;
-        let name = metadata.name.0;
-        Ok(Self { name, labels: metadata.labels, pod_cidrs, addresses, external, readiness })
+        let (name, labels) = (metadata.name.0, metadata.labels);
+        Ok(Self { name, labels, pod_cidrs, addresses, external, readiness, tenure })
     }
 }
 
@@ -74,6 +89,12 @@ impl From<&Node> for NodeManifest {
             spec: NodeSpec {
                 pod_cidr: node.pod_cidrs.first().copied().map(Prefix),
                 pod_cidrs: node.pod_cidrs.iter().copied().map(Prefix).collect(),
+                taints: match node.tenure {
+                    Tenure::Stays => Vec::new(),
+                    Tenure::Leaves => {
+                        vec![Taint { key: LEAVES.to_owned(), effect: "NoSchedule".to_owned() }]
+                    }
+                },
             },
             status: NodeStatus {
                 addresses: addresses.chain(node.external.iter().map(address(EXTERNAL))).collect(),
@@ -141,6 +162,8 @@ impl From<Prefix> for String {
     }
 }
 
+/// What the cluster's autoscaler taints a node with that it takes away.
+const LEAVES: &str = "ToBeDeletedByClusterAutoscaler";
 /// The type of the addresses that other nodes use.
 const INTERNAL: &str = "InternalIP";
 /// That of those that the world outside uses.

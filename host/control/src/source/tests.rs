@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Namespace, Node, Pod, PodName,
+    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Namespace, Node, Pod, PodName, Tenure,
     PodNetwork, Protocol, Readiness, manifest,
 };
 
@@ -303,7 +303,8 @@ fn worlds() -> impl Strategy<Value = World> {
             let addresses = vec![format!("192.0.2.{}", n + 1).parse().unwrap()];
             let readiness = [Readiness::Ready, Readiness::NotReady][n % 2];
             let external = Vec::new();
-            let node = Node { name, labels, pod_cidrs, addresses, external, readiness };
+            let tenure = [Tenure::Stays, Tenure::Leaves][usize::from(name.len() % 2 == 0)];
+            let node = Node { name, labels, pod_cidrs, addresses, external, readiness, tenure };
             world.nodes.insert(node.name.clone(), node);
         }
         let nodes: Vec<_> = world.nodes.keys().cloned().collect();

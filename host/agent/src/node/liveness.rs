@@ -1,0 +1,116 @@
+//! What load balancers and kubelets ask about the node as a whole, as they ask kube-proxy: at
+//! `/healthz` whether it is to be sent connections, at `/livez` whether it is well (S18, KEP-3836).
+//!
+//! A node that is about to be taken away is well, and is to be sent no more.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use millrace_control::Tenure;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use crate::node::answering::Answering;
+use crate::node::health::Standing;
+
+/// Who answers, at one port of all addresses.
+pub(crate) struct Liveness {
+    runtime: Handle,
+    port: Option<u16>,
+    said: Arc<Mutex<Said>>,
+    open: Vec<Answering>,
+}
+
+/// What it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    standing: Standing,
+    tenure: Tenure,
+}
+
+impl Liveness {
+    /// Nobody is answered yet; without a port, nobody ever is.
+    pub(crate) fn new(runtime: Handle, port: Option<u16>) -> Self {
+        let said = Said { standing: Standing::Behind, tenure: Tenure::Stays };
+        Self { runtime, port, said: Arc::new(Mutex::new(said)), open: Vec::new() }
+    }
+
+    /// Answers so from now on. If the port is in use, that is logged, and tried again with the next
+    /// change.
+    pub(crate) fn say(&mut self, standing: Standing, tenure: Tenure) {
+        *self.said.lock() = Said { standing, tenure };
+        let Some(port) = self.port.filter(|_| self.open.is_empty()) else { return };
+        let router = Router::new()
+            .route("/healthz", get(healthz))
+            .route("/livez", get(livez))
+            .with_state(Arc::clone(&self.said));
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        for address in any.map(|address| SocketAddr::new(address, port)) {
+            match Answering::open(&self.runtime, address, router.clone()) {
+                Ok(answering) => self.open.push(answering),
+                // there are machines without IPv6
+                Err(error) if address.is_ipv6() => tracing::debug!(%address, %error, "not asked"),
+                Err(error) => {
+                    tracing::error!(
+                        %address,
+                        %error,
+                        "the node's health is not to be asked for: name another port with \
+                         `--health-port`, or 0"
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn healthz(State(said): State<Arc<Mutex<Said>>>) -> Response {
+    let said = *said.lock();
+    let is_eligible = said.tenure == Tenure::Stays;
+    answer(said, is_eligible)
+}
+
+async fn livez(State(said): State<Arc<Mutex<Said>>>) -> Response {
+    let said = *said.lock();
+    answer(said, true)
+}
+
+fn answer(said: Said, is_eligible: bool) -> Response {
+    let is_well = said.standing == Standing::Current;
+    let status = match is_well && is_eligible {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = json!({
+        "serviceProxyHealthy": is_well,
+        "nodeEligible": said.tenure == Tenure::Stays,
+    });
+    let headers = [("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")];
+    (status, headers, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s18_a_node_that_leaves_is_well_and_one_that_is_behind_is_neither() {
+        for (standing, tenure, healthy, alive) in [
+            (Standing::Current, Tenure::Stays, 200, 200),
+            (Standing::Current, Tenure::Leaves, 503, 200),
+            (Standing::Behind, Tenure::Stays, 503, 503),
+            (Standing::Behind, Tenure::Leaves, 503, 503),
+        ] {
+            let said = || State(Arc::new(Mutex::new(Said { standing, tenure })));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (health, life) = runtime.block_on(async { (healthz(said()).await, livez(said()).await) });
+            assert_eq!((health.status().as_u16(), life.status().as_u16()), (healthy, alive));
+            assert_eq!(health.headers()["content-type"], "application/json");
+        }
+    }
+}
