@@ -147,12 +147,14 @@ fn service(n: u32) -> Object {
         external_policy: <_>::default(),
         affinity: None,
         publishes: <_>::default(),
+        algorithm: <_>::default(),
     })
 }
 
 /// A slice whose endpoints are pods from this one on.
 fn slice(n: u32, first: u32) -> Object {
     let endpoint = |at| SliceEndpoint {
+        pod: None,
         addresses: vec![address(10, at)],
         condition: Condition { ready: true, serving: true, terminating: false },
         node: Some(node(at)),
@@ -178,6 +180,7 @@ fn pod(at: u32, like: u32) -> Object {
         node: Some(node(at)),
         network: <_>::default(),
         bandwidth: <_>::default(),
+        weight: <_>::default(),
         containers: Vec::new(),
         status: PodStatus { addresses: vec![address(10, at)], ..PodStatus::default() },
     })

@@ -13,6 +13,7 @@ use millrace_filter::tables::{
 };
 
 use crate::maglev::Maglev;
+use crate::turns::Turns;
 
 /// All that is known.
 #[derive(Default)]
@@ -33,6 +34,8 @@ pub(crate) struct Known {
 /// Endpoints to choose from.
 pub(crate) struct Group {
     endpoints: Box<[Endpoint]>,
+    /// Those of the endpoints; empty if all are 1.
+    weights: Box<[u16]>,
     maglev: Maglev,
 }
 
@@ -166,10 +169,18 @@ fn prefix(range: &Range) -> Result<Prefix, Error> {
 
 impl Group {
     fn new(endpoints: Endpoints<'_>) -> Result<Self, Error> {
+        let has_others = endpoints.backends().any(|it| it.weight != 1);
+        let weights = endpoints.backends().map(|it| it.weight).filter(|_| has_others);
+        let weights: Box<[u16]> = weights.collect();
         let endpoints: Box<[Endpoint]> = endpoints.iter().collect();
-        let maglev = Maglev::new(&endpoints)
+        let maglev = Maglev::new(&endpoints, &weights)
             .ok_or_else(|| Error::new(format!("{} endpoints are too many", endpoints.len())))?;
-        Ok(Self { endpoints, maglev })
+        Ok(Self { endpoints, weights, maglev })
+    }
+
+    /// The endpoint whose turn it is.
+    pub(crate) fn next(&self, turns: &mut Turns) -> Endpoint {
+        self.endpoints[turns.next(self.endpoints.len(), &self.weights)]
     }
 
     /// The endpoint of a connection with this hash.

@@ -7,27 +7,35 @@
 //! behind this filter to say.
 //!
 //! - `known`: Services, endpoints and ranges, as they were told
-//! - `maglev`: which endpoint a connection gets
+//! - `maglev`, `turns`: which endpoint a connection gets
 //! - `affinity`: which one a client has got
 
 mod affinity;
 mod known;
 mod maglev;
+mod turns;
 
 use std::net::IpAddr;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use millrace_filter::prelude::*;
-use millrace_filter::tables::{Endpoint, Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
+use millrace_filter::tables::{
+    Algorithm, Endpoint, EndpointSet, Frontend, FrontendKind, Protocol, Service, TrafficPolicy,
+};
 use millrace_filter::{Class, Field, PortKind, Tag, TagKind, slot_flag};
 
 use affinity::Affinity;
 pub use affinity::{Choice, Client};
 use known::{Group, Known};
+use turns::Turns;
 
 /// The load balancer.
 pub struct ServiceLb {
     known: Known,
     affinity: Affinity,
+    /// Of the sets that take turns. Each worker has its own; they begin anew with every instance.
+    turns: HashMap<EndpointSet, Turns, FixedState>,
     balanced: Counter,
     kept: Counter,
     refused: Counter,
@@ -63,6 +71,7 @@ impl Filter for ServiceLb {
         Ok(Self {
             known: Known::default(),
             affinity: Affinity::open(setup)?,
+            turns: HashMap::default(),
             balanced: setup.counter("balanced")?,
             kept: setup.counter("kept_by_affinity")?,
             refused: setup.counter("refused")?,
@@ -70,7 +79,9 @@ impl Filter for ServiceLb {
     }
 
     fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
-        self.known.update(update)
+        self.known.update(update)?;
+        self.turns.retain(|set, _| self.known.group(*set).is_some());
+        Ok(())
     }
 
     fn flow(&mut self, slot: &Slot, decision: &mut Decision) {
@@ -121,8 +132,8 @@ impl ServiceLb {
             decision.drop(Reason::SourceRange).by_rule(SOURCE_RANGE.id);
             return;
         }
-        let group = match self.group(slot, service) {
-            Ok(group) => group,
+        let (set, group) = match group(&self.known, slot, service) {
+            Ok(found) => found,
             // nobody is better than the endpoint that it has
             Err(_) if is_translated(slot) => return keep(slot, decision),
             Err(NoEndpoint::Nowhere) => {
@@ -152,7 +163,13 @@ impl ServiceLb {
                 self.kept.add(1);
                 endpoint
             }
-            None => group.pick(slot.hash),
+            None => match service.algorithm {
+                Algorithm::Maglev => group.pick(slot.hash),
+                Algorithm::SourceHash => group.pick(source_hash(slot)),
+                // what nobody is sent to takes no turn
+                Algorithm::RoundRobin if !slot.is_new() => group.pick(slot.hash),
+                Algorithm::RoundRobin => group.next(self.turns.entry(set).or_default()),
+            },
         };
         if service.affinity_s != 0 {
             self.affinity.note(slot, frontend, service, endpoint);
@@ -162,20 +179,6 @@ impl ServiceLb {
             decision.masquerade();
         }
         self.balanced.add(1);
-    }
-
-    /// The endpoints that a connection may get.
-    fn group(&self, slot: &Slot, service: &Service) -> Result<&Group, NoEndpoint> {
-        // who is within the cluster is not sent away because others are to come by another node (S10)
-        let is_inside = is_inside(slot) && service.kind != FrontendKind::ClusterIp;
-        let cluster = self.known.group(service.cluster);
-        match service.policy {
-            TrafficPolicy::Local if !is_inside => {
-                let none = cluster.map_or(NoEndpoint::Nowhere, |_| NoEndpoint::Elsewhere);
-                self.known.group(service.local).ok_or(none)
-            }
-            _ => cluster.ok_or(NoEndpoint::Nowhere),
-        }
     }
 
     /// Decides about what is sent to a Service's address, but not to the Service.
@@ -189,6 +192,33 @@ impl ServiceLb {
             // the Service that gets the address has no number yet
             decision.drop(Reason::NoService).by_rule(NO_SERVICE.id).revalidate_after(REVALIDATE_MS);
         }
+    }
+}
+
+/// A hash of who sends.
+fn source_hash(slot: &Slot) -> u32 {
+    slot.src_addr.iter().fold(0x811c_9dc5, |hash, octet| {
+        // FNV-1a
+        (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// The endpoints that a connection may get.
+fn group<'k>(
+    known: &'k Known,
+    slot: &Slot,
+    service: &Service,
+) -> Result<(EndpointSet, &'k Group), NoEndpoint> {
+    // who is within the cluster is not sent away because others are to come by another node (S10)
+    let is_inside = is_inside(slot) && service.kind != FrontendKind::ClusterIp;
+    let find = |set| known.group(set).map(|group| (set, group));
+    let cluster = find(service.cluster);
+    match service.policy {
+        TrafficPolicy::Local if !is_inside => {
+            let none = cluster.map_or(NoEndpoint::Nowhere, |_| NoEndpoint::Elsewhere);
+            find(service.local).ok_or(none)
+        }
+        _ => cluster.ok_or(NoEndpoint::Nowhere),
     }
 }
 

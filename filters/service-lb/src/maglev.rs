@@ -1,5 +1,6 @@
 //! Consistent hashing as Maglev has it (Eisenbud et al., NSDI 2016, section 3.4): a table of a
-//! prime number of places, in which each endpoint has as many as any other, give or take one. A
+//! prime number of places, in which each endpoint has as many as any other of its weight, give or take
+//! one turn. A
 //! node fills the same table as any other, and few places change hands when an endpoint comes or
 //! goes.
 
@@ -15,11 +16,15 @@ pub(crate) struct Maglev {
 
 impl Maglev {
     /// The table of these endpoints, of which there is one at least; `None` if they are too many.
-    pub(crate) fn new(endpoints: &[Endpoint]) -> Option<Self> {
+    /// All have the same weight if none is said.
+    pub(crate) fn new(endpoints: &[Endpoint], weights: &[u16]) -> Option<Self> {
+        let turns = weights.iter().map(|weight| usize::from(*weight)).sum::<usize>();
         match endpoints.len() {
             0 => None,
             1 => Some(Self { places: Box::default() }),
-            count if count <= MOST => Some(Self { places: fill(endpoints, size(count)) }),
+            count if count <= MOST => {
+                Some(Self { places: fill(endpoints, weights, size(turns.max(count))) })
+            }
             _ => None,
         }
     }
@@ -34,20 +39,22 @@ impl Maglev {
     }
 }
 
-/// Each endpoint in turn takes the next place of its own order that is free.
-fn fill(endpoints: &[Endpoint], size: u32) -> Box<[u16]> {
+/// Each endpoint in turn takes the next places of its own order that are free, as many as it weighs.
+fn fill(endpoints: &[Endpoint], weights: &[u16], size: u32) -> Box<[u16]> {
     let mut orders: Vec<Order> = endpoints.iter().map(|it| Order::of(it, size)).collect();
     let mut places = vec![FREE; size as usize];
     let mut taken = 0;
     loop {
         for (index, order) in orders.iter_mut().enumerate() {
-            while places[order.next as usize] != FREE {
-                order.step(size);
-            }
-            places[order.next as usize] = index as u16;
-            taken += 1;
-            if taken == size {
-                return places.into();
+            for _ in 0..weights.get(index).copied().unwrap_or(1) {
+                while places[order.next as usize] != FREE {
+                    order.step(size);
+                }
+                places[order.next as usize] = index as u16;
+                taken += 1;
+                if taken == size {
+                    return places.into();
+                }
             }
         }
     }
@@ -94,7 +101,7 @@ fn mix(value: u64) -> u64 {
 /// How many places there are for so many endpoints: enough for shares to be alike within some two
 /// percent, as long as there are not very many.
 fn size(endpoints: usize) -> u32 {
-    let wanted = endpoints as u32 * PLACES_EACH;
+    let wanted = (endpoints as u32).saturating_mul(PLACES_EACH);
     let last = PRIMES[PRIMES.len() - 1];
     PRIMES.into_iter().find(|prime| *prime >= wanted).unwrap_or(last)
 }
@@ -142,16 +149,16 @@ mod tests {
 
     #[test]
     fn one_endpoint_needs_no_table_and_none_has_none() {
-        let one = Maglev::new(&endpoints(1)).expect("an endpoint");
+        let one = Maglev::new(&endpoints(1), &[]).expect("an endpoint");
         assert_eq!((one.places.len(), one.pick(0), one.pick(u32::MAX)), (0, 0, 0));
-        assert!(Maglev::new(&[]).is_none());
+        assert!(Maglev::new(&[], &[]).is_none());
         let too_many = vec![endpoints(1)[0]; MOST + 1];
-        assert!(Maglev::new(&too_many).is_none());
+        assert!(Maglev::new(&too_many, &[]).is_none());
     }
 
     #[test]
     fn every_hash_has_an_endpoint_and_hashes_spread_as_places_do() {
-        let maglev = Maglev::new(&endpoints(7)).expect("endpoints");
+        let maglev = Maglev::new(&endpoints(7), &[]).expect("endpoints");
         let mut hits = [0; 7];
         for hash in (0..=u32::MAX).step_by(65_537) {
             hits[maglev.pick(hash)] += 1;
@@ -193,7 +200,7 @@ mod tests {
                 .into_iter()
                 .map(|(address, port)| Endpoint { address: address.to_be_bytes().into(), port })
                 .collect();
-            let maglev = Maglev::new(&endpoints).expect("endpoints");
+            let maglev = Maglev::new(&endpoints, &[]).expect("endpoints");
             let size = maglev.places.len() as u32;
             prop_assert_eq!(&*maglev.places, &*oracle(&endpoints, size));
             let shares = shares(&maglev, endpoints.len());
@@ -202,14 +209,30 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn endpoints_have_shares_as_they_weigh(
+            weights in prop::collection::vec(1..=100u16, 2..12)
+        ) {
+            let maglev = Maglev::new(&endpoints(weights.len() as u32), &weights).expect("endpoints");
+            let all: u32 = weights.iter().map(|weight| u32::from(*weight)).sum();
+            let places = maglev.places.len() as f64;
+            for (share, weight) in shares(&maglev, weights.len()).iter().zip(&weights) {
+                let due = places * f64::from(*weight) / f64::from(all);
+                // the last round may end in the midst of it
+                prop_assert!((f64::from(*share) - due).abs() <= f64::from(*weight), "{share}: {due}");
+            }
+        }
+    }
+
     #[test]
     fn when_one_of_many_goes_most_of_the_others_keep_what_they_have() {
         let before = endpoints(50);
-        let full = Maglev::new(&before).expect("endpoints");
+        let full = Maglev::new(&before, &[]).expect("endpoints");
         for gone in [0, 17, 49] {
             let mut after = before.clone();
             after.remove(gone);
-            let rest = Maglev::new(&after).expect("endpoints");
+            let rest = Maglev::new(&after, &[]).expect("endpoints");
             assert_eq!(full.places.len(), rest.places.len());
             let moved = full.places.iter().zip(&rest.places).filter(|(a, b)| {
                 let a = before[usize::from(**a)];
@@ -222,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_table_does_not_depend_on_whose_turn_comes_first_by_more_than_shares() {
-        let many = Maglev::new(&endpoints(2000)).expect("endpoints");
+        let many = Maglev::new(&endpoints(2000), &[]).expect("endpoints");
         let shares: BTreeSet<u32> = shares(&many, 2000).into_iter().collect();
         assert!(shares.len() <= 2, "{shares:?}");
     }

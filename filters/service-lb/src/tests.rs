@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use millrace_filter::tables::{
-    Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range, Row, Service,
-    Source, SourceSet, Table, Tables, TrafficPolicy, Update,
+    Algorithm, Backend, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Protocol, Range,
+    Row, Service, Source, SourceSet, Table, Tables, TrafficPolicy, Update,
 };
 use millrace_filter::testing::{Rig, frames};
 use millrace_filter::wire::tcp::Flags;
@@ -38,8 +38,11 @@ fn service(number: u32) -> Service {
         local: HERE,
         affinity_s: 0,
         sources: SourceSet::NONE,
+        algorithm: Algorithm::Maglev,
     }
 }
+
+mod algorithms;
 
 /// Three endpoints, of which the first is here, and two of IPv6.
 const BACKENDS: [&str; 3] = ["10.1.0.2", "10.1.1.2", "10.1.1.3"];

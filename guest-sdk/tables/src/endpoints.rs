@@ -21,6 +21,15 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+/// An endpoint of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Backend {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How many connections it gets for each that one of weight 1 does; not 0.
+    pub weight: u16,
+}
+
 /// The endpoints of a set, in ascending order, each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoints<'u>(&'u [u8]);
@@ -41,22 +50,37 @@ impl EndpointSet {
 }
 
 impl Endpoint {
-    /// The octets of endpoints, as [`Endpoints`] has them.
+    /// The octets of endpoints of weight 1, as [`Endpoints`] has them.
     pub fn encode_all(endpoints: &[Self]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(endpoints.len() * LEN);
-        for endpoint in endpoints {
+        let backends: Vec<_> = endpoints.iter().copied().map(Backend::from).collect();
+        Backend::encode_all(&backends)
+    }
+}
+
+impl Backend {
+    /// The octets of endpoints with weights, as [`Endpoints`] has them.
+    pub fn encode_all(backends: &[Self]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(backends.len() * LEN);
+        for Self { endpoint, weight } in backends {
             out.extend(octets::address(endpoint.address));
             out.extend(endpoint.port.to_le_bytes());
-            out.extend([0; 2]);
+            out.extend(weight.to_le_bytes());
         }
         out
     }
 
     fn decode(octets: &[u8]) -> Option<Self> {
         let mut from = Reader(octets);
-        let endpoint = Self { address: from.address()?, port: from.u16()? };
-        from.zeros::<2>()?;
-        from.end(endpoint)
+        let endpoint = Endpoint { address: from.address()?, port: from.u16()? };
+        let weight = from.u16()?;
+        from.end(Self { endpoint, weight }).filter(|it| it.weight > 0)
+    }
+}
+
+impl From<Endpoint> for Backend {
+    /// Of weight 1.
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint, weight: 1 }
     }
 }
 
@@ -68,12 +92,12 @@ impl fmt::Display for Endpoint {
 }
 
 impl<'u> Endpoints<'u> {
-    /// The endpoints that [`Endpoint::encode_all`] has written; `None` if these octets are none, or
+    /// The endpoints that [`Backend::encode_all`] has written; `None` if these octets are none, or
     /// there is no endpoint.
     pub fn new(octets: &'u [u8]) -> Option<Self> {
         let whole = !octets.is_empty() && octets.len().is_multiple_of(LEN);
         let this = Self(octets);
-        let each = || octets.chunks_exact(LEN).map(Endpoint::decode);
+        let each = || octets.chunks_exact(LEN).map(Backend::decode);
         (whole && each().all(|it| it.is_some()) && this.iter().is_sorted_by(|a, b| a < b))
             .then_some(this)
     }
@@ -85,7 +109,12 @@ impl<'u> Endpoints<'u> {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Endpoint> + 'u {
-        self.0.chunks_exact(LEN).filter_map(Endpoint::decode)
+        self.backends().map(|it| it.endpoint)
+    }
+
+    /// Each of them, with its weight.
+    pub fn backends(self) -> impl Iterator<Item = Backend> + 'u {
+        self.0.chunks_exact(LEN).filter_map(Backend::decode)
     }
 
     pub(crate) fn octets(self) -> &'u [u8] {

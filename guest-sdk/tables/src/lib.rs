@@ -34,13 +34,13 @@ mod table;
 mod update;
 
 pub use draft::Draft;
-pub use endpoints::{Endpoint, EndpointSet, Endpoints};
+pub use endpoints::{Backend, Endpoint, EndpointSet, Endpoints};
 pub use list::{Element, List};
 pub use malformed::Malformed;
 pub use owner::{Identity, Owner, Place, Selector, Selectors};
 pub use policy::{Action, Addresses, Block, Clause, Otherwise, Peer, Policies, PolicySet, Tier};
 pub use range::Range;
-pub use service::{Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
+pub use service::{Algorithm, Frontend, FrontendKind, Protocol, Service, TrafficPolicy};
 pub use sources::{Source, SourceSet};
 pub use store::{Delta, Tables};
 pub use table::Table;

@@ -51,6 +51,24 @@ pub struct Service {
     pub affinity_s: u32,
     /// Whom connections may come from; [`SourceSet::NONE`] if from everybody.
     pub sources: SourceSet,
+    /// Which of the endpoints that count a connection gets.
+    pub algorithm: Algorithm,
+}
+
+/// Which endpoint a connection gets, of those that count. Each gets as many connections as its weight
+/// says, in the long run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Algorithm {
+    /// By a hash of the connection's addresses and ports; when endpoints come or go, few of those
+    /// hashes have another endpoint.
+    #[default]
+    Maglev = 0,
+    /// The next one.
+    RoundRobin = 1,
+    /// By a hash of the source's address: a client has the same, with any Service that has the same
+    /// endpoints.
+    SourceHash = 2,
 }
 
 /// What kind of address a frontend has.
@@ -105,6 +123,7 @@ impl Service {
         out.extend(self.port.to_le_bytes());
         out.extend([self.kind as u8, self.policy as u8]);
         out.extend(self.sources.0.to_le_bytes());
+        out.extend([self.algorithm as u8, 0, 0, 0]);
     }
 
     pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
@@ -117,7 +136,20 @@ impl Service {
         let policy = from.u8()?;
         let policy = TrafficPolicy::ALL.into_iter().find(|it| *it as u8 == policy)?;
         let sources = SourceSet(from.u32()?);
-        from.end(Self { number, port, kind, policy, cluster, local, affinity_s, sources })
+        let algorithm = from.u8()?;
+        let algorithm = Algorithm::ALL.into_iter().find(|it| *it as u8 == algorithm)?;
+        from.zeros::<3>()?;
+        from.end(Self {
+            number,
+            port,
+            kind,
+            policy,
+            cluster,
+            local,
+            affinity_s,
+            sources,
+            algorithm,
+        })
     }
 }
 
@@ -148,6 +180,11 @@ impl FrontendKind {
     /// Every kind.
     pub const ALL: [Self; 5] =
         [Self::ClusterIp, Self::ExternalIp, Self::LoadBalancer, Self::NodePort, Self::OwnNode];
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Maglev, Self::RoundRobin, Self::SourceHash];
 }
 
 impl TrafficPolicy {

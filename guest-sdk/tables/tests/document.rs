@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_tables::{
-    Action, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
-    Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row,
-    Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
+    Action, Algorithm, Backend, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend,
+    FrontendKind, Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol,
+    Range, Row, Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 
 const TEXT: &str = include_str!("../TABLES.md");
@@ -79,6 +79,7 @@ fn service() -> Service {
         local: EndpointSet(0x2122_2324),
         affinity_s: 10_800,
         sources: SourceSet(0x4142_4344),
+        algorithm: Algorithm::SourceHash,
     }
 }
 
@@ -104,15 +105,17 @@ fn the_layouts_are_those_that_are_written() {
             ("kind", 3),
             ("policy", 1),
             ("sources", 0x4142_4344),
+            ("algorithm", 2),
+            ("zero", 0),
         ],
     );
 
     let endpoint = Endpoint { address: frontend().address, port: 0x1234 };
-    let octets = Endpoint::encode_all(&[endpoint]);
+    let octets = Backend::encode_all(&[Backend { endpoint, weight: 0x5678 }]);
     let endpoints = Endpoints::new(&octets).expect("an endpoint");
     let (key, value) = written(Row::Endpoints(EndpointSet(0x3132_3334), endpoints));
     assert_eq!(key, 0x3132_3334u32.to_le_bytes());
-    check("Endpoint,", &value, &[("address", MAPPED), ("port", 0x1234), ("zero", 0)]);
+    check("Endpoint,", &value, &[("address", MAPPED), ("port", 0x1234), ("weight", 0x5678)]);
 
     let range = Range { address: "10.96.0.0".parse().expect("an address"), len: 12 };
     let (key, value) = written(Row::Range(range));

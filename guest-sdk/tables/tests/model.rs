@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Action, Block, Change, Clause, Draft, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
-    Identity, List, Malformed, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range,
-    Row, Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
+    Action, Algorithm, Backend, Block, Change, Clause, Draft, Endpoint, EndpointSet, Endpoints,
+    Frontend, FrontendKind, Identity, List, Malformed, Otherwise, Owner, Peer, Place, Policies,
+    PolicySet, Protocol, Range, Row, Selector, Service, Source, SourceSet, Table, Tables, Tier,
+    TrafficPolicy, Update,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -59,18 +60,25 @@ fn row() -> impl Strategy<Value = Owned> {
     let frontend = (address(), 1..4u16, select(&Protocol::ALL[..]));
     let frontend =
         frontend.prop_map(|(address, port, protocol)| Frontend { address, port, protocol });
-    let kinds = (select(&FrontendKind::ALL[..]), select(&TrafficPolicy::ALL[..]));
+    let kinds = (
+        select(&FrontendKind::ALL[..]),
+        select(&TrafficPolicy::ALL[..]),
+        select(&Algorithm::ALL[..]),
+    );
     let sets = (0..3u32, 0..3u32, 0..3u32);
     let service = (any::<u32>(), any::<u16>(), kinds, sets, any::<u32>());
-    let service = service.prop_map(|(number, port, (kind, policy), sets, affinity_s)| {
-        let (cluster, local) = (EndpointSet(sets.0), EndpointSet(sets.1));
-        let sources = SourceSet(sets.2);
-        Service { number, port, kind, policy, cluster, local, affinity_s, sources }
-    });
+    let service =
+        service.prop_map(|(number, port, (kind, policy, algorithm), sets, affinity_s)| {
+            let (cluster, local) = (EndpointSet(sets.0), EndpointSet(sets.1));
+            let sources = SourceSet(sets.2);
+            Service { number, port, kind, policy, cluster, local, affinity_s, sources, algorithm }
+        });
     let source = (1..4u32, range()).prop_map(|(set, range)| Source { set: SourceSet(set), range });
     let endpoint = (address(), 0..3u16).prop_map(|(address, port)| Endpoint { address, port });
-    let endpoints = proptest::collection::btree_set(endpoint, 1..6)
-        .prop_map(|set| Endpoint::encode_all(&set.into_iter().collect::<Vec<_>>()));
+    let endpoints = proptest::collection::btree_map(endpoint, 1..=u16::MAX, 1..6).prop_map(|set| {
+        let backend = |(endpoint, weight)| Backend { endpoint, weight };
+        Backend::encode_all(&set.into_iter().map(backend).collect::<Vec<_>>())
+    });
     prop_oneof![
         (frontend, service).prop_map(|(frontend, service)| Owned::Service(frontend, service)),
         (1..5u32, endpoints).prop_map(|(set, octets)| Owned::Endpoints(EndpointSet(set), octets)),

@@ -43,6 +43,6 @@ pub use changes::{Change, Changes};
 pub use quantity::{BitRate, ByteCount, QuantityError};
 pub use service::{AddressPool, EndpointSlice, QualifiedName, Service, ServiceRange, Services};
 pub use world::{
-    Bandwidth, Container, ContainerPort, HostPort, Labels, Life, Namespace, Node, Pod, PodName, Tenure,
-    PodNetwork, PodStatus, Protocol, Readiness, World,
+    Bandwidth, Container, ContainerPort, HostPort, Labels, Life, Namespace, Node, Pod, PodName,
+    PodNetwork, PodStatus, Protocol, Readiness, Tenure, Weight, World,
 };

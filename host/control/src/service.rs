@@ -61,6 +61,20 @@ pub struct Service {
     pub affinity: Option<Duration>,
     /// Which pods count.
     pub publishes: Publishes,
+    /// Which of those that count a connection gets.
+    pub algorithm: Algorithm,
+}
+
+/// Which endpoint of a Service a connection gets: the annotation `millrace.dev/algorithm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// By a hash of its addresses and ports.
+    #[default]
+    Maglev,
+    /// The next one, on each worker of a node for itself.
+    RoundRobin,
+    /// By a hash of its source's address.
+    SourceHash,
 }
 
 /// How far a Service is to be reached.
@@ -201,6 +215,8 @@ pub enum Family {
 /// An endpoint of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
+    /// The pod that is there, of the slice's namespace, if it is one.
+    pub pod: Option<String>,
     /// Its addresses; all lead to the same.
     pub addresses: Vec<IpAddr>,
     /// How it is.

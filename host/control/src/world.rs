@@ -92,10 +92,28 @@ pub struct Pod {
     pub network: PodNetwork,
     /// How much it may send and receive.
     pub bandwidth: Bandwidth,
+    /// How many connections it gets of Services that it is behind.
+    pub weight: Weight,
     /// What runs in it.
     pub containers: Vec<Container>,
     /// How it is.
     pub status: PodStatus,
+}
+
+/// How many connections a pod gets for each that one of weight 1 does: the annotation
+/// `millrace.dev/weight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(pub u16);
+
+impl Weight {
+    /// The most there is.
+    pub const MOST: Self = Self(100);
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
 }
 
 /// How a pod is, as whoever runs it says.

@@ -68,6 +68,7 @@ mod tests {
             node: None,
             network: <_>::default(),
             bandwidth: <_>::default(),
+            weight: <_>::default(),
             containers: containers.to_vec(),
             status: <_>::default(),
         };

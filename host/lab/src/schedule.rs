@@ -53,6 +53,7 @@ mod tests {
                 node: node.map(str::to_owned),
                 network: <_>::default(),
                 bandwidth: <_>::default(),
+                weight: <_>::default(),
                 containers: Vec::new(),
                 status: <_>::default(),
             };

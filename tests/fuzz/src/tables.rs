@@ -2,9 +2,9 @@
 //! wrong; and what it has read it would read again of what a host publishes of it.
 
 use millrace_tables::{
-    Action, Block, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Identity,
-    List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row, Selector,
-    Service, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
+    Action, Algorithm, Block, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
+    Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row,
+    Selector, Service, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 
 /// Reads an update, and publishes what it has made.
@@ -37,6 +37,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         local: EndpointSet::NONE,
         affinity_s: 0,
         sources: SourceSet::NONE,
+        algorithm: Algorithm::RoundRobin,
     };
     let endpoints = [1, 2].map(|last| Endpoint { address: [10, 1, 0, last].into(), port: 8080 });
     let octets = Endpoint::encode_all(&endpoints);

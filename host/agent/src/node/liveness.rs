@@ -25,6 +25,8 @@ pub(crate) struct Liveness {
     port: Option<u16>,
     said: Arc<Mutex<Said>>,
     open: Vec<Answering>,
+    /// Whether it was said that nobody is answered.
+    is_told: bool,
 }
 
 /// What it answers.
@@ -38,11 +40,11 @@ impl Liveness {
     /// Nobody is answered yet; without a port, nobody ever is.
     pub(crate) fn new(runtime: Handle, port: Option<u16>) -> Self {
         let said = Said { standing: Standing::Behind, tenure: Tenure::Stays };
-        Self { runtime, port, said: Arc::new(Mutex::new(said)), open: Vec::new() }
+        Self { runtime, port, said: Arc::new(Mutex::new(said)), open: Vec::new(), is_told: false }
     }
 
-    /// Answers so from now on. If the port is in use, that is logged, and tried again with the next
-    /// change.
+    /// Answers so from now on. If the port is in use, that is logged, once, and tried again with the
+    /// next change.
     pub(crate) fn say(&mut self, standing: Standing, tenure: Tenure) {
         *self.said.lock() = Said { standing, tenure };
         let Some(port) = self.port.filter(|_| self.open.is_empty()) else { return };
@@ -56,7 +58,9 @@ impl Liveness {
                 Ok(answering) => self.open.push(answering),
                 // there are machines without IPv6
                 Err(error) if address.is_ipv6() => tracing::debug!(%address, %error, "not asked"),
+                Err(_) if self.is_told => {}
                 Err(error) => {
+                    self.is_told = true;
                     tracing::error!(
                         %address,
                         %error,
@@ -108,7 +112,8 @@ mod tests {
         ] {
             let said = || State(Arc::new(Mutex::new(Said { standing, tenure })));
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (health, life) = runtime.block_on(async { (healthz(said()).await, livez(said()).await) });
+            let (health, life) =
+                runtime.block_on(async { (healthz(said()).await, livez(said()).await) });
             assert_eq!((health.status().as_u16(), life.status().as_u16()), (healthy, alive));
             assert_eq!(health.headers()["content-type"], "application/json");
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_control::World;
-use millrace_control::compile::{Compiler, Local, NodePorts, Publication, Rule};
+use millrace_control::compile::{Compiler, Local, NodePortAddresses, Publication, Rule};
 use millrace_control::policy::{PolicyMode, PolicyName, RefusedConnections};
 use millrace_control::source::{Mark, News};
 use millrace_dataplane::control::{Dataplane, StageError};
@@ -100,7 +100,7 @@ impl Publisher {
     }
 
     /// Has node ports be at these addresses.
-    pub(crate) fn serve_node_ports(&mut self, at: NodePorts) {
+    pub(crate) fn serve_node_ports(&mut self, at: NodePortAddresses) {
         self.compiler.serve_node_ports(at);
     }
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_control::{QualifiedName, Tenure};
 use millrace_control::compile::{Compiler, HealthCheck, Publication};
+use millrace_control::{QualifiedName, Tenure};
 use millrace_dataplane::control::Dataplane;
 
 use crate::node::announcer::Announcer;

@@ -7,10 +7,11 @@
 //!   have been answered
 //! - `restart`: agents that come and go, `affinity`: what filters know then
 //! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
-//!   `own_node`: as a node does by addresses of its own
+//!   `own_node`: as a node does by addresses of its own, `asked`: what load balancers want to know
 //! - `policies`: who is kept from whom; `chains`: filters of one's own
 
 mod affinity;
+mod asked;
 mod bed;
 mod carried;
 mod chains;

@@ -3,23 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use millrace_tables::{Endpoint, Range};
+use millrace_tables::{Backend, Endpoint, Range};
 
-use super::index::Index;
-use super::node_ports::NodePorts;
-use super::{ThisNode, range};
+use super::index::{Index, has_all};
+use super::node_ports::NodePortAddresses;
 use super::stand_ins::stand_ins;
+use super::{ThisNode, range};
 use crate::service::{
     Announcement, Condition, EndpointSlice, Family, Hints, Publishes, Service, ServicePort,
-    TargetPort,
+    SliceEndpoint, TargetPort,
 };
-use crate::{Life, Node, Pod, PodNetwork, Readiness, World};
+use crate::{Life, Node, Pod, PodName, PodNetwork, Readiness, Weight, World};
 
 /// What of a world is behind Services, as a node sees it.
 pub(super) struct Backing<'w> {
     world: &'w World,
     node: &'w str,
-    node_ports: &'w NodePorts,
+    node_ports: &'w NodePortAddresses,
     zone: Option<&'w str>,
     index: &'w Index,
 }
@@ -28,6 +28,7 @@ pub(super) struct Backing<'w> {
 #[derive(Clone, Copy, Debug)]
 struct Candidate<'w> {
     endpoint: Endpoint,
+    weight: Weight,
     condition: Condition,
     node: Option<&'w str>,
     hints: Option<&'w Hints>,
@@ -36,8 +37,8 @@ struct Candidate<'w> {
 /// Who counts: for all nodes alike, and for those on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usable {
-    pub(super) cluster: Vec<Endpoint>,
-    pub(super) local: Vec<Endpoint>,
+    pub(super) cluster: Vec<Backend>,
+    pub(super) local: Vec<Backend>,
 }
 
 impl<'w> Backing<'w> {
@@ -97,8 +98,12 @@ impl<'w> Backing<'w> {
     /// Whom what is sent to those that stand in comes from: the node has no other addresses that it
     /// connects from, and what it forwards is from elsewhere.
     pub(super) fn own_sources(&self) -> Vec<Range> {
-        let own: BTreeSet<Range> =
-            self.stand_ins().into_keys().chain(self.gateways()).map(|it| range(&it.into())).collect();
+        let own: BTreeSet<Range> = self
+            .stand_ins()
+            .into_keys()
+            .chain(self.gateways())
+            .map(|it| range(&it.into()))
+            .collect();
         own.into_iter().collect()
     }
 
@@ -140,7 +145,7 @@ impl<'w> Backing<'w> {
         family: Family,
     ) -> Vec<Candidate<'w>> {
         match self.index.slices(self.world, &service.name) {
-            Some(slices) => sliced(&slices, port, family),
+            Some(slices) => self.sliced(service, &slices, port, family),
             None => self.selected(service, port, family),
         }
     }
@@ -151,12 +156,12 @@ impl<'w> Backing<'w> {
         &self,
         candidates: impl Iterator<Item = &'c Candidate<'w>>,
         condition: impl Fn(&Condition) -> bool,
-    ) -> Vec<Endpoint>
+    ) -> Vec<Backend>
     where
         'w: 'c,
     {
         let all: Vec<_> = candidates.filter(|it| condition(&it.condition)).collect();
-        let names = |of: fn(&Hints) -> &Vec<String>, who: Option<&str>| -> Option<Vec<Endpoint>> {
+        let names = |of: fn(&Hints) -> &Vec<String>, who: Option<&str>| -> Option<Vec<Backend>> {
             let of = |it: &Candidate<'w>| it.hints.map_or(&[][..], |hints| of(hints).as_slice());
             let each_says = all.iter().all(|it| !of(it).is_empty());
             let ours = all.iter().filter(|it| of(it).iter().any(|name| Some(name.as_str()) == who));
@@ -190,6 +195,7 @@ impl<'w> Backing<'w> {
             let ready = serving && (!terminating || service.publishes == Publishes::All);
             Some(Candidate {
                 endpoint: Endpoint { address, port },
+                weight: pod.weight,
                 condition: Condition { ready, serving, terminating },
                 node: pod.node.as_deref(),
                 hints: None,
@@ -198,6 +204,50 @@ impl<'w> Backing<'w> {
         let pods = self.index.pods(self.world, &service.name.namespace, &service.selector);
         let alive = pods.into_iter().filter(|pod| pod.status.life != Life::Over);
         alive.filter_map(candidate).collect()
+    }
+
+    /// Endpoints of all slices, whichever says it first: one that moves from slice to slice may be in
+    /// two for a while (S3).
+    fn sliced(
+        &self,
+        service: &Service,
+        slices: &[&'w EndpointSlice],
+        port: &ServicePort,
+        family: Family,
+    ) -> Vec<Candidate<'w>> {
+        let mut seen = BTreeSet::new();
+        let mut candidates = Vec::new();
+        for slice in slices.iter().filter(|slice| slice.family == family) {
+            let same = |name: &str, protocol| name == port.name && protocol == port.protocol;
+            let Some(port) = slice.ports.iter().find(|it| same(&it.name, it.protocol)) else {
+                continue;
+            };
+            for known in &slice.endpoints {
+                // the addresses of one lead to the same, so the first will do
+                let Some(address) = known.addresses.first() else { continue };
+                let endpoint = Endpoint { address: *address, port: port.port };
+                if seen.insert(endpoint) {
+                    candidates.push(Candidate {
+                        endpoint,
+                        weight: self.weight(service, known),
+                        condition: known.condition,
+                        node: known.node.as_deref(),
+                        hints: Some(&known.hints),
+                    });
+                }
+            }
+        }
+        candidates
+    }
+
+    /// The weight of the pod that a slice says is there, if it is one that the Service asks for.
+    fn weight(&self, service: &Service, endpoint: &SliceEndpoint) -> Weight {
+        let pod = endpoint.pod.as_ref();
+        let pod = pod.map(|name| PodName::new(service.name.namespace.clone(), name.clone()));
+        let pod = pod.and_then(|name| self.world.pods.get(&name));
+        let asked_for =
+            pod.filter(|it| !service.selector.is_empty() && has_all(&it.labels, &service.selector));
+        asked_for.map_or_else(Weight::default, |pod| pod.weight)
     }
 
     /// A pod's address of a family: in its node's network that of the node (S22).
@@ -210,45 +260,16 @@ impl<'w> Backing<'w> {
     }
 }
 
-/// Endpoints of all slices, whichever says it first: one that moves from slice to slice may be in
-/// two for a while (S3).
-fn sliced<'w>(
-    slices: &[&'w EndpointSlice],
-    port: &ServicePort,
-    family: Family,
-) -> Vec<Candidate<'w>> {
-    let mut seen = BTreeSet::new();
-    let mut candidates = Vec::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        let same = |name: &str, protocol| name == port.name && protocol == port.protocol;
-        let Some(port) = slice.ports.iter().find(|it| same(&it.name, it.protocol)) else {
-            continue;
-        };
-        for known in &slice.endpoints {
-            // the addresses of one lead to the same, so the first will do
-            let Some(address) = known.addresses.first() else { continue };
-            let endpoint = Endpoint { address: *address, port: port.port };
-            if seen.insert(endpoint) {
-                candidates.push(Candidate {
-                    endpoint,
-                    condition: known.condition,
-                    node: known.node.as_deref(),
-                    hints: Some(&known.hints),
-                });
-            }
-        }
-    }
-    candidates
-}
-
 /// Who still answers although it ends: better than nobody (S4).
 fn is_last_resort(candidate: &Candidate<'_>) -> bool {
     candidate.condition.serving && candidate.condition.terminating
 }
 
 /// In order, and each once.
-fn endpoints<'c, 'w: 'c>(candidates: impl Iterator<Item = &'c Candidate<'w>>) -> Vec<Endpoint> {
-    candidates.map(|it| it.endpoint).collect::<BTreeSet<_>>().into_iter().collect()
+fn endpoints<'c, 'w: 'c>(candidates: impl Iterator<Item = &'c Candidate<'w>>) -> Vec<Backend> {
+    let backends: BTreeMap<_, _> = candidates.map(|it| (it.endpoint, it.weight)).collect();
+    let backend = |(endpoint, Weight(weight)): (_, Weight)| Backend { endpoint, weight };
+    backends.into_iter().map(backend).collect()
 }
 
 fn named_port(pod: &Pod, name: &str, port: &ServicePort) -> Option<u16> {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use millrace_abi::{Tag, TagKind};
 use millrace_tables::{
-    Draft, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind, Key, Range, Row, Service,
+    Backend, Draft, EndpointSet, Endpoints, Frontend, FrontendKind, Key, Range, Row, Service,
     Source, SourceSet,
 };
 
@@ -49,7 +49,7 @@ enum Claimant {
 /// What Services have in common with others, by number.
 #[derive(Clone, Debug)]
 pub(super) struct Numbered {
-    pub(super) endpoints: Numbers<[Endpoint]>,
+    pub(super) endpoints: Numbers<[Backend]>,
     pub(super) sources: Numbers<[Range]>,
 }
 
@@ -253,7 +253,7 @@ impl Numbered {
             let set = EndpointSet(number);
             match settled {
                 Settled::New(endpoints) => {
-                    let octets = Endpoint::encode_all(&endpoints);
+                    let octets = Backend::encode_all(&endpoints);
                     let endpoints = Endpoints::new(&octets);
                     let endpoints = endpoints.expect("a set is sorted, and not empty");
                     draft.put(&Row::Endpoints(set, endpoints));
@@ -284,7 +284,7 @@ impl Default for Numbered {
 
 impl Uses {
     /// The number of a set of endpoints.
-    pub(super) fn endpoints(&mut self, of: Vec<Endpoint>, sets: &mut Numbered) -> u32 {
+    pub(super) fn endpoints(&mut self, of: Vec<Backend>, sets: &mut Numbered) -> u32 {
         if of.is_empty() {
             return EndpointSet::NONE.0;
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Endpoint, EndpointSet, Frontend, FrontendKind, Service, SourceSet, TrafficPolicy,
+    Algorithm, Endpoint, EndpointSet, Frontend, FrontendKind, Service, SourceSet, TrafficPolicy,
 };
 
 use super::endpoints::Backing;
@@ -24,7 +24,7 @@ pub(super) fn compile(pod: &Pod, backing: &Backing<'_>, sets: &mut Numbered) -> 
             let of_family = |it: &&IpAddr| Family::of(**it) == Family::of(address);
             let Some(to) = pod.status.addresses.iter().find(of_family) else { continue };
             let endpoint = Endpoint { address: *to, port: port.port };
-            let set = EndpointSet(compiled.uses.endpoints(vec![endpoint], sets));
+            let set = EndpointSet(compiled.uses.endpoints(vec![endpoint.into()], sets));
             let sources = match kind {
                 FrontendKind::OwnNode => compiled.uses.sources(backing.own_sources(), sets),
                 _ => SourceSet::NONE.0,
@@ -74,6 +74,7 @@ fn row(
         local: set,
         affinity_s: 0,
         sources: place.sources,
+        algorithm: Algorithm::default(),
     };
     let protocol = protocol(port.protocol);
     Some((Frontend { address: place.address, port: host.port, protocol }, service))

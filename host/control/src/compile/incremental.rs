@@ -1,6 +1,8 @@
 //! Whoever was told of changes one by one knows what somebody does who is told of all at once.
 
-use millrace_tables::{Change, EndpointSet, Row, Service, SourceSet, Table, Tables, Update};
+use millrace_tables::{
+    Backend, Change, EndpointSet, Row, Service, SourceSet, Table, Tables, Update,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -25,13 +27,14 @@ fn change() -> impl Strategy<Value = OfWorld> {
         4 => (0..3u8, service()).prop_flat_map(move |(n, spec)| present(
             format!("{{metadata: {{name: s{n}, namespace: x}}, {spec}}}"),
             Kind::Service, format!("x/s{n}"))),
-        4 => (0..3u8, 0..4u8, 0..2u8, pod()).prop_flat_map(move |(n, ip, app, more)| present(
-            format!("{{metadata: {{name: p{n}, namespace: x, labels: {{app: a{app}}}}}, spec: {{nodeName: n{}, {more}}}, \
+        4 => (0..3u8, 0..4u8, 0..2u8, pod(), 1..3u8).prop_flat_map(move |(n, ip, app, more, weight)| present(
+            format!("{{metadata: {{name: p{n}, namespace: x, labels: {{app: a{app}}}, \
+                annotations: {{millrace.dev/weight: '{weight}'}}}}, spec: {{nodeName: n{}, {more}}}, \
                 status: {{podIPs: [{{ip: 10.1.0.{ip}}}], conditions: [{{type: Ready, status: '{}'}}]}}}}", n % 2, if ip == 0 { "False" } else { "True" }),
             Kind::Pod, format!("x/p{n}"))),
         2 => (0..3u8, 0..3u8, 2..5u8).prop_flat_map(move |(n, of, ip)| present(
             format!("{{metadata: {{name: e{n}, namespace: x, labels: {{kubernetes.io/service-name: s{of}}}}}, addressType: IPv4, \
-                ports: [{{port: 8080}}], endpoints: [{{addresses: [10.1.0.{ip}], nodeName: n0}}]}}"),
+                ports: [{{port: 8080}}], endpoints: [{{addresses: [10.1.0.{ip}], nodeName: n0, targetRef: {{kind: Pod, name: p{of}}}}}]}}"),
             Kind::EndpointSlice, format!("x/e{n}"))),
         1 => (0..2u8, 1..3u8).prop_flat_map(move |(n, ip)| present(
             format!("{{metadata: {{name: n{n}}}, spec: {{podCIDR: 10.{n}.0.0/24}}, status: {{addresses: [{{type: InternalIP, address: 192.0.2.{ip}}}]}}}}"),
@@ -82,7 +85,7 @@ struct Known {
 }
 
 /// What is behind a place, of the cluster and of the node, and whom it is for.
-type Reached = (Service, [Vec<Endpoint>; 2], BTreeSet<Range>);
+type Reached = (Service, [Vec<Backend>; 2], BTreeSet<Range>);
 
 /// What was said of Services and policies so far.
 #[derive(Default)]
@@ -115,14 +118,16 @@ fn known(compiler: &Compiler, said: &Said) -> Known {
     for change in Update::new(&octets).changes() {
         match change.expect("it is well-formed") {
             Change::Upsert(Row::Service(at, service)) => drop(services.insert(at, service)),
-            Change::Upsert(Row::Endpoints(set, of)) => drop(sets.insert(set, of.iter().collect())),
+            Change::Upsert(Row::Endpoints(set, of)) => {
+                drop(sets.insert(set, of.backends().collect()))
+            }
             Change::Upsert(Row::Source(it)) => {
                 sources.entry(it.set).or_default().insert(it.range);
             }
             _ => {}
         }
     }
-    let members = |set: &EndpointSet| -> Vec<Endpoint> {
+    let members = |set: &EndpointSet| -> Vec<Backend> {
         let none = *set == EndpointSet::NONE;
         sets.get(set).cloned().unwrap_or_else(|| if none { vec![] } else { panic!("{set:?}") })
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::changes::Changes;
 use crate::service::{EndpointSlice, QualifiedName};
-use crate::{Labels, Pod, PodName, World};
+use crate::{Labels, Pod, PodName, Weight, World};
 
 /// What refers to what.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Index {
     services: BTreeMap<QualifiedName, QualifiedName>,
     /// Pods by each of their labels.
     pods: Labelled<PodName>,
+    /// Of the pods that do not have the usual one.
+    weights: BTreeMap<PodName, Weight>,
     /// Services by the first of the labels that they ask for.
     asking: Labelled<QualifiedName>,
 }
@@ -66,14 +68,28 @@ impl Index {
         for name in &changes.pods {
             let before = self.pods.remove(name, &name.namespace);
             let now = world.pods.get(name).map(|pod| &pod.labels);
+            let weight = world.pods.get(name).map_or_else(Weight::default, |pod| pod.weight);
+            let usual = Weight::default();
+            let is_usual = self.weigh(name, weight) == usual && weight == usual;
             for labels in before.iter().chain(now) {
-                concerned.extend(self.who_asks_for(world, &name.namespace, labels));
+                let asking = self.who_asks_for(world, &name.namespace, labels);
+                // slices say who is behind a Service, and pods what they weigh
+                concerned.extend(asking.filter(|it| !is_usual || !self.slices.contains_key(it)));
             }
             if let Some(labels) = now {
                 self.pods.put(name, &name.namespace, labels.clone());
             }
         }
         concerned
+    }
+
+    /// Takes note of what a pod weighs, and says what it did before.
+    fn weigh(&mut self, pod: &PodName, weight: Weight) -> Weight {
+        let before = match weight == Weight::default() {
+            true => self.weights.remove(pod),
+            false => self.weights.insert(pod.clone(), weight),
+        };
+        before.unwrap_or_default()
     }
 
     /// The slices of a Service, if anybody says who is behind it.
@@ -100,7 +116,7 @@ impl Index {
         pods.filter(|pod| has_all(&pod.labels, labels)).collect()
     }
 
-    /// The Services that such a pod is behind, unless somebody says who is.
+    /// The Services that ask for such a pod.
     fn who_asks_for<'i>(
         &'i self,
         world: &'i World,
@@ -112,7 +128,6 @@ impl Index {
         let asks = |name: &&QualifiedName| {
             let service = world.services.services.get(*name);
             service.is_some_and(|it| has_all(labels, &it.selector))
-                && !self.slices.contains_key(*name)
         };
         services.filter(asks).cloned()
     }
@@ -176,6 +191,7 @@ fn service_of(slice: &EndpointSlice) -> Option<QualifiedName> {
     Some(QualifiedName::new(slice.name.namespace.clone(), service.clone()))
 }
 
-fn has_all(labels: &Labels, wanted: &Labels) -> bool {
+/// Whether all labels are there that are asked for.
+pub(super) fn has_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -7,7 +7,7 @@
 //!   which `index` knows
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
-//! - [`NodePorts`]: which addresses of the node have node ports
+//! - [`NodePortAddresses`]: which addresses of the node have node ports
 //! - `stand_ins`: where the node's own processes reach such ports
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `numbers`: for sets of endpoints, and for other things that are told of by number
@@ -42,7 +42,7 @@ use crate::source::News;
 use crate::{QualifiedName, World};
 pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
 use frontends::Frontends;
-pub use node_ports::NodePorts;
+pub use node_ports::NodePortAddresses;
 use policies::Facts;
 pub use policies::{Local, PolicySummary, Rule};
 
@@ -52,7 +52,7 @@ pub struct Compiler {
     node: String,
     world: World,
     local: Local,
-    node_ports: NodePorts,
+    node_ports: NodePortAddresses,
     /// What of the world was not compiled yet.
     changes: Changes,
     /// Whether the node knows other things of itself than was compiled.
@@ -137,7 +137,7 @@ impl Compiler {
             node: node.into(),
             world: World::default(),
             local: Local::default(),
-            node_ports: NodePorts::default(),
+            node_ports: NodePortAddresses::default(),
             changes: Changes::default(),
             has_noted: true,
             frontends: Frontends::default(),
@@ -165,7 +165,7 @@ impl Compiler {
     }
 
     /// Has node ports be at these addresses of the node: to be said before anything is compiled.
-    pub fn serve_node_ports(&mut self, at: NodePorts) {
+    pub fn serve_node_ports(&mut self, at: NodePortAddresses) {
         self.node_ports = at;
     }
 
@@ -230,7 +230,7 @@ impl Compiler {
 #[derive(Clone, Copy)]
 struct ThisNode<'n> {
     name: &'n str,
-    ports: &'n NodePorts,
+    ports: &'n NodePortAddresses,
 }
 
 fn range(prefix: &IpNetwork) -> Range {
@@ -239,5 +239,7 @@ fn range(prefix: &IpNetwork) -> Range {
 
 #[cfg(test)]
 mod incremental;
+#[cfg(test)]
+mod shares;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 /// The addresses of a node that have node ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NodePorts {
+pub enum NodePortAddresses {
     /// Those that its Node states as `InternalIP`, and the loopback's.
     #[default]
     Own,
@@ -14,7 +14,7 @@ pub enum NodePorts {
     At(Vec<IpAddr>),
 }
 
-impl NodePorts {
+impl NodePortAddresses {
     /// Those that prefixes have of what a host has, and what its Node states; without any prefix, the
     /// usual ones.
     pub fn of(prefixes: &[IpNetwork], host: &[IpAddr], stated: &[IpAddr]) -> Self {
@@ -70,11 +70,11 @@ mod tests {
             (&["198.51.100.0/24"], &[], &[]),
         ] {
             let prefixes: Vec<_> = prefixes.iter().map(|it| it.parse().expect("one")).collect();
-            let ports = NodePorts::of(&prefixes, &host, &stated);
-            assert_eq!(ports, NodePorts::At(ips(all)), "{prefixes:?}");
+            let ports = NodePortAddresses::of(&prefixes, &host, &stated);
+            assert_eq!(ports, NodePortAddresses::At(ips(all)), "{prefixes:?}");
             assert_eq!(ports.at(&stated), ips(others), "{prefixes:?}");
         }
-        assert_eq!(NodePorts::of(&[], &host, &stated), NodePorts::Own);
-        assert_eq!(NodePorts::Own.at(&stated), stated);
+        assert_eq!(NodePortAddresses::of(&[], &host, &stated), NodePortAddresses::Own);
+        assert_eq!(NodePortAddresses::Own.at(&stated), stated);
     }
 }

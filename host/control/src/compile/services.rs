@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use millrace_tables::{
-    EndpointSet, Frontend, FrontendKind, Protocol, Range, SourceSet, TrafficPolicy,
+    Algorithm, EndpointSet, Frontend, FrontendKind, Protocol, Range, SourceSet, TrafficPolicy,
 };
 
 use super::announced::announced;
@@ -64,8 +64,8 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
                 ));
                 continue;
             }
-            compiled.summary.endpoints.extend(&usable.cluster);
-            compiled.summary.local.extend(&usable.local);
+            compiled.summary.endpoints.extend(usable.cluster.iter().map(|it| it.endpoint));
+            compiled.summary.local.extend(usable.local.iter().map(|it| it.endpoint));
             let own = SourceSet::NONE;
             let both = compiled.uses.both(usable, sets);
             let mut behind = Behind { service, port, sets: both, sources, own };
@@ -139,6 +139,11 @@ impl Behind<'_> {
                 FrontendKind::LoadBalancer => self.sources,
                 FrontendKind::OwnNode => self.own,
                 _ => SourceSet::NONE,
+            },
+            algorithm: match self.service.algorithm {
+                crate::service::Algorithm::Maglev => Algorithm::Maglev,
+                crate::service::Algorithm::RoundRobin => Algorithm::RoundRobin,
+                crate::service::Algorithm::SourceHash => Algorithm::SourceHash,
             },
         };
         (Frontend { address: place.address, port, protocol }, service)

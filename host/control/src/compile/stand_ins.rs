@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::node_ports::{LOOPBACKS, NodePorts};
+use super::node_ports::{LOOPBACKS, NodePortAddresses};
 
 /// By the node's own addresses, those that it states, have node ports, or are the loopback's, what
 /// stands in for each.
-pub(super) fn stand_ins(stated: &[IpAddr], node_ports: &NodePorts) -> BTreeMap<IpAddr, IpAddr> {
+pub(super) fn stand_ins(
+    stated: &[IpAddr],
+    node_ports: &NodePortAddresses,
+) -> BTreeMap<IpAddr, IpAddr> {
     let others = node_ports.at(stated);
     let (mut v4, mut v6) = (FIRST_V4, FIRST_V6);
     let mut stand_ins = BTreeMap::new();
@@ -46,9 +49,10 @@ mod tests {
     fn each_of_a_nodes_addresses_has_its_own_and_the_loopback_keeps_the_first() {
         let own = ["192.0.2.1", "2001:db8::1", "192.0.2.1", "198.51.100.7"];
         let own = own.map(|it| it.parse().expect("an address"));
-        let node_ports = NodePorts::At(vec![own[0], own[3]]);
+        let node_ports = NodePortAddresses::At(vec![own[0], own[3]]);
         let stand_ins = |own: &[IpAddr]| stand_ins(own, &node_ports);
-        let all: Vec<_> = stand_ins(&own[..3]).iter().map(|(own, it)| format!("{own} {it}")).collect();
+        let all: Vec<_> =
+            stand_ins(&own[..3]).iter().map(|(own, it)| format!("{own} {it}")).collect();
         let expected = [
             "127.0.0.1 169.254.77.115",
             "192.0.2.1 169.254.77.116",

@@ -102,7 +102,7 @@ fn all_rows(compiler: &Compiler) -> BTreeMap<String, Service> {
 /// The endpoints of a set, without their ports.
 fn members(compiler: &Compiler, set: EndpointSet) -> Vec<String> {
     let them = compiler.frontends.sets.endpoints.thing(set.0);
-    them.into_iter().flatten().map(|it| it.address.to_string()).collect()
+    them.into_iter().flatten().map(|it| it.endpoint.address.to_string()).collect()
 }
 
 /// The endpoints behind the only frontend: of the cluster, and of this node.

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{Node, Tenure};
 use crate::manifest::condition::Condition;
 use crate::manifest::meta::{Metadata, Subdomain};
 use crate::manifest::{FieldError, FieldPath, is_default};
+use crate::{Node, Tenure};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct NodeManifest {

@@ -10,7 +10,7 @@ use crate::manifest::meta::{LabelName, Metadata, Subdomain};
 use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::{
     Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Pod, PodName, PodNetwork,
-    PodStatus, Protocol,
+    PodStatus, Protocol, Weight,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +51,31 @@ struct PodAnnotations {
         skip_serializing_if = "is_default"
     )]
     egress: Option<BitRate>,
+    #[serde(rename = "millrace.dev/weight", default, skip_serializing_if = "is_default")]
+    weight: Heaviness,
+}
+
+/// A pod's weight, as a text.
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Heaviness(Weight);
+
+impl TryFrom<String> for Heaviness {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let weight = text.parse().ok().filter(|it| (1..=Weight::MOST.0).contains(it));
+        let Weight(most) = Weight::MOST;
+        weight
+            .map(|it| Self(Weight(it)))
+            .ok_or_else(|| format!("`{text}` is no weight: it is a number from 1 to {most}"))
+    }
+}
+
+impl From<Heaviness> for String {
+    fn from(Heaviness(Weight(weight)): Heaviness) -> Self {
+        weight.to_string()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,13 +123,14 @@ impl TryFrom<PodManifest> for Pod {
         let status = status.read(metadata.deletion.is_some());
         let name = PodName::new(metadata.take_namespace(), metadata.name.0);
         check(&spec.containers)?;
-        let PodAnnotations { ingress, egress } = metadata.annotations;
+        let PodAnnotations { ingress, egress, weight: Heaviness(weight) } = metadata.annotations;
         Ok(Self {
             name,
             labels: metadata.labels,
             node: spec.node_name.map(|name| name.0),
             network: if spec.host_network { PodNetwork::Host } else { PodNetwork::Own },
             bandwidth: Bandwidth { ingress, egress },
+            weight,
             containers: spec.containers.into_iter().map(Container::from).collect(),
             status,
         })
@@ -114,7 +140,7 @@ impl TryFrom<PodManifest> for Pod {
 impl From<&Pod> for PodManifest {
     fn from(pod: &Pod) -> Self {
         let Bandwidth { ingress, egress } = pod.bandwidth;
-        let annotations = PodAnnotations { ingress, egress };
+        let annotations = PodAnnotations { ingress, egress, weight: Heaviness(pod.weight) };
         let name = Subdomain(pod.name.name.clone());
         let namespace = Some(&*pod.name.namespace);
         let mut metadata = Metadata::new(name, namespace, &pod.labels, annotations);

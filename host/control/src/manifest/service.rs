@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::meta::{LabelName, Metadata};
 use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::service::{
-    ClusterIps, Family, FamilyPolicy, IpMode, LoadBalancerIp, NodePorts, Publishes, ServiceKind,
-    ServicePort, TargetPort, TrafficPolicy,
+    Algorithm, ClusterIps, Family, FamilyPolicy, IpMode, LoadBalancerIp, NodePorts, Publishes,
+    ServiceKind, ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::{Labels, Protocol, QualifiedName, Service};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ServiceManifest {
-    metadata: Metadata<LabelName>,
+    metadata: Metadata<LabelName, ServiceAnnotations>,
     spec: ServiceSpec,
     #[serde(default, skip_serializing_if = "is_default")]
     status: ServiceStatus,
@@ -62,6 +62,21 @@ struct ServiceSpec {
     /// 0 is none.
     #[serde(skip_serializing_if = "is_default")]
     health_check_node_port: u16,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct ServiceAnnotations {
+    #[serde(rename = "millrace.dev/algorithm", default, skip_serializing_if = "is_default")]
+    algorithm: AlgorithmName,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AlgorithmName {
+    #[default]
+    Maglev,
+    RoundRobin,
+    SourceHash,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -192,6 +207,11 @@ impl TryFrom<ServiceManifest> for Service {
         Ok(Self {
             name,
             labels: metadata.labels,
+            algorithm: match metadata.annotations.algorithm {
+                AlgorithmName::Maglev => Algorithm::Maglev,
+                AlgorithmName::RoundRobin => Algorithm::RoundRobin,
+                AlgorithmName::SourceHash => Algorithm::SourceHash,
+            },
             kind: spec.r#type.into(),
             cluster_ips,
             families: spec.ip_families.into_iter().map(Family::from).collect(),
@@ -382,8 +402,15 @@ impl From<&Service> for ServiceManifest {
         });
         let namespace = Some(&*service.name.namespace);
         let sources = service.source_ranges.iter().copied();
+        let annotations = ServiceAnnotations {
+            algorithm: match service.algorithm {
+                Algorithm::Maglev => AlgorithmName::Maglev,
+                Algorithm::RoundRobin => AlgorithmName::RoundRobin,
+                Algorithm::SourceHash => AlgorithmName::SourceHash,
+            },
+        };
         Self {
-            metadata: Metadata::new(name, namespace, &service.labels, <_>::default()),
+            metadata: Metadata::new(name, namespace, &service.labels, annotations),
             spec: ServiceSpec {
                 r#type: service.kind.into(),
                 cluster_ip: cluster_ips.first().cloned(),

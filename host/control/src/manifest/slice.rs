@@ -32,6 +32,16 @@ struct EndpointSpec {
     node_name: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     hints: HintsSpec,
+    #[serde(default, skip_serializing_if = "is_default")]
+    target_ref: Option<Target>,
+}
+
+/// What is there: of a pod, whose namespace is the slice's.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Target {
+    kind: String,
+    name: String,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -100,7 +110,9 @@ impl From<EndpointSpec> for SliceEndpoint {
         let Conditions { ready, serving, terminating } = spec.conditions;
         let ready = ready.unwrap_or(true);
         let names = |names: Vec<Name>| names.into_iter().map(|it| it.name).collect();
+        let pod = spec.target_ref.filter(|it| it.kind == POD).map(|it| it.name);
         Self {
+            pod,
             addresses: spec.addresses,
             condition: Condition {
                 ready,
@@ -135,6 +147,7 @@ impl From<&EndpointSlice> for SliceManifest {
                 for_zones: names(&it.hints.zones),
                 for_nodes: names(&it.hints.nodes),
             },
+            target_ref: it.pod.clone().map(|name| Target { kind: POD.to_owned(), name }),
         };
         let port = |it: &SlicePort| PortSpec {
             name: it.name.clone(),
@@ -150,3 +163,5 @@ impl From<&EndpointSlice> for SliceManifest {
         }
     }
 }
+
+const POD: &str = "Pod";

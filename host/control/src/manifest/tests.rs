@@ -175,6 +175,16 @@ fn a_field_that_is_wrong_is_named_with_what_is_wrong() {
              {containers: [{name: b}]}",
             "metadata.annotations[kubernetes.io/egress-bandwidth]: `fast` is no bit rate: begin",
         ),
+        (
+            "Pod, metadata: {name: a, annotations: {millrace.dev/weight: '101'}}, spec: \
+             {containers: [{name: b}]}",
+            "metadata.annotations[millrace.dev/weight]: `101` is no weight: it is a number from 1",
+        ),
+        (
+            "Service, metadata: {name: a, annotations: {millrace.dev/algorithm: least}}, spec: \
+             {ports: [{port: 80}]}",
+            "metadata.annotations[millrace.dev/algorithm]: unknown variant `least`, expected one of",
+        ),
     ] {
         let complaint = complaint(&format!("{{apiVersion: v1, kind: {object}}}"));
         let found = complaint.trim_start_matches(": ");

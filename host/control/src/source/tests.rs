@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Namespace, Node, Pod, PodName, Tenure,
-    PodNetwork, Protocol, Readiness, manifest,
+    Bandwidth, BitRate, Container, ContainerPort, HostPort, Life, Namespace, Node, Pod, PodName,
+    PodNetwork, Protocol, Readiness, Tenure, Weight, manifest,
 };
 
 /// A directory with these files.
@@ -320,6 +320,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 node: node.map(|at| at.get(&nodes).clone()),
                 network: if host { PodNetwork::Host } else { PodNetwork::Own },
                 bandwidth: Bandwidth { ingress, egress },
+                weight: Weight(1 + (name.name.len() % 3) as u16),
                 containers: containers.collect(),
                 status: <_>::default(),
             };

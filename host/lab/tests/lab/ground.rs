@@ -117,6 +117,7 @@ pub(crate) fn pod(name: &str, node: &str) -> Pod {
         node: Some(node.to_owned()),
         network: PodNetwork::Own,
         bandwidth: <_>::default(),
+        weight: <_>::default(),
         containers: vec![server("server", &[])],
         status: <_>::default(),
     }

@@ -82,6 +82,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             node: Some(node.to_owned()),
             network,
             bandwidth: Bandwidth::default(),
+            weight: <_>::default(),
             containers: vec![Container { name: "c".to_owned(), command: Vec::new(), ports }],
             status: PodStatus::default(),
         },

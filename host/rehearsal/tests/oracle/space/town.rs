@@ -57,6 +57,7 @@ pub(super) fn add_pod(world: &mut World, namespace: &str, name: &str, labels: &[
         node: Some(["east", "west"][number as usize % 2].to_owned()),
         network: PodNetwork::Own,
         bandwidth: Bandwidth::default(),
+        weight: <_>::default(),
         containers: vec![Container {
             name: "c".to_owned(),
             command: Vec::new(),
