@@ -21,6 +21,7 @@ use crate::ground::{self, Ground};
 use crate::lab::HOSTNAME;
 use crate::manifests::{self, MANIFESTS};
 use crate::process::Gated;
+use crate::resolver;
 use crate::topology::{Layout, world_wide};
 use crate::{
     AgentCommand, AgentState, LabError, LabName, NodeAgent, NodePlace, NodeState, OutsideState,
@@ -75,6 +76,7 @@ impl<'b> Builder<'b> {
         self.make_folder(MANIFESTS)?;
         manifests::write(self.folder, self.world)?;
         self.make_folder(LOGS)?;
+        resolver::write(self.folder, self.world)?;
         self.state.save(self.folder)?;
 
         let ground = Ground::lay(self.name(), self.layout, self.settings.mtu)?;
@@ -145,6 +147,11 @@ impl<'b> Builder<'b> {
             let log = format!("pod.{of}.{name}.{}.log", container.name);
             let log = self.folder.join(LOGS).join(log);
             let environment = vec![(HOSTNAME.into(), OsString::from(name))];
+            let words = match pod.network {
+                PodNetwork::Own => resolver::words(self.folder, &pod.name),
+                PodNetwork::Host => Vec::new(),
+            };
+            let command = [words, command].concat();
             let command = AgentCommand { command, environment };
             self.start(role, &namespace, command, log)?;
         }

@@ -15,7 +15,9 @@ use millrace_netns::Namespace;
 use crate::build::Builder;
 use crate::folder::{self, Folder};
 use crate::state::PodState;
-use crate::{LabError, LabName, NodeAgent, State, Topology, ground, manifests, process, schedule};
+use crate::{
+    LabError, LabName, NodeAgent, State, Topology, ground, manifests, process, resolver, schedule,
+};
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -171,7 +173,16 @@ impl Lab {
     /// # Errors
     /// [`LabError::Unknown`] names those there are.
     pub fn in_pod(&self, pod: &PodName, program: impl AsRef<OsStr>) -> Result<Command, LabError> {
-        let mut command = self.pod_namespace(pod)?.command(program);
+        let mut words = resolver::words(&self.state.name.folder(), pod).into_iter();
+        let namespace = self.pod_namespace(pod)?;
+        let mut command = match words.next() {
+            None => namespace.command(program),
+            Some(first) => {
+                let mut command = namespace.command(first);
+                command.args(words).arg(program.as_ref());
+                command
+            }
+        };
         command.env(HOSTNAME, &pod.name);
         Ok(command)
     }

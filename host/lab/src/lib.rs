@@ -10,6 +10,7 @@
 //! - `restart`: another agent in its place
 //! - `attach`: what an agent is asked, as a CNI plugin asks it
 //! - `container`: what runs in a pod; [`server`]: the server that does where nothing else is said
+//! - `resolver`: whom pods ask for names
 //! - [`State`], `state`: what was made, in a file; `process`: programs that outlive who started them
 //! - [`probe`]: who reaches whom
 //!
@@ -34,6 +35,7 @@ mod manifests;
 mod name;
 pub mod probe;
 mod process;
+mod resolver;
 mod restart;
 mod schedule;
 pub mod server;

@@ -7,7 +7,8 @@
 //!   have been answered
 //! - `restart`: agents that come and go, `affinity`: what filters know then
 //! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
-//!   `own_node`: as a node does by addresses of its own, `asked`: what load balancers want to know
+//!   `own_node`: as a node does by addresses of its own, `asked`: what load balancers want to know,
+//!   `names`: by a DNS server
 //! - `policies`: who is kept from whom; `chains`: filters of one's own
 
 mod affinity;
@@ -16,6 +17,7 @@ mod bed;
 mod carried;
 mod chains;
 mod commands;
+mod names;
 mod network;
 mod outside;
 mod own_node;
