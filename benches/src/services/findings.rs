@@ -139,17 +139,17 @@ fn among(quantity: Quantity, count: u32) -> String {
 }
 
 fn chart(samples: &Samples, title: &str, quantity: Quantity) -> Chart {
+    let counts = COUNTS.into_iter().filter(|&count| samples.of(quantity, OURS, count).is_some());
+    let counts: Vec<_> = counts.collect();
     let line = |peer: Peer| {
-        let points: Option<Vec<_>> = COUNTS
-            .iter()
-            .map(|&count| samples.of(quantity, peer, count).map(Estimate::of))
-            .collect();
+        let points = counts.iter().map(|&count| samples.of(quantity, peer, count));
+        let points: Option<Vec<_>> = points.map(|samples| samples.map(Estimate::of)).collect();
         Some(Line { name: peer.label().to_owned(), points: points? })
     };
     Chart {
         title: title.to_owned(),
         across: "Services and policies".to_owned(),
-        cases: COUNTS.iter().map(ToString::to_string).collect(),
+        cases: counts.iter().map(ToString::to_string).collect(),
         style: Style::Joined,
         unit: quantity.unit(),
         bound: None,
