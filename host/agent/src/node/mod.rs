@@ -264,7 +264,10 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         interface: HOST_PORT.to_owned(),
         kind: PortKind::Host,
         vlans: Vlans::access(0),
-        hold: Hold::Cached(Station { mac: HOST_MAC, gateway: attach::gateway(&gateways) }),
+        hold: Hold::Cached(Station {
+            mac: HOST_MAC,
+            gateway: attach::gateway(&peers::strangers(&gateways)),
+        }),
         beyond: None,
     });
     plan.ports.extend(ports);

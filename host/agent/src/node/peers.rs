@@ -115,6 +115,9 @@ pub(crate) fn route(
     for next_hop in NEXT_HOPS.into_iter().filter(has) {
         net.replace_neighbour(&Neighbour::permanent(HOST_LINK, next_hop, GATEWAY_MAC))?;
     }
+    for stranger in strangers(gateways) {
+        net.replace_route(&into_dataplane(stranger, gateways))?;
+    }
     for peer in peers {
         for prefix in &peer.pod_cidrs {
             route_to(&net, gateways, peer, *prefix, state)?;
@@ -163,6 +166,14 @@ pub(crate) fn into_dataplane(prefix: IpNetwork, gateways: &[IpNetwork]) -> Route
     source.into_iter().fold(route, Route::source)
 }
 
+/// Whom this node's own stack takes clients for whose source is hidden from it: of each family that
+/// `gateways` has an address of, one that is not its own. From its own it would neither take packets
+/// nor answer by a link, where a Service leads it back to itself.
+pub(crate) fn strangers(gateways: &[IpNetwork]) -> Vec<IpNetwork> {
+    let has = |ip: &IpAddr| gateways.iter().any(|gateway| gateway.is_ipv4() == ip.is_ipv4());
+    STRANGERS.into_iter().filter(has).map(IpNetwork::from).collect()
+}
+
 fn address(node: &Node, v4: bool) -> Option<IpAddr> {
     node.addresses.iter().copied().find(|address| address.is_ipv4() == v4)
 }
@@ -173,6 +184,10 @@ const NEXT_HOPS: [IpAddr; 2] = [
     // what follows from the gateway's link-layer address (RFC 2464 section 5)
     IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6d, 0x72ff, 0xfe00, 1)),
 ];
+
+/// Addresses that nobody else has: link-local (RFC 3927), and of a unique local prefix (RFC 4193).
+const STRANGERS: [IpAddr; 2] =
+    [NEXT_HOPS[0], IpAddr::V6(Ipv6Addr::new(0xfd6d, 0x696c, 0x6c72, 0x6163, 0x65ff, 0, 0, 1))];
 
 #[cfg(test)]
 mod tests {

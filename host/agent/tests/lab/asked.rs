@@ -105,6 +105,13 @@ fn s22_a_pod_in_its_nodes_network_serves_and_sees_clients_of_its_own_node() {
         let mut talk = Talk::open(&other, place).expect("it serves");
         let answer = talk.say("who").expect("it is answered");
         assert_eq!((&*answer.server, answer.client), ("default/host", talk.client()));
+        // and who is in that network, too, by an address that is not its own
+        let (host, own) = bed.node("east");
+        let mut talk = Talk::open(&host, place).expect("it serves");
+        let answer = talk.say("who").expect("it is answered");
+        assert_eq!(answer.server, "default/host");
+        assert!(!own.contains(&answer.client.ip()), "{}", answer.client);
+        assert_eq!(ask(&host, place).expect("it is answered").1.server, "default/host");
     }
 }
 
