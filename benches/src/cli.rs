@@ -60,7 +60,7 @@ struct Run {
     /// Benches to run, by the names that `list` shows; without any, all but `instructions`.
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     only: Vec<String>,
-    /// A first impression, within five minutes.
+    /// A first impression, within some minutes.
     #[arg(long)]
     quick: bool,
     /// How often everything is measured; six times at least, or nothing can be concluded.

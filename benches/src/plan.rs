@@ -9,7 +9,7 @@ use crate::veth::script::Script;
 /// What the operator wants of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// A first impression, all of it within five minutes.
+    /// A first impression, all of it within some minutes.
     pub quick: bool,
     /// How often everything is measured; `None` for what each bench thinks right.
     pub runs: Option<usize>,
