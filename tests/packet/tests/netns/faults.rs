@@ -58,11 +58,15 @@ fn packets_that_workers_have_no_room_for_are_counted_and_later_ones_find_some() 
 
         client.talks_to(server, server.address, b"behind it");
         await_some(|| match free() {
-            now if now == before => Ok(()),
+            // rings hold some more or fewer at one time than at another
+            now if now.abs_diff(before) <= IN_RINGS => Ok(()),
             now => Err((before, now)),
         });
     }
 }
+
+/// Far less than was dropped.
+const IN_RINGS: u64 = 64;
 
 #[test]
 fn connections_that_find_no_room_in_the_kernel_are_carried_by_workers_until_there_is_some() {
