@@ -93,6 +93,7 @@ impl Bed {
         for (to, family) in [(&cart, 0), (&cart, 1), (&bank, 0), (&bank, 1)] {
             let (mut open, greeting) = connect(&shop, to, family);
             assert_eq!(greeting, "over");
+            let forced = self.forced();
             let sequence = start(&shop, to, family);
             assert!(sequence.await_arrivals(1000));
             for time in 0..CHANGES {
@@ -107,13 +108,22 @@ impl Bed {
             }
             let report = sequence.stop().expect("it ran");
             assert!(report.sent > 1000, "{report:?}");
-            let others = (report.lost, report.duplicated, report.reordered);
-            assert_eq!(others, (0, 0, 0), "{report:?}");
+            assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
+            // a stream that never pauses goes over by force if workers are late, in whatever order
+            if self.forced() == forced {
+                assert_eq!(report.reordered, 0, "{report:?}");
+            }
         }
         let flows = self.asked("east", &["flows", "--pod", "shop"]);
         let flows = flows["flows"].as_array().expect("a list");
         assert!(flows.len() >= 8, "a connection and datagrams, four times: {}", flows.len());
         self.done(&["probe", "--patience", "5s"]);
+    }
+
+    /// How often kernels did not wait for workers before they took a flow over.
+    fn forced(&self) -> u64 {
+        let of = |node| self.asked(node, &["status"])["cache"]["packets"]["forced"].as_u64();
+        ["east", "west"].into_iter().map(|node| of(node).unwrap_or(0)).sum()
     }
 
     /// The process of a node's agent.
