@@ -2,8 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use millrace_netns::Namespace;
+use socket2::{Domain, Socket, Type};
 
 use crate::bed::PATIENCE;
 
@@ -26,8 +28,9 @@ pub(crate) struct Answer {
 
 impl Talk {
     pub(crate) fn open(from: &Namespace, to: SocketAddr) -> io::Result<Self> {
-        let stream =
-            from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).expect("a namespace")?;
+        let socket = socket(from, to, Type::STREAM)?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         let lines = BufReader::new(stream.try_clone()?);
         Ok(Self { stream, lines })
@@ -59,17 +62,24 @@ impl Answer {
 
 /// Asks with a datagram from a socket of its own; returns who has asked, too.
 pub(crate) fn ask(from: &Namespace, to: SocketAddr) -> io::Result<(SocketAddr, Answer)> {
-    let socket = from.run(|| {
-        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(to).map(|()| socket)
-    });
-    let socket = socket.expect("a namespace")?;
+    let socket = UdpSocket::from(socket(from, to, Type::DGRAM)?);
+    socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(b"who")?;
     let mut answer = [0; 512];
     let len = socket.recv(&mut answer)?;
     Ok((socket.local_addr()?, Answer::parse(&String::from_utf8_lossy(&answer[..len]))?))
+}
+
+/// A socket with a port that none has had. The kernel gives one port for several destinations: where
+/// these are one server, millrace must translate the source of all but the first.
+fn socket(from: &Namespace, to: SocketAddr, of: Type) -> io::Result<Socket> {
+    static PORTS: AtomicU16 = AtomicU16::new(FIRST_PORT);
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
+    let socket = from.run(|| Socket::new(Domain::for_address(to), of, None));
+    let socket = socket.expect("a namespace")?;
+    socket.bind(&SocketAddr::from((any, PORTS.fetch_add(1, Relaxed))).into())?;
+    Ok(socket)
 }
 
 /// A connection of a pod to a server of that name, which has answered some lines.
@@ -87,3 +97,5 @@ pub(crate) fn exchange(pod: &Namespace, server: SocketAddr, name: &str) -> TcpSt
 pub(crate) const ECHO: u16 = 7;
 /// Lines that are said.
 pub(crate) const EXCHANGES: u64 = 50;
+/// Below are ports of servers; those from 30000 are for nodes to give away, and for the kernel.
+const FIRST_PORT: u16 = 10000;

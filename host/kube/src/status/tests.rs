@@ -1,3 +1,4 @@
+use json_patch::merge;
 use millrace_control::Readiness;
 
 use super::*;
@@ -62,23 +63,6 @@ impl Case {
         let found = conditions.iter().find(|it| it["type"] == of).expect("it is there");
         assert_eq!(found["observedGeneration"], self.about.generation);
         ["status", "reason", "message"].map(|field| found[field].as_str().expect("a text"))
-    }
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        match value {
-            Value::Null => drop(target.as_object_mut().expect("it is one").remove(key)),
-            value => merge(&mut target[key], value),
-        }
     }
 }
 

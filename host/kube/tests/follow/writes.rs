@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{patch, post};
 use axum::{Json, Router};
+use json_patch::merge;
 use serde_json::{Value, json};
 
 use crate::server::Told;
@@ -58,20 +59,4 @@ fn refusal(code: StatusCode) -> Response {
         "reason": code.canonical_reason(), "message": "not so", "code": code.as_u16(),
     });
     (code, Json(status)).into_response()
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        match value {
-            Value::Null => drop(target.as_object_mut().expect("it is one").remove(key)),
-            value => merge(&mut target[key], value),
-        }
-    }
 }
