@@ -1,8 +1,7 @@
 //! Consistent hashing as Maglev has it (Eisenbud et al., NSDI 2016, section 3.4): a table of a
-//! prime number of places, in which each endpoint has as many as any other of its weight, give or take
-//! one turn. A
-//! node fills the same table as any other, and few places change hands when an endpoint comes or
-//! goes.
+//! prime number of places, in which each endpoint has as many as any other of its weight, give or
+//! take one turn. A node fills the same table as any other, and few places change hands when an
+//! endpoint comes or goes.
 
 use std::net::IpAddr;
 
