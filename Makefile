@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni image test bench old-kernel cluster conformance alerts fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni image test cluster-test bench old-kernel cluster conformance alerts fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -30,9 +30,15 @@ cni: setup ## the CNI plugin as one static file, millrace-cni in cargo's target 
 	cargo rustc $(locked) --release --package millrace --bin millrace-cni -- \
 		-C target-feature=+crt-static
 
-test: setup ## all tests
+test: setup ## all tests; those of a real cluster where there can be one
 	$(if $(unprivileged),$(warning $(unprivileged), and tests in them are not run))
+	$(if $(no_cluster),$(if $(CI),$(error $(no_cluster)),$(warning no test of a cluster: $(no_cluster))))
 	cargo test $(locked) $(as_root) --release --workspace
+	$(if $(no_cluster),,$(MAKE) --no-print-directory cluster-test)
+
+no_cluster = $(shell tests/cluster/obstacle)
+cluster-test: image
+	tests/cluster/test $(target)/millrace.tar
 
 bench: setup ## measure; QUICK=1 for a first impression
 	$(if $(unprivileged),$(error $(unprivileged)))

@@ -87,11 +87,11 @@ impl Gated {
 /// The first that does not end.
 pub(crate) fn end(processes: impl IntoIterator<Item = Process>) -> Result<(), Process> {
     let mut running: VecDeque<_> = processes.into_iter().filter_map(Process::open).collect();
-    for signal in [Signal::TERM, Signal::KILL] {
+    for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, TAKEDOWN)] {
         for (process, descriptor) in &running {
             signal_all(*process, descriptor, signal);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         running.retain(|(_, descriptor)| !has_ended(descriptor, deadline));
     }
     running.pop_front().map_or(Ok(()), |(process, _)| Err(process))
@@ -106,8 +106,7 @@ pub(crate) fn kill(processes: impl IntoIterator<Item = Process>) -> Result<(), P
     for (process, descriptor) in &running {
         signal_all(*process, descriptor, Signal::KILL);
     }
-    // the kernel has to take down what it had: links, maps, programs
-    let deadline = Instant::now() + 4 * PATIENCE;
+    let deadline = Instant::now() + TAKEDOWN;
     let undying = running.iter().find(|(_, descriptor)| !has_ended(descriptor, deadline));
     undying.map_or(Ok(()), |(process, _)| Err(*process))
 }
@@ -147,8 +146,11 @@ fn stat(pid: i32) -> Option<(char, u64)> {
 
 /// Goes on when told to, as the program itself: number and starting time stay.
 const GATE: &str = "read -r go && exec \"$@\" </dev/null";
-/// How long a process may take to end.
+/// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the kernel may take to end one: it takes down sockets, maps and programs, and waits for all
+/// cores to have left each of them.
+const TAKEDOWN: Duration = Duration::from_secs(60);
 /// Counted behind the state.
 const START_TIME: usize = 18;
 
