@@ -166,6 +166,12 @@ struct slot {
 	__u32 over;       // not 0: the entry carries packets. Written by the program alone
 };
 
+// What was punted of a flow since it last had an entry that carries.
+struct punted {
+	__u32 packets;
+	__u32 queue; // of all of them
+};
+
 // A TCP direction begins to close.
 struct event {
 	__u8 key[40]; // a key4 or a key6
@@ -247,6 +253,7 @@ _Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");
 _Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
 _Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");
+_Static_assert(sizeof(struct punted) == 8, "kernel.rs: Punted");
 _Static_assert(sizeof(struct event) == 48, "layout.rs: event");
 _Static_assert(offsetof(struct event, generation) == 40, "layout.rs: event");
 _Static_assert(offsetof(struct event, seen) == 45, "layout.rs: event");

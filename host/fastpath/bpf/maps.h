@@ -108,19 +108,18 @@ struct {
 	__type(value, struct address);
 } stood_for SEC(".maps");
 
-// How many packets of a flow were punted since it last had an entry that carries.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct key4);
-	__type(value, __u32);
+	__type(value, struct punted);
 } punted4 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct key6);
-	__type(value, __u32);
+	__type(value, struct punted);
 } punted6 SEC(".maps");
 
 // User space stores here without a system call.

@@ -48,8 +48,8 @@ unsafe impl Pod for RawTap {}
 /// The entries of one family.
 pub(crate) type Entries<const N: usize> = HashMap<MapData, RawKey<N>, RawEntry<N>>;
 
-/// How many packets of flows without an entry that carries were punted.
-pub(crate) type Punted<const N: usize> = HashMap<MapData, RawKey<N>, u32>;
+/// How many packets of flows without an entry that carries were punted, and to which queue.
+pub(crate) type Punted<const N: usize> = HashMap<MapData, RawKey<N>, [u32; 2]>;
 
 /// Some entries, and where to go on.
 pub(crate) type Batch<const N: usize> = (Vec<(RawKey<N>, RawEntry<N>)>, Option<u32>);

@@ -189,8 +189,8 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 pub(crate) const MAPS: [(&str, usize, usize); 21] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
-    ("punted4", size_of::<RawKey<4>>(), 4),
-    ("punted6", size_of::<RawKey<16>>(), 4),
+    ("punted4", size_of::<RawKey<4>>(), 8),
+    ("punted6", size_of::<RawKey<16>>(), 8),
     ("slots", 4, size_of::<RawSlot>()),
     ("ports", 4, 4),
     ("punt_target", 4, size_of::<RawPunt>()),

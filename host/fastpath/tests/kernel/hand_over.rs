@@ -70,6 +70,40 @@ fn no_packet_overtakes_those_that_are_in_user_space() {
     });
 }
 
+/// F12: another worker may be quicker than the one that has the first packet.
+#[test]
+fn f12_all_that_is_punted_of_a_flow_goes_to_the_queue_of_its_first_packet() {
+    with_and_without_features(|bed| {
+        bed.run(|mut cache, mut punt_end| {
+            for (family, source) in [(4, 1000), (6, 1001)] {
+                let flow = key(0, family, Protocol::Udp, source, 2000);
+                let (client, server) = (bed.udp(0, family, source), bed.udp(1, family, 2000));
+                let worker = Worker { wire: bed.wire() };
+                let mut punted = |cpu: usize| {
+                    on_cpu(cpu, || client.send_to(&[0], server.local_addr().unwrap()).unwrap());
+                    punt_end.await_frame(is_udp)
+                };
+                let first = punted(0);
+                let second = punted(1);
+                let slot = cache.acks().take().unwrap();
+                cache.insert_waiting(&flow, way(0), &slot).unwrap();
+                let third = punted(1);
+                assert_eq!([second.queue, third.queue], [first.queue; 2]);
+                for frame in [&first, &second, &third] {
+                    worker.send(frame, &slot);
+                }
+                on_cpu(1, || client.send_to(&[0], server.local_addr().unwrap()).unwrap());
+                assert!(slot.is_over());
+
+                // the next time it is another one that comes first
+                assert_eq!(cache.remove(&[flow]).unwrap(), 1);
+                let anew = [punted(1), punted(0)].map(|frame| frame.queue);
+                assert_eq!(anew[0], anew[1]);
+            }
+        });
+    });
+}
+
 #[test]
 fn an_entry_that_never_carried_is_forgotten_with_what_was_punted() {
     with_and_without_features(|bed| {
@@ -325,4 +359,15 @@ fn arrivals(server: &UdpSocket, count: u8) -> Vec<u8> {
 
 fn is_udp(frame: &Arrival) -> bool {
     frame.transport() == Some(17)
+}
+
+/// Has a thread of its own do something on a CPU; where there is no such one, on any.
+fn on_cpu<T: Send>(cpu: usize, work: impl FnOnce() -> T + Send) -> T {
+    let moved = || {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(moved).join().unwrap())
 }
