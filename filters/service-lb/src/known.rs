@@ -12,6 +12,7 @@ use millrace_filter::tables::{
     SourceSet,
 };
 
+use crate::least::Least;
 use crate::maglev::Maglev;
 use crate::turns::Turns;
 
@@ -181,6 +182,12 @@ impl Group {
     /// The endpoint whose turn it is.
     pub(crate) fn next(&self, turns: &mut Turns) -> Endpoint {
         self.endpoints[turns.next(self.endpoints.len(), &self.weights)]
+    }
+
+    /// The endpoint with the fewest connections; where several have, hashes say which.
+    pub(crate) fn least(&self, least: &mut Least, slot: &Slot) -> Endpoint {
+        let first = self.maglev.pick(slot.hash);
+        self.endpoints[least.pick(slot, &self.endpoints, &self.weights, first)]
     }
 
     /// The endpoint of a connection with this hash.

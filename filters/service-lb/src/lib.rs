@@ -2,16 +2,18 @@
 //! endpoints, and those that none can take end here.
 //!
 //! It has no configuration. What there is of Services it is told by tables; which endpoint a
-//! client has got is in the host map `affinity`, for Services that want it (S19). The host
+//! client has got is in the host map `affinity`, for Services that want it (S19), and how many
+//! connections each has in `connections`, which the host keeps. The host
 //! translates every packet of a connection, and its answers back. Where packets go is for a router
 //! behind this filter to say.
 //!
 //! - `known`: Services, endpoints and ranges, as they were told
-//! - `maglev`, `turns`: which endpoint a connection gets
+//! - `maglev`, `turns`, `least`: which endpoint a connection gets
 //! - `affinity`: which one a client has got
 
 mod affinity;
 mod known;
+mod least;
 mod maglev;
 mod turns;
 
@@ -23,11 +25,12 @@ use millrace_filter::prelude::*;
 use millrace_filter::tables::{
     Algorithm, Endpoint, EndpointSet, Frontend, FrontendKind, Protocol, Service, TrafficPolicy,
 };
-use millrace_filter::{Class, Field, PortKind, Tag, TagKind, slot_flag};
+use millrace_filter::{Class, Field, PortKind, Served, Tag, TagKind, slot_flag};
 
 use affinity::Affinity;
 pub use affinity::{Choice, Client};
 use known::{Group, Known};
+use least::Least;
 use turns::Turns;
 
 /// The load balancer.
@@ -36,6 +39,7 @@ pub struct ServiceLb {
     affinity: Affinity,
     /// Of the sets that take turns. Each worker has its own; they begin anew with every instance.
     turns: HashMap<EndpointSet, Turns, FixedState>,
+    least: Least,
     balanced: Counter,
     kept: Counter,
     refused: Counter,
@@ -64,7 +68,8 @@ impl Filter for ServiceLb {
             NO_CONNECTION,
             SOURCE_RANGE,
         ])
-        .map::<Client, Choice>(affinity::MAP);
+        .map::<Client, Choice>(affinity::MAP)
+        .map::<Served, u64>(least::MAP);
     type Config = ();
 
     fn new((): (), setup: &mut Setup) -> Result<Self, Error> {
@@ -72,6 +77,7 @@ impl Filter for ServiceLb {
             known: Known::default(),
             affinity: Affinity::open(setup)?,
             turns: HashMap::default(),
+            least: Least::open(setup)?,
             balanced: setup.counter("balanced")?,
             kept: setup.counter("kept_by_affinity")?,
             refused: setup.counter("refused")?,
@@ -169,6 +175,7 @@ impl ServiceLb {
                 // what nobody is sent to takes no turn
                 Algorithm::RoundRobin if !slot.is_new() => group.pick(slot.hash),
                 Algorithm::RoundRobin => group.next(self.turns.entry(set).or_default()),
+                Algorithm::LeastConnections => group.least(&mut self.least, slot),
             },
         };
         if service.affinity_s != 0 {

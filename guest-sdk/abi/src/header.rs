@@ -80,6 +80,7 @@ fn constants(out: &mut impl Write) -> fmt::Result {
     define("METRIC_", "histogram", metric_kind::HISTOGRAM.into())?;
     define("MAP_", "shared", map_flag::SHARED.into())?;
     define("MAP_", "touch", map_flag::TOUCH.into())?;
+    define("MAP_", "connections", map_flag::CONNECTIONS.into())?;
 
     for reason in Reason::ALL {
         define("REASON_", reason.label(), *reason as u64)?;

@@ -83,8 +83,11 @@ pub mod map_flag {
     pub const SHARED: u32 = 1 << 0;
     /// Reading an entry renews its time to live, as writing does.
     pub const TOUCH: u32 = 1 << 1;
+    /// The map is the host's own, to be read: how many live connections it has translated to each
+    /// endpoint.
+    pub const CONNECTIONS: u32 = 1 << 2;
     /// Every bit that means something.
-    pub const KNOWN: u32 = SHARED | TOUCH;
+    pub const KNOWN: u32 = SHARED | TOUCH | CONNECTIONS;
 }
 
 /// What the map imports return.

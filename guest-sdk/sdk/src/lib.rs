@@ -75,7 +75,7 @@ pub use config::Config;
 pub use entries::Entries;
 pub use filter::{Error, Filter, Setup};
 pub use manifest::{Manifest, Rule};
-pub use map::{Full, Map, MapOptions};
+pub use map::{Full, Map, MapOptions, Served};
 pub use metrics::{Counter, Gauge, Histogram};
 pub use millrace_abi as abi;
 pub use millrace_abi::{

@@ -2,6 +2,7 @@
 //! same for every worker, still there when the filter is swapped.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::abi::names::{map_flag, map_status};
@@ -61,6 +62,25 @@ impl MapOptions {
         self
     }
 
+    /// Not a map of the filter's own, but the host's, to be read: how many live connections of the
+    /// node are translated to an endpoint. Its key is [`Served`] and its value a `u64`; who has no
+    /// connections has no entry.
+    pub const fn connections() -> Self {
+        Self { flags: map_flag::CONNECTIONS, ..Self::new(1) }
+    }
+
+    pub(crate) fn shape<K: Record, V: Record>(self) -> MapShape {
+        MapShape {
+            key_len: K::LEN as u32,
+            value_len: V::LEN as u32,
+            capacity: self.capacity,
+            ttl_ms: u32::try_from(self.ttl.as_millis()).unwrap_or(u32::MAX),
+            flags: self.flags,
+            quota: self.quota,
+            ..MapShape::ZERO
+        }
+    }
+
     /// Other filters that open a shared map of this name have the same one. Needs the capability
     /// `share`.
     #[must_use]
@@ -70,21 +90,29 @@ impl MapOptions {
     }
 }
 
+/// Who has connections: the key of the map that [`MapOptions::connections`] opens.
+#[derive(millrace_filter_macros::Record, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Served {
+    address: IpAddr,
+    port: u16,
+    protocol: u8,
+    zero: u8,
+}
+
+impl Served {
+    /// Whoever has this address and port, with the upper-layer protocol of this number.
+    pub fn new(address: IpAddr, port: u16, protocol: u8) -> Self {
+        Self { address, port, protocol, zero: 0 }
+    }
+}
+
 impl<K: Record, V: Record> Map<K, V> {
     pub(crate) fn open(name: &str, options: MapOptions) -> Result<Self, Error> {
         const {
             assert!(K::LEN >= 1 && K::LEN <= limits::MAX_KEY, "a key has 1 to 64 bytes");
             assert!(V::LEN >= 1 && V::LEN <= limits::MAX_VALUE, "a value has 1 to 256 bytes");
         }
-        let shape = MapShape {
-            key_len: K::LEN as u32,
-            value_len: V::LEN as u32,
-            capacity: options.capacity,
-            ttl_ms: u32::try_from(options.ttl.as_millis()).unwrap_or(u32::MAX),
-            flags: options.flags,
-            quota: options.quota,
-            ..MapShape::ZERO
-        };
+        let shape = options.shape::<K, V>();
         let handle = host::map_open(name, &shape)?;
         Ok(Self { handle, _types: PhantomData })
     }

@@ -69,6 +69,8 @@ pub enum Algorithm {
     /// By a hash of the source's address: a client has the same, with any Service that has the same
     /// endpoints.
     SourceHash = 2,
+    /// The one with the fewest live connections for its weight, on this node.
+    LeastConnections = 3,
 }
 
 /// What kind of address a frontend has.
@@ -184,7 +186,8 @@ impl FrontendKind {
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::Maglev, Self::RoundRobin, Self::SourceHash];
+    pub const ALL: [Self; 4] =
+        [Self::Maglev, Self::RoundRobin, Self::SourceHash, Self::LeastConnections];
 }
 
 impl TrafficPolicy {

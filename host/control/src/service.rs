@@ -75,6 +75,8 @@ pub enum Algorithm {
     RoundRobin,
     /// By a hash of its source's address.
     SourceHash,
+    /// The one with the fewest connections that this node has translated to it.
+    LeastConnections,
 }
 
 /// How far a Service is to be reached.

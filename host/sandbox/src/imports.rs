@@ -128,6 +128,10 @@ impl Host {
         if shared && !self.capabilities.contains(Capability::Share) {
             return Err("a shared map needs the capability `share`".to_owned());
         }
+        if stated.flags & map_flag::CONNECTIONS != 0 {
+            self.maps.push(self.registry.open_connections(stated)?);
+            return Ok(self.maps.len() as i32 - 1);
+        }
         let shape = Shape::new(stated)?;
         let owner = (!shared).then(|| Arc::clone(&self.stage));
         let map = self
@@ -140,6 +144,11 @@ impl Host {
 
     fn map(&self, handle: i32) -> Option<&HostMap> {
         find(&self.maps, handle)
+    }
+
+    /// A map that the guest may write.
+    fn writable(&self, handle: i32) -> Option<&HostMap> {
+        self.map(handle).filter(|map| !map.is_own())
     }
 
     fn writes(&self) -> bool {
@@ -284,7 +293,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         import::MAP_SET,
         |mut caller: Caller<'_, Host>, map: i32, key: u32, value: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map) else { return Ok(map_status::REFUSED) };
+            let Some(map) = host.writable(map) else { return Ok(map_status::REFUSED) };
             let key = range(memory, key, map.shape().key_len() as u32)?;
             let value = range(memory, value, map.shape().value_len() as u32)?;
             if !host.writes() {
@@ -299,7 +308,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         import::MAP_REMOVE,
         |mut caller: Caller<'_, Host>, map: i32, key: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map) else { return Ok(map_status::REFUSED) };
+            let Some(map) = host.writable(map) else { return Ok(map_status::REFUSED) };
             let key = range(memory, key, map.shape().key_len() as u32)?;
             if !host.writes() {
                 return Ok(map_status::OK);
@@ -313,7 +322,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         import::MAP_ADD,
         |mut caller: Caller<'_, Host>, map: i32, key: u32, delta: i64, out: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map) else { return Ok(map_status::REFUSED) };
+            let Some(map) = host.writable(map) else { return Ok(map_status::REFUSED) };
             let key = range(memory, key, map.shape().key_len() as u32)?;
             // before the map changes: a trap leaves no half of it done
             range(memory, out, 8)?;
@@ -336,7 +345,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         import::MAP_EXCHANGE,
         |mut caller: Caller<'_, Host>, map: i32, key: u32, expected: u32, value: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map) else { return Ok(map_status::REFUSED) };
+            let Some(map) = host.writable(map) else { return Ok(map_status::REFUSED) };
             let value_len = map.shape().value_len() as u32;
             let key = range(memory, key, map.shape().key_len() as u32)?;
             let value = range(memory, value, value_len)?;
@@ -393,7 +402,7 @@ pub(crate) fn define(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
          values: u32,
          done: u32| {
             let (memory, host) = split(&mut caller)?;
-            let Some(map) = host.map(map).filter(|_| n as usize <= limits::MAX_AT_ONCE) else {
+            let Some(map) = host.writable(map).filter(|_| n as usize <= limits::MAX_AT_ONCE) else {
                 return Ok(map_status::REFUSED);
             };
             let (count, shape) = (n as usize, map.shape());

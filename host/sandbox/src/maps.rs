@@ -8,8 +8,10 @@
 //! (or, in a map opened to touch, read). Dead entries are never seen; they are
 //! cleared away by [`HostMap::sweep`] and when room is needed.
 //!
-//! `kept`: maps as bytes, for the process that has the filters next
+//! - `connections`: the one that the host itself writes
+//! - `kept`: maps as bytes, for the process that has the filters next
 
+mod connections;
 mod kept;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,9 +19,10 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use connections::Served;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 pub use kept::NotAMap;
@@ -123,6 +126,8 @@ pub struct HostMap {
     /// Entries of each group, in a map with a quota.
     groups: Mutex<HashMap<[u8; GROUP_LEN], u32>>,
     shards: [Mutex<Shard>; SHARDS],
+    /// If the host itself writes it: whether anybody has read it.
+    read: Option<AtomicBool>,
 }
 
 /// One entry, as listed for people.
@@ -144,6 +149,7 @@ impl HostMap {
             live: AtomicU32::new(0),
             groups: Mutex::default(),
             shards: Default::default(),
+            read: None,
         }
     }
 
@@ -167,6 +173,7 @@ impl HostMap {
     /// # Panics
     /// If a slice is not as long as the shape says; so for every operation.
     pub fn get(&self, key: &[u8], value: &mut [u8], now_ns: u64) -> bool {
+        self.note_reading();
         let (hash, shard) = self.locate(key);
         let mut shard = shard.lock();
         let Some(at) = shard.find(hash, key, now_ns) else { return false };
@@ -180,6 +187,7 @@ impl HostMap {
 
     /// As [`HostMap::get`], but renews nothing.
     pub fn peek(&self, key: &[u8], value: &mut [u8], now_ns: u64) -> bool {
+        self.note_reading();
         let (hash, shard) = self.locate(key);
         let shard = shard.lock();
         let Some(at) = shard.find(hash, key, now_ns) else { return false };
@@ -393,6 +401,7 @@ impl HostMap {
 #[derive(Debug, Default)]
 pub struct MapRegistry {
     maps: Mutex<BTreeMap<MapName, Arc<HostMap>>>,
+    connections: connections::Own,
     /// What there was of maps before this process, until somebody opens them.
     awaited: Mutex<BTreeMap<MapName, Vec<u8>>>,
 }

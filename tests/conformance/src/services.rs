@@ -9,6 +9,7 @@ use millrace_control::compile::Compiler;
 use millrace_control::source::Manifests;
 use millrace_filter::testing::frames;
 use millrace_filter::wire::tcp::Flags;
+use millrace_sandbox::maps::Served;
 use millrace_sandbox::{Grant, Instance, Module, Sandbox, Settings};
 use millrace_tables::Table;
 
@@ -62,6 +63,15 @@ impl Services {
             instance.update(&update).expect("the tables fit together");
         }
         Self(instance)
+    }
+
+    /// Has an endpoint have one more connection, for this load balancer and all others here.
+    pub fn opened(to: SocketAddr) {
+        let address = match to.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        FILTER.0.maps().connections().raise(&Served { address, port: to.port(), protocol: 6 });
     }
 
     /// What becomes of a TCP connection from a port of this kind.

@@ -183,6 +183,33 @@ impl To {
     }
 }
 
+#[test]
+fn least_connections_even_out_what_there_is_by_weight() {
+    let pod = |last: u8, weight: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{last}, labels: {{app: web}}, \
+             annotations: {{millrace.dev/weight: '{weight}'}}}}, spec: {{nodeName: here, containers: \
+             [{{name: c}}]}}, status: {{podIPs: [{{ip: 10.9.0.{last}}}]}}}}\n"
+        )
+    };
+    let service = "---\n{apiVersion: v1, kind: Service, metadata: {name: web, annotations: \
+                   {millrace.dev/algorithm: least-connections}}, spec: {clusterIP: 10.96.0.9, \
+                   selector: {app: web}, ports: [{port: 80}]}}\n";
+    let pods = [("1", 1), ("1", 2), ("3", 3)].map(|(weight, last)| pod(last, weight)).concat();
+    let mut filter = Services::of(&format!("{NODES}{pods}{service}"), "here");
+    // the first has what others have opened
+    let mut open = [5, 0, 0];
+    (0..5).for_each(|_| Services::opened("10.9.0.1:80".parse().expect("an address")));
+    for client in 1..=20u8 {
+        let from = SocketAddr::from(([10, 1, 0, client], 1000));
+        let outcome = filter.connect(PortKind::Pod, from, "10.96.0.9:80".parse().expect("one"));
+        let Outcome::To(to, _) = outcome else { panic!("{outcome:?}") };
+        let IpAddr::V4(address) = to.ip() else { panic!("{to}") };
+        open[usize::from(address.octets()[3]) - 1] += 1;
+    }
+    assert_eq!(open, [5, 5, 15]);
+}
+
 /// Two nodes, some of the pods, and a Service that is reached in every way.
 fn manifests(local: Local, pods: &[(&str, &str, [&str; 2])]) -> String {
     let policy = match local {

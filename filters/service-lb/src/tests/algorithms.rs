@@ -1,6 +1,8 @@
 //! Which of a Service's endpoints connections get, against what its algorithm and the endpoints'
 //! weights say.
 
+use millrace_filter::Served;
+
 use super::*;
 
 #[test]
@@ -31,6 +33,63 @@ fn a_client_has_one_endpoint_by_its_source_whatever_its_port() {
         let first = rest.next().expect("there are some");
         assert!(rest.all(|it| it == first), "10.1.7.{client}");
     }
+}
+
+#[test]
+fn whoever_has_the_fewest_connections_for_its_weight_gets_the_next() {
+    let mut rig = weighted(Algorithm::LeastConnections);
+    let mut open = [0u32; 3];
+    // some go on, of others the first endpoint's end at once, or the last one's
+    for (nth, client) in clients(400).enumerate() {
+        let load = |at: usize| f64::from(open[at] + 1) / f64::from(WEIGHTS[at]);
+        let least = (0..3).map(load).fold(f64::INFINITY, f64::min);
+        let at = asked(&mut rig, &client);
+        assert!(load(at) <= least, "{at} with {open:?}");
+        open[at] += 1;
+        let ends = [usize::MAX, 0, 2, at][nth / 100];
+        if ends < 3 && open[ends] > 0 {
+            open[ends] -= 1;
+        }
+        rig.connect(&served(ends.min(2)), open[ends.min(2)].into());
+        rig.connect(&served(at), open[at].into());
+        rig.advance(Duration::from_micros(20));
+    }
+}
+
+#[test]
+fn what_one_call_gives_away_counts_before_it_is_open_and_no_longer() {
+    let mut rig = weighted(Algorithm::LeastConnections);
+    // a burst of openings has one time
+    assert_eq!(spread(&mut rig, clients(16)), WEIGHTS.map(|weight| 2 * u32::from(weight)));
+    // a policy behind has dropped them all: they have never been connections
+    rig.advance(Duration::from_micros(20));
+    assert_eq!(spread(&mut rig, clients(8)), WEIGHTS.map(u32::from));
+}
+
+#[test]
+fn of_very_many_endpoints_some_are_looked_at_and_none_is_left_out() {
+    let set = EndpointSet(9);
+    let service = Service { algorithm: Algorithm::LeastConnections, cluster: set, ..service(1) };
+    let mut tables = tables(&[(frontend(VIP, Protocol::Tcp), service)]);
+    let endpoints: Vec<_> = (0..300u32)
+        .map(|n| Endpoint { address: (0x0a02_0000 + n).to_be_bytes().into(), port: 8080 })
+        .collect();
+    let octets = Endpoint::encode_all(&endpoints);
+    tables.put(&Row::Endpoints(set, Endpoints::new(&octets).expect("they are in order")));
+    let mut rig = Rig::<ServiceLb>::new("{}");
+    rig.publish(&tables).expect("they fit together");
+    let mut open: BTreeMap<IpAddr, u64> = BTreeMap::new();
+    for client in clients(3000) {
+        let (address, port) =
+            endpoint(&ask(&mut rig, PortKind::Pod, &syn(&client, VIP))).expect("one");
+        let count = open.entry(address).or_default();
+        *count += 1;
+        rig.connect(&Served::new(address, port, Protocol::Tcp as u8), *count);
+        rig.advance(Duration::from_micros(20));
+    }
+    let (least, most) = (open.values().min(), open.values().max());
+    assert_eq!(open.len(), 300);
+    assert!(least >= Some(&9) && most <= Some(&11), "10 each would be: {least:?} to {most:?}");
 }
 
 #[test]
@@ -72,13 +131,23 @@ fn clients(count: u32) -> impl Iterator<Item = String> {
     (0..count).map(|n| format!("10.{}.{}.{}:1024", 2 + (n >> 16), (n >> 8) & 255, n & 255))
 }
 
+/// Which endpoint a client's connection gets.
+fn asked(rig: &mut Rig<ServiceLb>, client: &str) -> usize {
+    let (address, _) = endpoint(&ask(rig, PortKind::Pod, &syn(client, VIP))).expect("one");
+    let at = BACKENDS.iter().position(|it| super::address(it) == address);
+    at.expect("it is of the set")
+}
+
+/// How the host knows an endpoint.
+fn served(at: usize) -> Served {
+    Served::new(address(BACKENDS[at]), 8080, Protocol::Tcp as u8)
+}
+
 /// How many of their connections each endpoint gets.
 fn spread(rig: &mut Rig<ServiceLb>, clients: impl Iterator<Item = String>) -> [u32; 3] {
     let mut seen = [0; 3];
     for client in clients {
-        let (address, _) = endpoint(&ask(rig, PortKind::Pod, &syn(&client, VIP))).expect("one");
-        let at = BACKENDS.iter().position(|it| super::address(it) == address);
-        seen[at.expect("it is of the set")] += 1;
+        seen[asked(rig, &client)] += 1;
     }
     seen
 }

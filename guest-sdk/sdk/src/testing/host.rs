@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::abi::names::{map_flag, map_status};
 use crate::abi::{MapShape, limits};
 use crate::filter::{self, Filter};
-use crate::{Decision, Error, Slot};
+use crate::record::Record;
+use crate::{Decision, Error, MapOptions, Served, Slot};
 
 /// What a host offers; `ABI.md` says what each import does. A filter may be made on one thread and
 /// run on another, and its host goes with it.
@@ -237,6 +238,21 @@ impl StandIn {
         self.state().metrics.get(name).map(|value| value[0].load(Relaxed))
     }
 
+    /// Has an endpoint have so many connections.
+    pub(crate) fn set_connections(&self, served: &Served, count: u64) {
+        let options = MapOptions::connections();
+        let shape = options.shape::<Served, u64>();
+        let mut key = Served::ZEROS;
+        Record::write(served, &mut key);
+        let mut state = self.state();
+        let index = state.place(OWN, &shape);
+        let entries = &mut state.maps[index].entries;
+        match count {
+            0 => drop(entries.remove(&key[..])),
+            _ => drop(entries.insert(key.to_vec(), (count.to_le_bytes().to_vec(), u64::MAX))),
+        }
+    }
+
     pub(crate) fn take_lines(&self) -> Vec<String> {
         std::mem::take(&mut self.state().lines)
     }
@@ -262,6 +278,20 @@ impl State {
     fn map(&mut self, handle: i32) -> Option<&mut PlainMap> {
         let index = *self.handles.get(usize::try_from(handle).ok()?)?;
         self.maps.get_mut(index)
+    }
+
+    /// A map that the filter may write.
+    fn writable(&mut self, handle: i32) -> Option<&mut PlainMap> {
+        self.map(handle).filter(|map| map.shape.flags & map_flag::CONNECTIONS == 0)
+    }
+
+    /// The number of the map with this name, which is made if there is none.
+    fn place(&mut self, name: &str, shape: &MapShape) -> usize {
+        self.maps.iter().position(|map| map.name == name).unwrap_or_else(|| {
+            let (name, entries) = (name.to_owned(), HashMap::new());
+            self.maps.push(PlainMap { name, shape: *shape, entries });
+            self.maps.len() - 1
+        })
     }
 }
 
@@ -323,15 +353,12 @@ impl Host for StandIn {
 
     fn map_open(&self, name: &str, shape: &MapShape) -> Result<i32, Error> {
         let mut state = self.state();
-        let index = match state.maps.iter().position(|map| map.name == name) {
-            Some(index) if state.maps[index].shape == *shape => index,
-            Some(_) => return Err(Error::new(format!("host map `{name}` has another shape"))),
-            None => {
-                let (name, entries) = (name.to_owned(), HashMap::new());
-                state.maps.push(PlainMap { name, shape: *shape, entries });
-                state.maps.len() - 1
-            }
-        };
+        // the host's own map is the same by every name
+        let is_own = shape.flags & map_flag::CONNECTIONS != 0;
+        let index = state.place(if is_own { OWN } else { name }, shape);
+        if state.maps[index].shape != *shape {
+            return Err(Error::new(format!("host map `{name}` has another shape")));
+        }
         state.handles.push(index);
         Ok(state.handles.len() as i32 - 1)
     }
@@ -352,7 +379,7 @@ impl Host for StandIn {
     fn map_set(&self, map: i32, key: &[u8], value: &[u8]) -> i32 {
         let mut state = self.state();
         let (now_ns, dry) = (state.now_ns, state.dry);
-        match state.map(map) {
+        match state.writable(map) {
             None => map_status::REFUSED,
             Some(_) if dry => map_status::OK,
             Some(map) => map.set(key, value, now_ns),
@@ -362,7 +389,7 @@ impl Host for StandIn {
     fn map_remove(&self, map: i32, key: &[u8]) -> i32 {
         let mut state = self.state();
         let (now_ns, dry) = (state.now_ns, state.dry);
-        match state.map(map) {
+        match state.writable(map) {
             None => map_status::REFUSED,
             Some(_) if dry => map_status::OK,
             Some(map) => match map.entries.remove(key) {
@@ -375,7 +402,7 @@ impl Host for StandIn {
     fn map_add(&self, map: i32, key: &[u8], delta: i64, sum: &mut u64) -> i32 {
         let mut state = self.state();
         let (now_ns, dry) = (state.now_ns, state.dry);
-        let Some(map) = state.map(map) else { return map_status::REFUSED };
+        let Some(map) = state.writable(map) else { return map_status::REFUSED };
         let mut value =
             map.get(key, now_ns).unwrap_or_else(|| vec![0; map.shape.value_len as usize]);
         let Some(head) = value.first_chunk_mut::<8>() else { return map_status::ABSENT };
@@ -387,7 +414,7 @@ impl Host for StandIn {
     fn map_exchange(&self, map: i32, key: &[u8], expected: Option<&[u8]>, value: &[u8]) -> i32 {
         let mut state = self.state();
         let (now_ns, dry) = (state.now_ns, state.dry);
-        match state.map(map) {
+        match state.writable(map) {
             None => map_status::REFUSED,
             Some(_) if dry => map_status::OK,
             Some(map) => match map.get(key, now_ns).as_deref() == expected {
@@ -407,3 +434,6 @@ impl Host for StandIn {
         allowed
     }
 }
+
+/// Stands for the name of the map that the host writes itself: no filter's map is called so.
+const OWN: &str = "";

@@ -9,7 +9,7 @@ use crate::filter::Filter;
 use crate::packet::Packet;
 use crate::tables::{Tables, Update};
 use crate::testing::host::{self, Host, StandIn};
-use crate::{Decision, Error, Reason, Slot};
+use crate::{Decision, Error, Reason, Served, Slot};
 
 /// Runs a filter natively.
 pub struct Rig<F> {
@@ -149,6 +149,12 @@ impl<F: Filter> Rig<F> {
     pub fn tick(&mut self) {
         let now_ns = self.host.now_ns();
         self.call(true, |filter| filter.tick(now_ns));
+    }
+
+    /// Has an endpoint have so many live connections, for filters that ask
+    /// ([`MapOptions::connections`](crate::MapOptions::connections)).
+    pub fn connect(&mut self, served: &Served, count: u64) {
+        self.host.set_connections(served, count);
     }
 
     /// Moves the clock.

@@ -27,7 +27,7 @@ pub(super) struct Wanted {
     limit: usize,
 }
 
-/// The maps that a stage owns, and those it shares with others.
+/// The maps that a stage owns, and those it shares with others or reads of the host's.
 pub(super) async fn list(
     State(host): Shared,
     Path(name): Path<String>,
@@ -48,8 +48,13 @@ fn tables(host: &Host, stage: &str, limit: usize) -> Result<Vec<MapTable>, ApiEr
         Some(owner) => **owner == *stage,
         None => declared(&name.name).is_some(),
     });
+    let mut visible: Vec<_> = visible.map(|(name, map)| (name.name, map)).collect();
+    if declared(CONNECTIONS).is_some() && visible.iter().all(|(name, _)| name != CONNECTIONS) {
+        visible
+            .push((CONNECTIONS.to_owned(), Arc::clone(host.plane.sandbox().maps().connections())));
+    }
     let reader = Reader { ports, now_ns: now_ns(), limit };
-    Ok(visible.map(|(name, map)| reader.table(&name.name, declared(&name.name), &map)).collect())
+    Ok(visible.iter().map(|(name, map)| reader.table(name, declared(name), map)).collect())
 }
 
 /// Reads maps at one moment.
@@ -134,6 +139,8 @@ fn usual_limit() -> usize {
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+/// What filters that read it call the host's map of connections.
+const CONNECTIONS: &str = "connections";
 
 #[cfg(test)]
 mod tests {

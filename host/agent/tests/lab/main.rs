@@ -17,6 +17,7 @@ mod bed;
 mod carried;
 mod chains;
 mod commands;
+mod least;
 mod names;
 mod network;
 mod outside;

@@ -144,6 +144,7 @@ impl Behind<'_> {
                 crate::service::Algorithm::Maglev => Algorithm::Maglev,
                 crate::service::Algorithm::RoundRobin => Algorithm::RoundRobin,
                 crate::service::Algorithm::SourceHash => Algorithm::SourceHash,
+                crate::service::Algorithm::LeastConnections => Algorithm::LeastConnections,
             },
         };
         (Frontend { address: place.address, port, protocol }, service)

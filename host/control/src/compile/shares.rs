@@ -57,6 +57,7 @@ fn services_say_how_they_are_balanced_and_pods_what_they_weigh() {
         ("millrace.dev/algorithm: maglev", Algorithm::Maglev),
         ("millrace.dev/algorithm: round-robin", Algorithm::RoundRobin),
         ("millrace.dev/algorithm: source-hash", Algorithm::SourceHash),
+        ("millrace.dev/algorithm: least-connections", Algorithm::LeastConnections),
     ] {
         let pods = pod("a", "") + &pod("bb", "millrace.dev/weight: '3'");
         let expected = [("10.1.0.1", 1), ("10.1.0.2", 3)].map(|(it, n)| (it.to_owned(), n));

@@ -77,6 +77,7 @@ enum AlgorithmName {
     Maglev,
     RoundRobin,
     SourceHash,
+    LeastConnections,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -211,6 +212,7 @@ impl TryFrom<ServiceManifest> for Service {
                 AlgorithmName::Maglev => Algorithm::Maglev,
                 AlgorithmName::RoundRobin => Algorithm::RoundRobin,
                 AlgorithmName::SourceHash => Algorithm::SourceHash,
+                AlgorithmName::LeastConnections => Algorithm::LeastConnections,
             },
             kind: spec.r#type.into(),
             cluster_ips,
@@ -407,6 +409,7 @@ impl From<&Service> for ServiceManifest {
                 Algorithm::Maglev => AlgorithmName::Maglev,
                 Algorithm::RoundRobin => AlgorithmName::RoundRobin,
                 Algorithm::SourceHash => AlgorithmName::SourceHash,
+                Algorithm::LeastConnections => AlgorithmName::LeastConnections,
             },
         };
         Self {

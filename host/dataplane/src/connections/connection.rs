@@ -82,6 +82,8 @@ pub(super) struct Marks {
     pub(super) cached: bool,
     /// It has to make room, unless the kernel saw it settle.
     pub(super) evicted: bool,
+    /// It is among those that its endpoint is said to have.
+    pub(super) counted: bool,
 }
 
 /// What a packet says about its connection.

@@ -6,6 +6,7 @@
 //! - [`Connections`]: all of them; `shard` a part under one lock, `connection` one
 //! - `open`, `leave`: how they come and go; `anew`: what is decided while they live
 //! - `inspected`: what stages still want to see of them
+//! - `loads`: how many of them each endpoint has
 //! - `share`: who has to make room for others; [`Masquerade`]: ports
 //! - `index` finds by key, `list` by label, `wheel` by time; `slab` has the memory
 //! - [`Limits`]: each owner its share
@@ -22,6 +23,7 @@ mod inspected;
 mod key;
 mod leave;
 mod list;
+mod loads;
 mod open;
 mod opener;
 mod owners;

@@ -1,8 +1,10 @@
 //! A part of the table under one lock: connections, and the keys that hash to it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use millrace_abi::Tag;
+use millrace_sandbox::maps::HostMap;
 
 use super::connection::{Connection, Labels, Phase};
 use super::index::{Index, Place};
@@ -12,7 +14,7 @@ use super::slab::Slab;
 use super::wheel::{TICK_BITS, Wheel};
 use super::{ConnectionId, Due, Timeouts, Zone};
 
-/// A part of the table. Whoever holds its lock takes no other.
+/// A part of the table. Whoever holds its lock takes no other but that of a count in `loads`.
 pub(super) struct Shard {
     number: usize,
     pub(super) index: Index,
@@ -21,6 +23,8 @@ pub(super) struct Shard {
     labels: HashMap<u32, List>,
     /// By owner, oldest first: who makes room if the owner has more than its share.
     unsettled: HashMap<Zone, List>,
+    /// Where endpoints' connections are counted, once somebody asks for that.
+    pub(super) loads: Option<Arc<HostMap>>,
     stamp: u32,
 }
 
@@ -33,6 +37,7 @@ impl Shard {
             wheel: Wheel::new(),
             labels: HashMap::new(),
             unsettled: HashMap::new(),
+            loads: None,
             stamp: 0,
         }
     }
@@ -64,6 +69,7 @@ impl Shard {
         self.label(at);
         self.wheel.set(&mut self.slab, at, ends_ns);
         self.await_settling(at, owners);
+        self.weigh(at);
     }
 
     /// Changes a live connection, and what hangs on its state.
@@ -81,6 +87,7 @@ impl Shard {
         if before != after {
             let waits = !before.1 && !connection.marks.evicted;
             self.set_timer(at, timeouts);
+            self.weigh(at);
             if after.1 && waits {
                 self.stop_awaiting(at, owners);
             }
@@ -114,6 +121,7 @@ impl Shard {
             self.stop_awaiting(at, owners);
         }
         self.unlabel(at);
+        self.weigh(at);
     }
 
     /// The owner's connection that has waited the longest for its other side, which waits no

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_abi::{Slot, Tag};
 
 use super::connection::{Connection, Labels, Phase, Traffic};
+use super::shard::Shard;
 use super::{ConnectionId, Connections, Key, State, Way, Zone};
 
 /// A connection as it was at some moment. What there are two of is by [`Direction`](super::Direction).
@@ -64,22 +65,35 @@ impl Connections {
     /// nothing at its end. Who is there all the while is seen once.
     pub fn all(&self, from: Cursor, places: usize) -> (Vec<View>, Option<Cursor>) {
         let mut views = Vec::new();
+        let rest = self.walk(from, places, |shard, at| {
+            let id = shard.id(at);
+            views.push(shard.slab.present(at).view(id));
+        });
+        (views, rest)
+    }
+
+    /// Shows `visit` the connections at the next `places` places, as [`Connections::all`] does.
+    pub(super) fn walk(
+        &self,
+        from: Cursor,
+        places: usize,
+        mut visit: impl FnMut(&mut Shard, u32),
+    ) -> Option<Cursor> {
         let (mut left, mut start) = (places, from.at);
         for number in from.shard..self.shards.len() {
             let mut shard = self.lock(number);
             for at in start..shard.slab.end() {
                 if left == 0 {
-                    return (views, Some(Cursor { shard: number, at }));
+                    return Some(Cursor { shard: number, at });
                 }
                 left -= 1;
                 if shard.slab.at(at).is_some_and(|connection| connection.phase == Phase::Live) {
-                    let id = shard.id(at);
-                    views.push(shard.slab.present(at).view(id));
+                    visit(&mut shard, at);
                 }
             }
             start = 0;
         }
-        (views, None)
+        None
     }
 
     /// A connection, if it is still there.

@@ -37,6 +37,7 @@ impl Shared {
     /// Looks after connections that no packet comes of.
     pub(super) fn keep_up(&self, upkeep: &Upkeep, sampler: &Sampler) {
         while !self.ended.load(Ordering::Acquire) {
+            upkeep.count(self.sandbox.maps().connections());
             let pause = upkeep.round(now_ns()).unwrap_or_else(|error| {
                 tracing::error!(%error, "connections that are over stay");
                 HEARTBEAT

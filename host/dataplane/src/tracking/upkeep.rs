@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_fastpath::{FlowCache, MapFault};
+use millrace_sandbox::maps::HostMap;
 use parking_lot::Mutex;
 
 use super::{Charge, HandOver, Succession, echo, kernel};
-use crate::connections::{Connections, Direction, Due, Retirement};
+use crate::connections::{Connections, Cursor, Direction, Due, Retirement};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
@@ -16,6 +17,9 @@ pub(crate) struct Upkeep {
     pub(super) cache: Arc<Mutex<FlowCache>>,
     pub(super) hand_over: Arc<HandOver>,
     pub(super) succession: Option<Arc<Succession>>,
+    /// Where the connections that there were before somebody asked are counted from on; nothing
+    /// once all are.
+    uncounted: Mutex<Option<Cursor>>,
 }
 
 impl Upkeep {
@@ -25,7 +29,8 @@ impl Upkeep {
         hand_over: Arc<HandOver>,
         succession: Option<Arc<Succession>>,
     ) -> Self {
-        Self { connections, cache, hand_over, succession }
+        let uncounted = Mutex::new(Some(Cursor::default()));
+        Self { connections, cache, hand_over, succession, uncounted }
     }
 
     /// Does what is to be done now, and says how soon there is more.
@@ -50,6 +55,14 @@ impl Upkeep {
             if due.len() < AT_ONCE {
                 return Ok(if waits { SOON } else { LATER });
             }
+        }
+    }
+
+    /// Has connections counted by endpoint, if somebody has asked how many there are.
+    pub(crate) fn count(&self, loads: &Arc<HostMap>) {
+        let mut uncounted = self.uncounted.lock();
+        while let Some(from) = uncounted.filter(|_| loads.is_read()) {
+            *uncounted = self.connections.count(loads, from, AT_ONCE);
         }
     }
 

@@ -3,6 +3,7 @@
 mod ageing;
 mod anew;
 mod inspected;
+mod loads;
 mod model;
 mod opening;
 mod ports;
