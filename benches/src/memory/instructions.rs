@@ -45,6 +45,9 @@ pub struct LoopOptions {
     /// Packets in a burst.
     #[arg(long)]
     pub burst: usize,
+    /// Packets of a flow, one behind the other.
+    #[arg(long, default_value_t = 1)]
+    pub in_a_row: usize,
     /// Where compiled filters are kept.
     #[arg(long)]
     pub cache: std::path::PathBuf,
@@ -93,6 +96,7 @@ pub fn run_loop(options: &LoopOptions) -> Result<()> {
     };
     let mut io = queues();
     let mut track = Track::new(chain, memory, options.burst, &mut io)?;
+    track.in_a_row = options.in_a_row.max(1);
     track.lap(&mut io).map(|_| ())
 }
 

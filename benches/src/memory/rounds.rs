@@ -153,6 +153,8 @@ pub struct Track {
     memory: Memory,
     /// Flows so far, where each packet is one.
     serial: u32,
+    /// Packets of a flow, one behind the other.
+    pub in_a_row: usize,
     faults: Receiver<FaultReport>,
 }
 
@@ -172,7 +174,8 @@ impl Track {
             worker.add_port(HeldPort { port: port(id), counters: Arc::default() });
         }
         worker.chain.stages = stages(chain);
-        let mut this = Self { worker, workload: Workload::new(), memory, serial: 0, faults };
+        let mut this =
+            Self { worker, workload: Workload::new(), memory, serial: 0, in_a_row: 1, faults };
 
         // the far stations speak first, as somebody always does
         for greeting in &this.workload.greetings {
@@ -213,7 +216,7 @@ impl Track {
     fn feed(&mut self, io: &mut MemoryIo) -> Result<()> {
         let frames = self.workload.frames.len();
         for at in 0..LAP {
-            let frame = &mut self.workload.frames[at % frames];
+            let frame = &mut self.workload.frames[at / self.in_a_row % frames];
             if self.memory == Memory::NoneOfThem {
                 self.serial += 1;
                 make_new(frame, self.serial);

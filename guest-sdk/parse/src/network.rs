@@ -44,7 +44,7 @@ pub(crate) fn ipv6(bytes: &[u8], offset: usize, slot: &mut Slot) -> Result<Layer
 /// Where a packet comes from and where it goes; as long as nobody translates it, it goes to its
 /// destination.
 #[inline]
-fn set_addresses(slot: &mut Slot, source: Ipv6Addr, destination: Ipv6Addr) {
+pub(crate) fn set_addresses(slot: &mut Slot, source: Ipv6Addr, destination: Ipv6Addr) {
     // not `to_addr` from `dst_addr`: to read at once what was written in parts takes long
     let destination = u128::from(destination).to_be_bytes();
     slot.src_addr = u128::from(source).to_be_bytes();

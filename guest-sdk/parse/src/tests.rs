@@ -10,7 +10,7 @@ use millrace_wire::vlan::{Tci, Vid};
 use millrace_wire::{IpProtocol, MacAddr, Ports, arp, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp};
 use proptest::prelude::*;
 
-use crate::{Layers, flow_hash, parse};
+use crate::{Layers, flow_hash, long_way, mark, parse, plain, repeats};
 
 const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -32,6 +32,10 @@ fn ethernet() -> Ethernet {
 
 fn udp(ip: Ip) -> Vec<u8> {
     built(|buffer| builder::udp(buffer, &ethernet(), &ip, PORTS, b"payload"))
+}
+
+fn plain_tcp(ip: Ip) -> Vec<u8> {
+    built(|buffer| builder::tcp(buffer, &ethernet(), &ip, &tcp_repr(), b"data"))
 }
 
 /// One good frame of every kind, with the class it is and where its headers are.
@@ -93,6 +97,8 @@ fn specimens() -> Vec<(&'static str, Vec<u8>, Class, Layers)> {
             layers(14, 0),
         ),
         ("lldp", [&B.0[..], &A.0, &[0x88, 0xcc, 2, 7]].concat(), Class::NonIp, layers(0, 0)),
+        ("tcp", plain_tcp(Ip::v4(A4, B4)), Class::Flow, layers(14, 34)),
+        ("tcp6", plain_tcp(Ip::v6(A6, B6)), Class::Flow, layers(14, 54)),
     ]
 }
 
@@ -311,7 +317,7 @@ proptest! {
 
     #[test]
     fn damaged_frames_are_read_or_refused(
-        which in 0..10usize,
+        which in 0..12usize,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
     ) {
         let mut frame = specimens().swap_remove(which).1;
@@ -326,6 +332,61 @@ proptest! {
                 prop_assert!(usize::from(layers.transport) <= frame.len());
             }
             Err(reason) => prop_assert_eq!(reason.group(), ReasonGroup::Malformed),
+        }
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_long_way_says(
+        which in prop_oneof![prop::sample::select(vec![0, 1, 10, 11]), 0..12usize],
+        padding in 0..3usize,
+        edits in prop::collection::vec((0..60usize, any::<u8>()), 0..3),
+    ) {
+        let mut frame = specimens().swap_remove(which).1;
+        frame.resize(frame.len() + padding, 0xa5);
+        for (at, value) in edits {
+            if let Some(octet) = frame.get_mut(at) {
+                *octet = value;
+            }
+        }
+        // most edits of an IPv4 header would end at its checksum
+        if frame[12..15] == [8, 0, 0x45] {
+            ipv4::Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        }
+        let (mut short, mut long) = (Slot::ZERO, Slot::ZERO);
+        if let Some(layers) = plain::read(&frame, &mut short) {
+            prop_assert_eq!(long_way(&frame, &mut long), Ok(layers));
+            prop_assert_eq!(short, long);
+        } else {
+            prop_assert_eq!(short, Slot::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_repeats_the_one_before_is_read_as_that_is(
+        which in prop_oneof![prop::sample::select(vec![0, 1, 10, 11]), 0..12usize],
+        ident in any::<u16>(),
+        is_summed_up in any::<bool>(),
+        edits in prop::collection::vec((0..70usize, any::<u8>()), 0..2),
+    ) {
+        let before = specimens().swap_remove(which).1;
+        let mut frame = before.clone();
+        for (at, value) in edits {
+            if let Some(octet) = frame.get_mut(at) {
+                *octet = value;
+            }
+        }
+        if frame[12..15] == [8, 0, 0x45] && is_summed_up {
+            let mut packet = ipv4::Packet::new_unchecked(&mut frame[14..]);
+            packet.set_ident(ident);
+            packet.fill_checksum();
+        }
+        if repeats(&frame, &before) {
+            prop_assert_eq!(mark(&frame), mark(&before));
+            let (mut slot, mut slot_before) = (Slot::ZERO, Slot::ZERO);
+            let layers = long_way(&before, &mut slot_before);
+            prop_assert!(layers.is_ok());
+            prop_assert_eq!(long_way(&frame, &mut slot), layers);
+            prop_assert_eq!(slot, slot_before);
         }
     }
 
@@ -352,6 +413,45 @@ proptest! {
         };
         prop_assert_eq!(slot(a, b, ident), slot(b, a, ident));
         prop_assert_ne!(slot(a, b, ident), slot(a, b, ident.wrapping_add(1)));
+    }
+}
+
+#[test]
+fn plain_tcp_and_udp_go_the_short_way_and_nothing_else_does() {
+    let is_plain = |frame: &[u8]| plain::read(frame, &mut Slot::ZERO.clone()).is_some();
+    for (kind, frame, ..) in specimens() {
+        assert_eq!(is_plain(&frame), ["udp", "udp6", "tcp", "tcp6"].contains(&kind), "{kind}");
+    }
+    assert!(!is_plain(&fragment(0, true)) && !is_plain(&fragment(8, false)));
+}
+
+#[test]
+fn datagrams_and_segments_of_a_flow_are_a_train() {
+    for (kind, before, ..) in specimens() {
+        let mut frame = before.clone();
+        let len = frame.len();
+        frame[len - 1] ^= 1;
+        if frame[12..14] == [8, 0] {
+            let mut packet = ipv4::Packet::new_unchecked(&mut frame[14..]);
+            packet.set_ident(0xfffe);
+            packet.fill_checksum();
+        }
+        let is_train = ["udp", "udp6", "tcp", "tcp6"].contains(&kind);
+        assert_eq!(repeats(&frame, &before), is_train, "{kind}");
+        assert!(!is_train || mark(&frame) == mark(&before), "{kind}");
+
+        frame.push(0);
+        assert!(!repeats(&frame, &before), "{kind}");
+    }
+}
+
+#[test]
+fn a_frame_with_a_wrong_header_checksum_repeats_nothing() {
+    let before = udp(Ip::v4(A4, B4));
+    for at in [18, 19, 24, 25] {
+        let mut frame = before.clone();
+        frame[at] ^= 0x10;
+        assert!(!repeats(&frame, &before), "octet {at}");
     }
 }
 

@@ -5,11 +5,11 @@
 //! which the frames came.
 
 use millrace_abi::{Origin, Reason, Slot};
-use millrace_parse::{Layers, parse_headers};
+use millrace_parse::{Layers, mark, parse_headers, repeats};
 
 use crate::flows::FlowIndex;
 use crate::io::Io;
-use crate::port::{HeldPort, PortId, PortTable, add};
+use crate::port::{HeldPort, Port, PortId, PortTable, add};
 use crate::tracking::Rewrite;
 use crate::verdict::{Terms, Verdict};
 use crate::{checksum, punt};
@@ -24,6 +24,8 @@ pub struct Burst<F> {
     pub slots: Vec<Slot>,
     /// Where their headers are.
     pub layers: Vec<Layers>,
+    /// Which were found to say the same as the one before; nobody asks once the chain was asked.
+    pub(crate) repeats: Vec<bool>,
     /// What becomes of them.
     pub verdicts: Vec<Verdict>,
     /// On which terms that is remembered, of those that the chain was asked about.
@@ -82,6 +84,7 @@ impl<F> Burst<F> {
             punted: Vec::with_capacity(size),
             slots: Vec::with_capacity(size),
             layers: Vec::with_capacity(size),
+            repeats: Vec::with_capacity(size),
             verdicts: Vec::with_capacity(size),
             terms: Vec::with_capacity(size),
             flows: Vec::with_capacity(size),
@@ -119,6 +122,8 @@ impl<F> Burst<F> {
         let count = self.frames.len();
         self.layers.clear();
         self.layers.resize(count, Layers::default());
+        self.repeats.clear();
+        self.repeats.resize(count, false);
         self.verdicts.clear();
         self.verdicts.resize(count, Verdict::OPEN);
         self.flows.clear();
@@ -130,6 +135,9 @@ impl<F> Burst<F> {
         self.terms.resize(count, Terms::DEFAULT);
 
         let mut run = Run::of(ports, source);
+        // what comes through the punt opens flows; trains are in the kernel
+        let has_trains = self.punted.is_empty();
+        let mut last_mark = None;
         for at in 0..count {
             if at % TOGETHER == 0 {
                 bring_near(io, &self.frames, at + TOGETHER);
@@ -139,6 +147,21 @@ impl<F> Burst<F> {
             {
                 run.end();
                 run = Run::of(ports, port);
+            }
+            let mark = mark(io.bytes(&self.frames[at]));
+            if last_mark.replace(mark) == Some(mark)
+                && has_trains
+                && let Some(before) = at.checked_sub(1)
+                && self.verdicts[before].is_open()
+                && repeats(io.bytes(&self.frames[at]), io.bytes(&self.frames[before]))
+                && let Some([last, slot]) = self.slots[before..].first_chunk_mut()
+            {
+                *slot = *last;
+                let layers = self.layers[before];
+                self.layers[at] = layers;
+                self.repeats[at] = true;
+                run.read_again(io, &mut self.frames[at], slot, layers);
+                continue;
             }
             let slot = &mut self.slots[at];
             slot.origin = Origin::New as u8;
@@ -154,6 +177,7 @@ impl<F> Burst<F> {
     /// Takes a packet out; those behind it move up.
     pub(crate) fn take(&mut self, at: usize) -> Loose<F> {
         self.verdicts.remove(at);
+        self.repeats.remove(at);
         self.terms.remove(at);
         self.flows.remove(at);
         self.rewrites.remove(at);
@@ -170,6 +194,7 @@ impl<F> Burst<F> {
         self.slots.push(packet.slot);
         self.layers.push(packet.layers);
         self.verdicts.push(verdict);
+        self.repeats.push(false);
         self.rewrites.push(rewrite);
         self.terms.push(Terms::DEFAULT);
         self.flows.push(None);
@@ -214,11 +239,19 @@ impl<'p> Run<'p> {
         let port = &self.held.ok_or(Reason::NoSuchPort)?.port;
         slot.ingress_kind = port.kind as u8;
         let layers = parse_headers(bytes, slot)?;
-        if port.completes_checksums && layers.transport != 0 {
-            checksum::complete(io.buffer(frame), slot, layers);
-        }
+        complete_checksum(io, frame, port, slot, layers);
         slot.vlan = port.vlans.classify(slot.vlan).ok_or(Reason::VlanNotAllowed)?;
         Ok(layers)
+    }
+
+    /// Reads a frame that says the same as the one before.
+    #[inline]
+    fn read_again<I: Io>(&mut self, io: &mut I, frame: &mut I::Frame, slot: &Slot, layers: Layers) {
+        self.packets += 1;
+        self.bytes += u64::from(slot.len);
+        if let Some(held) = self.held {
+            complete_checksum(io, frame, &held.port, slot, layers);
+        }
     }
 
     fn end(&self) {
@@ -226,6 +259,20 @@ impl<'p> Run<'p> {
             add(&held.counters.rx_packets, self.packets);
             add(&held.counters.rx_bytes, self.bytes);
         }
+    }
+}
+
+/// Completes the checksum of a frame that came in by the port, if its sender may have left it.
+#[inline]
+fn complete_checksum<I: Io>(
+    io: &mut I,
+    frame: &mut I::Frame,
+    port: &Port,
+    slot: &Slot,
+    layers: Layers,
+) {
+    if port.completes_checksums && layers.transport != 0 {
+        checksum::complete(io.buffer(frame), slot, layers);
     }
 }
 

@@ -4,6 +4,8 @@
 //! port's queue or back to the pool, and is counted under exactly one fate. The one
 //! commit is the worker's, behind this.
 
+mod lane;
+
 use millrace_abi::{Control, Field, Reason, Slot};
 use millrace_parse::Layers;
 use millrace_wire::{EtherType, vlan};
@@ -18,6 +20,8 @@ use crate::reply::{self, Notice, ReplyLimit};
 use crate::tracking::Rewrite;
 use crate::verdict::{Decider, Verdict};
 use crate::{punt, rewrite};
+
+use self::lane::Lane;
 
 /// What dispatch works with.
 pub struct Dispatch<'d, I: Io> {
@@ -40,28 +44,33 @@ pub struct Dispatch<'d, I: Io> {
 impl<I: Io> Dispatch<'_, I> {
     /// Sends the packets of a burst, in order. The burst is empty afterwards.
     pub fn burst(&mut self, burst: &mut Burst<I::Frame>) {
-        // packets of a burst mostly share their fate: they are counted together
+        // packets of a burst mostly share their way, or at least their fate: they are counted together
+        let mut lane: Option<Lane<'_>> = None;
         let mut alike: Option<(Key, u64)> = None;
-        for (at, frame) in burst.frames.drain(..).enumerate() {
-            let (slot, verdict) = (&burst.slots[at], &burst.verdicts[at]);
-            if let Some(tap) = &mut self.tap {
-                let asked = self.asked.binary_search(&(at as u16)).is_ok();
-                tap.offer(slot, self.io.bytes(&frame), verdict, asked);
+        let has_lanes = self.tap.is_none() && burst.rewrites.is_empty();
+        let columns = burst.slots.iter().zip(&burst.verdicts).zip(&burst.layers);
+        for (at, (frame, ((slot, verdict), &layers))) in
+            burst.frames.drain(..).zip(columns).enumerate()
+        {
+            if has_lanes && !lane.as_ref().is_some_and(|lane| lane.is_of(slot, verdict)) {
+                let next = Lane::of(slot, verdict, self.ports);
+                if let Some(done) = std::mem::replace(&mut lane, next) {
+                    done.settle(self.counters);
+                }
             }
-            let fate = self.packet(frame, slot, burst.layers[at], verdict, burst.rewrites.get(at));
-            let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
-            // what the host found wrong on the way out is the host's decision
-            let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
-            if let Some(tap) = &mut self.tap {
-                tap.settle(fate, by);
-            }
-            if let Some(reason) = fate.reason()
-                && by != Decider::HOST
-                && verdict.rule != 0
+            let bytes = self.io.bytes(&frame);
+            if let Some(lane) = &mut lane
+                && lane.fits(bytes, layers)
             {
-                self.rules.count(RuleKey { port, by, reason, rule: verdict.rule }, 1);
+                let len = bytes.len();
+                if let Err(frame) = lane.send(self.io, frame, len) {
+                    self.io.put(frame);
+                    self.count_dropped(slot.ingress, Reason::RingFull);
+                }
+                continue;
             }
-            let key = Key { port, by, fate };
+
+            let key = self.one(at, frame, slot, layers, verdict, burst.rewrites.get(at));
             match &mut alike {
                 Some((present, packets)) if *present == key => *packets += 1,
                 _ => {
@@ -71,12 +80,45 @@ impl<I: Io> Dispatch<'_, I> {
                 }
             }
         }
+        if let Some(lane) = lane {
+            lane.settle(self.counters);
+        }
         if let Some((key, packets)) = alike {
             self.counters.count(key, packets);
         }
         if let Some(tap) = &mut self.tap {
             tap.flush();
         }
+    }
+
+    /// Does with a packet what its verdict says, and says under what it is counted.
+    fn one(
+        &mut self,
+        at: usize,
+        frame: I::Frame,
+        slot: &Slot,
+        layers: Layers,
+        verdict: &Verdict,
+        rewrite: Option<&Rewrite>,
+    ) -> Key {
+        if let Some(tap) = &mut self.tap {
+            let asked = self.asked.binary_search(&(at as u16)).is_ok();
+            tap.offer(slot, self.io.bytes(&frame), verdict, asked);
+        }
+        let fate = self.packet(frame, slot, layers, verdict, rewrite);
+        let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
+        // what the host found wrong on the way out is the host's decision
+        let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
+        if let Some(tap) = &mut self.tap {
+            tap.settle(fate, by);
+        }
+        if let Some(reason) = fate.reason()
+            && by != Decider::HOST
+            && verdict.rule != 0
+        {
+            self.rules.count(RuleKey { port, by, reason, rule: verdict.rule }, 1);
+        }
+        Key { port, by, fate }
     }
 
     /// Sends the frames that filters emit. One that cannot be sent is counted as dropped at the

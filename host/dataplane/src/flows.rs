@@ -23,8 +23,6 @@ pub struct FlowMap {
     len: usize,
     /// The stamp of the last flow that got a place.
     stamp: u32,
-    /// The place of the flow found last: packets come several in a row.
-    recent: usize,
 }
 
 /// Where a flow's entry is, as long as no other flow takes its place: the place, and above it the
@@ -65,7 +63,6 @@ impl FlowMap {
             epoch: 1,
             len: 0,
             stamp: 0,
-            recent: 0,
         }
     }
 
@@ -78,13 +75,10 @@ impl FlowMap {
             return None;
         }
         let key = Key::of(slot);
-        if self.entries[self.recent].key != key {
-            let start = self.hash(&key);
-            self.recent = (start..start + NEIGHBOURS)
-                .map(|at| at & self.mask)
-                .find(|&at| self.entries[at].key == key)?;
-        }
-        let at = self.recent;
+        let start = self.hash(&key);
+        let at = (start..start + NEIGHBOURS)
+            .map(|at| at & self.mask)
+            .find(|&at| self.entries[at].key == key)?;
         let entry = &mut self.entries[at];
         if entry.epoch != self.epoch || !entry.holds(slot.now_ns) {
             return None;

@@ -213,6 +213,15 @@ impl<I: Io> Worker<I> {
         burst.fragments.clear();
         let mut hits = 0;
         for (at, slot) in burst.slots.iter().enumerate() {
+            // what was found for a packet is there for those that repeat it
+            if burst.repeats[at]
+                && let Some(flow) = burst.flows[at - 1]
+            {
+                burst.verdicts[at] = burst.verdicts[at - 1];
+                burst.flows[at] = Some(flow);
+                hits += 1;
+                continue;
+            }
             if !burst.verdicts[at].is_open() {
                 continue;
             }
@@ -261,7 +270,10 @@ impl<I: Io> Worker<I> {
         for &at in asked.iter() {
             let at = usize::from(at);
             burst.terms[at] = Terms::DEFAULT;
-            burst.slots[at].hash = flow_hash(&burst.slots[at]);
+            burst.slots[at].hash = match burst.repeats[at] {
+                true => burst.slots[at - 1].hash,
+                false => flow_hash(&burst.slots[at]),
+            };
         }
         chain.decide(
             &mut burst.open,

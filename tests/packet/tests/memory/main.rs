@@ -11,4 +11,5 @@ mod malformed;
 mod pods;
 mod tables;
 mod tracing;
+mod trains;
 mod vlans;
