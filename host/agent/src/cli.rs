@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::capture::{self, CaptureArgs};
+use crate::check::{self, CheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
@@ -45,6 +46,7 @@ enum Command {
     Cleanup(cleanup::CleanupArgs),
     #[command(subcommand)]
     Lab(LabCommand),
+    Check(Box<CheckArgs>),
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
@@ -87,6 +89,7 @@ impl Cli {
             Command::Node(args) => node::run(*args),
             Command::Cleanup(args) => cleanup::run(&args),
             Command::Lab(command) => return lab::run(command),
+            Command::Check(args) => return check::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),

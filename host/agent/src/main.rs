@@ -6,12 +6,14 @@
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
+//! - [`check`]: tries out a cluster's network
 //! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written,
 //!   [`replace`]: how files are
 #![forbid(unsafe_code)]
 
 mod api;
 mod capture;
+mod check;
 mod child;
 mod cli;
 mod config;

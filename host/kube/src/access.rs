@@ -14,6 +14,14 @@ use crate::ClusterError;
 /// A way to ask an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// As whoever runs a command is told to.
+    User {
+        /// The kubeconfig; else what `KUBECONFIG` names, or `~/.kube/config`, or the service account
+        /// of the pod that this runs in.
+        file: Option<PathBuf>,
+        /// Its context; else the one that it has for current.
+        context: Option<String>,
+    },
     /// As a kubeconfig says.
     Kubeconfig(PathBuf),
     /// As a service account.
@@ -30,6 +38,19 @@ impl Access {
     /// What a client has to know.
     pub(crate) async fn config(&self) -> Result<Config, ClusterError> {
         match self {
+            Self::User { file: Some(path), context } => {
+                let context = KubeConfigOptions { context: context.clone(), ..Default::default() };
+                let config = Config::from_custom_kubeconfig(read(path)?, &context).await;
+                config.map_err(|source| ClusterError::Kubeconfig { path: path.clone(), source })
+            }
+            Self::User { file: None, context: None } => {
+                Config::infer().await.map_err(|error| ClusterError::Place(error.to_string()))
+            }
+            Self::User { file: None, context } => {
+                let context = KubeConfigOptions { context: context.clone(), ..Default::default() };
+                let config = Config::from_kubeconfig(&context).await;
+                config.map_err(|error| ClusterError::Place(error.to_string()))
+            }
             Self::Kubeconfig(path) => {
                 let file = read(path)?;
                 let context = KubeConfigOptions::default();

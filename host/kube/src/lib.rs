@@ -5,6 +5,7 @@
 //!   when the server does not remember any more, with longer and longer pauses while it is away
 //! - [`Report`]: what a node has to say of objects; `status` and `events`: what is to be written of it,
 //!   and `writer`, which takes its time; `about`: what is written there now
+//! - [`Session`]: plain questions, for commands that people run
 //!
 //! A reader must not break this: what was told last stays in force for as long as nothing else is
 //! told. A server that is away is no empty cluster.
@@ -14,6 +15,7 @@ mod about;
 mod access;
 mod events;
 mod report;
+mod session;
 mod status;
 mod watch;
 mod writer;
@@ -38,6 +40,7 @@ use tokio::sync::{Notify, watch as latest};
 use about::{About, Heard};
 pub use access::Access;
 pub use report::{Entry, Key, Report, Rollout, Standing, State};
+pub use session::{Right, Session};
 use watch::{Told, resource, watch};
 use writer::{Reported, Writer};
 
@@ -71,7 +74,15 @@ pub enum ClusterError {
         /// Why.
         source: std::io::Error,
     },
-    /// It refuses, or is away.
+    /// It refuses.
+    #[error("the API server refuses: {message}")]
+    Refused {
+        /// Its code (RFC 9110 section 15).
+        code: u16,
+        /// What it says.
+        message: String,
+    },
+    /// It is away, or answers what cannot be read.
     #[error("the API server: {0}")]
     Server(#[from] kube::Error),
     /// There is no thread to ask it on.

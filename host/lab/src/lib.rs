@@ -12,7 +12,8 @@
 //! - `container`: what runs in a pod; [`server`]: the server that does where nothing else is said
 //! - `resolver`: whom pods ask for names
 //! - [`State`], `state`: what was made, in a file; `process`: programs that outlive who started them
-//! - [`probe`]: who reaches whom
+//! - [`probe`]: who reaches whom; [`client`]: asks from within a pod of any cluster; `question`: how
+//!   either asks
 //!
 //! ```text
 //!   pod   pod      pod   pod        each a namespace; all containers of one share it
@@ -26,6 +27,7 @@
 mod agent;
 mod attach;
 mod build;
+pub mod client;
 mod container;
 mod error;
 mod folder;
@@ -35,6 +37,7 @@ mod manifests;
 mod name;
 pub mod probe;
 mod process;
+mod question;
 mod resolver;
 mod restart;
 mod schedule;

@@ -3,12 +3,13 @@
 //! Owns what is printed, and which program is a node's agent: this one, as `millrace node`. All
 //! else is the lab's own.
 
-mod probe;
+pub(crate) mod probe;
 mod settle;
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,13 +19,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use millrace_control::source::Manifests;
 use millrace_control::{PodName, World};
 use millrace_lab::{
-    AgentCommand, Former, Lab, LabName, NodePlace, Role, Settings, State, Topology, server,
+    AgentCommand, Former, Lab, LabName, NodePlace, Role, Settings, State, Topology, client, server,
 };
 use serde_json::json;
 
 use crate::node::TunnelArgs;
 use crate::output::{Heading, Output, Table, print};
 use crate::run::privileges;
+use crate::text::Span;
 use probe::ProbeArgs;
 use settle::settle;
 
@@ -42,6 +44,8 @@ pub(crate) enum LabCommand {
     Restart(RestartArgs),
     #[command(hide = true)]
     Serve(ServeArgs),
+    #[command(hide = true)]
+    Ask(AskArgs),
 }
 
 /// Which lab is meant.
@@ -191,9 +195,21 @@ pub(crate) struct ServeArgs {
     words: Vec<String>,
 }
 
+/// Be a client in a pod, which says what has become of each question.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace lab ask '{\"connection\": {\"to\": \"192.0.2.1:443\"}}'")]
+pub(crate) struct AskArgs {
+    /// How long an answer that is not the right one is asked for again.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    patience: Span,
+    #[arg(num_args = 1..)]
+    questions: Vec<String>,
+}
+
 /// Carries a command out.
 pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
-    if !matches!(command, LabCommand::Serve(_)) {
+    if !matches!(command, LabCommand::Serve(_) | LabCommand::Ask(_)) {
         privileges::check()?;
     }
     match command {
@@ -213,6 +229,10 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
             Lab::restart(&args.which.name, &args.node, former).map(drop).map_err(Into::into)
         }
         LabCommand::Serve(args) => server::run(args.words).map_err(anyhow::Error::msg),
+        LabCommand::Ask(args) => {
+            let patience = args.patience.duration();
+            client::run(&args.questions, patience, io::stdout()).context("asking")
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }

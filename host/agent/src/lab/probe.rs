@@ -101,7 +101,8 @@ fn word(means: Means) -> &'static str {
     }
 }
 
-fn said(outcome: &Outcome) -> String {
+/// What came of a question, for people.
+pub(crate) fn said(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Reached { .. } => "reached".to_owned(),
         Outcome::Stranger { said } => format!("somebody else answered: {said}"),
