@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
@@ -70,6 +71,19 @@ impl Client {
         self.ask(method, path, Bytes::new())
     }
 
+    /// Asks without a body, and waits no longer than this: nothing if there is no answer by then.
+    pub(crate) fn call_within<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Option<T>> {
+        self.runtime.block_on(async {
+            let answer = self.answer(method, path, Bytes::new());
+            tokio::time::timeout(patience, answer).await.ok().transpose()
+        })
+    }
+
     /// Takes something away.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.runtime.block_on(self.exchange(Method::DELETE, path, Bytes::new())).map(drop)
@@ -93,10 +107,18 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<T> {
-        let answer = self.runtime.block_on(async {
-            let response = self.exchange(method, path, body).await?;
-            anyhow::Ok(response.into_body().collect().await.context(BROKEN_OFF)?.to_bytes())
-        })?;
+        self.runtime.block_on(self.answer(method, path, body))
+    }
+
+    /// One request, and what is answered.
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<T> {
+        let response = self.exchange(method, path, body).await?;
+        let answer = response.into_body().collect().await.context(BROKEN_OFF)?.to_bytes();
         serde_json::from_slice(&answer).context("the host speaks another version of its language")
     }
 

@@ -96,8 +96,8 @@ pub(crate) struct Config {
     #[arg(long, value_name = "N")]
     pub(crate) ring: Option<u32>,
 
-    /// Serve Prometheus metrics at http://ADDR/metrics, and /healthz; nowhere by default. Anybody
-    /// who can reach the address can read them.
+    /// Serve Prometheus metrics at http://ADDR/metrics, /healthz, and /readyz; nowhere by default.
+    /// Anybody who can reach the address can read them.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
 

@@ -1,4 +1,4 @@
-//! What is counted, for Prometheus: `/metrics` and `/healthz` over TCP.
+//! What is counted, for Prometheus: `/metrics`, `/healthz` and `/readyz` over TCP.
 //!
 //! - [`families`]: every metric, declared
 //! - [`page`]: samples as text
@@ -11,6 +11,7 @@ mod page;
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -31,7 +32,11 @@ use crate::metrics::page::Page;
 
 /// What a scraper can ask for.
 pub(crate) fn routes(host: Arc<Host>) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(host)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .with_state(host)
 }
 
 async fn metrics(State(host): State<Arc<Host>>) -> Response {
@@ -49,6 +54,20 @@ async fn health(State(host): State<Arc<Host>>) -> Response {
         Ok(true) => "ok\n".into_response(),
         _ => NO_ANSWER.into_response(),
     }
+}
+
+/// Whether pods and connections to come are this host's, and whose answer that is: one host after
+/// another answers at the same address.
+async fn readiness(State(host): State<Arc<Host>>) -> Response {
+    let (pid, age) = (std::process::id(), host.started.elapsed().as_secs());
+    let is_leaving = host.leaving.load(Ordering::Acquire);
+    let works = tokio::task::spawn_blocking(move || host.plane.workers().is_ok()).await;
+    let (status, word) = match works {
+        Ok(true) if is_leaving => (StatusCode::SERVICE_UNAVAILABLE, "another host takes over"),
+        Ok(true) => (StatusCode::OK, "ready"),
+        _ => NO_ANSWER,
+    };
+    (status, format!("{}; process {pid}, for {age} s\n", word.trim_end())).into_response()
 }
 
 /// What the process uses.

@@ -116,7 +116,7 @@ pub(crate) struct NodeArgs {
     outside: OutsideArgs,
 
     /// Take over from the agent of this node that runs, if one does: nothing is lost, and it ends.
-    /// Without this, an agent that runs is left alone.
+    /// One that does not answer any more is killed. Without this, an agent that runs is left alone.
     #[arg(long)]
     take_over: bool,
 
@@ -139,7 +139,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
-    /// Serve Prometheus metrics at http://ADDR/metrics, and /healthz; nowhere by default.
+    /// Serve Prometheus metrics at http://ADDR/metrics, /healthz, and /readyz, which says whose answer
+    /// it is; nowhere by default.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
 

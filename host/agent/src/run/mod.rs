@@ -9,6 +9,7 @@
 pub(crate) mod log;
 mod predecessor;
 pub(crate) mod privileges;
+mod process;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -38,7 +39,7 @@ use crate::metrics;
 use crate::node::cni::CniArgs;
 use crate::node::host_maps::KeptMaps;
 use crate::node::{Follower, Pods};
-use predecessor::Predecessor;
+use predecessor::{Patience, Predecessor};
 
 /// Forward packets between interfaces, through a chain of filters.
 ///
@@ -104,13 +105,14 @@ pub(crate) fn node(
     let words = Words::of(&plan, &doors.path);
     let plane = start(plan, |plane| follower.furnish(plane, world))?;
     pods.open(&plane).context("the pods of before")?;
-    let mut predecessor = doors.predecessor.take();
+    let (mut predecessor, patience) = (doors.predecessor.take(), Patience::default());
     let maps = KeptMaps::beside(&doors.path).context("what filters knew")?;
     let drained = || {
         if let Some(predecessor) = &mut predecessor {
-            predecessor.drain();
+            predecessor.drain(patience.drain).context("taking over")?;
         }
         maps.resume(plane.sandbox().maps());
+        anyhow::Ok(())
     };
     let resumed = plane.take_over(drained).context("connections of before")?;
     tracing::info!(
@@ -167,7 +169,7 @@ impl Doors {
         let predecessor = match succession {
             Succession::None => None,
             Succession::TakeOver | Succession::TakeOverAndLinger => {
-                Predecessor::ask(&path).context("taking over")?
+                Predecessor::ask(&path, Patience::default().leave).context("taking over")?
             }
         };
         let (socket, admin) = match &predecessor {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,9 +104,14 @@ impl Bed {
 
     /// Starts the agent, and waits until it can be asked.
     pub(crate) fn start(&self) -> Agent {
+        self.start_as(&[])
+    }
+
+    /// The same, with more flags.
+    pub(crate) fn start_as(&self, flags: &[&str]) -> Agent {
         let log = File::create(self.folder.path().join("agent.log")).expect("it can be written");
         let mut agent = self.agent(Path::new(env!("CARGO_BIN_EXE_millrace")));
-        let child = agent.stdout(Stdio::null()).stderr(log).spawn();
+        let child = agent.args(flags).stdout(Stdio::null()).stderr(log).spawn();
         let mut agent = Agent(child.expect("the program is built"));
         let status = self.call("STATUS", None);
         until(|| {
@@ -186,6 +192,16 @@ impl Drop for Bed {
 }
 
 impl Agent {
+    /// Has it stand still, as one does that waits for what never comes.
+    pub(crate) fn stop(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::STOP).expect("it runs");
+    }
+
+    /// Waits until it has ended, and says by which signal.
+    pub(crate) fn ended_by(mut self) -> Option<i32> {
+        until(|| self.0.try_wait().expect("it is a child")).signal()
+    }
+
     /// Kills it, as a machine does that runs out of memory.
     pub(crate) fn kill(mut self) {
         self.0.kill().expect("it runs");
@@ -198,6 +214,8 @@ impl Drop for Agent {
         let pid = Pid::from_child(&self.0);
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = kill_process(pid, Signal::TERM);
+            // a test may have stopped it
+            let _ = kill_process(pid, Signal::CONT);
             let _ = self.0.wait();
         }
     }

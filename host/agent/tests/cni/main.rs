@@ -5,6 +5,7 @@
 //! - `attaching`: ADD and DEL, `asking`: the other verbs, `failing`: what goes wrong
 //! - `installing`: what has runtimes call it
 //! - `departing`: containers that go while no agent is there
+//! - `succeeding`: an agent after another one that lives
 //! - `joining`: a node that becomes part of a cluster, and others that do
 
 mod asking;
@@ -12,5 +13,8 @@ mod attaching;
 mod bed;
 mod departing;
 mod failing;
+#[path = "../host/http.rs"]
+mod http;
 mod installing;
 mod joining;
+mod succeeding;

@@ -169,5 +169,8 @@ fn health_is_asked_apart_and_anything_else_is_not_there() {
     let scraped = Scraped::start(&bed, &["--filter=bridge"]);
     let read = |path| http::read(&bed.namespace, scraped.at, path);
     assert_eq!(read("/healthz"), (200, "ok\n".to_owned()));
+    let (status, who) = read("/readyz");
+    let pid = format!("ready; process {}, for ", scraped.host.pid());
+    assert!(status == 200 && who.starts_with(&pid), "{status} {who}");
     assert_eq!(read("/v1/status").0, 404);
 }

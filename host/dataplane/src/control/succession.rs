@@ -20,7 +20,7 @@ use crate::control::ports::{PortError, Ports};
 use crate::control::punt::{Punt, PuntError};
 use crate::control::redecide::Which;
 use crate::io::Io;
-use crate::mailbox::NoAnswer;
+use crate::mailbox::{Held, NoAnswer};
 use crate::port::PortId;
 use crate::tracking::{Charge, Resumed, Succession};
 
@@ -32,9 +32,17 @@ impl Dataplane {
     /// gone is forgotten.
     ///
     /// # Errors
-    /// If the kernel refuses, or a worker is gone.
-    pub fn take_over(&self, drained: impl FnOnce()) -> Result<Resumed, PortError> {
-        let resumed = self.shared.ports.lock().take_over(drained)?;
+    /// If the kernel refuses, or a worker is gone; and that of `drained`: nothing was taken away then.
+    pub fn take_over<E: From<PortError>>(
+        &self,
+        drained: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Resumed, E> {
+        let resumed = {
+            let mut ports = self.shared.ports.lock();
+            let _held = ports.take_misses()?;
+            drained()?;
+            ports.resume()?
+        };
         let ports: BTreeSet<u16> = self.numbers().into_values().collect();
         self.shared.stages.lock().forget_ports(&|number| !ports.contains(&number));
         // what they were decided by may have changed in between
@@ -65,20 +73,25 @@ impl Dataplane {
 }
 
 impl Ports {
-    /// Takes misses, and has connections of a predecessor go on, which has left nothing to do
-    /// when `drained` returns.
-    pub(super) fn take_over(&mut self, drained: impl FnOnce()) -> Result<Resumed, PortError> {
-        let Some(punt) = &self.punt else { return Ok(Resumed::default()) };
-        let Some(succession) = punt.succession() else { return Ok(Resumed::default()) };
-        let held: Vec<_> =
-            self.workers.iter().map(|hand| hand.postman.hold()).collect::<Result<_, NoAnswer>>()?;
+    /// Has misses come here, where they wait for what is returned to be dropped.
+    fn take_misses(&self) -> Result<Vec<Held>, PortError> {
+        let Some(punt) = &self.punt else { return Ok(Vec::new()) };
+        let Some(succession) = punt.succession() else { return Ok(Vec::new()) };
+        let held: Result<_, NoAnswer> =
+            self.workers.iter().map(|hand| hand.postman.hold()).collect();
+        let held = held?;
         punt.take_misses(&self.namespace)?;
         succession.beat(LASTS).map_err(PuntError::from)?;
-        drained();
+        Ok(held)
+    }
+
+    /// Has connections of a predecessor go on, which has nothing left to do.
+    fn resume(&mut self) -> Result<Resumed, PortError> {
+        let Some(punt) = &self.punt else { return Ok(Resumed::default()) };
+        let Some(succession) = punt.succession() else { return Ok(Resumed::default()) };
         let ports: BTreeSet<u16> = self.records.values().map(|record| record.id.number()).collect();
         let resumed = succession.resume(&ports, now_ns()).map_err(PuntError::from)?;
         succession.set_charge(Charge::Own);
-        drop(held);
 
         self.left.clear();
         punt.let_go_others(&self.namespace)?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millrace_dataplane::connections::{self, Timeouts};
-use millrace_dataplane::control::{CacheSettings, Dataplane, Settings, Which};
+use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Settings, Which};
 use millrace_dataplane::worker::WorkerSettings;
 use millrace_netns::{Namespace, Neighbour, Route, unique_name};
 use millrace_packet_tests::built_in;
@@ -82,7 +82,8 @@ impl Node {
     pub(super) fn restart(&mut self, plain: &Plain) {
         drop(self.plane.take());
         let next = self.start(plain);
-        next.take_over(|| {}).unwrap_or_else(|error| panic!("{error}"));
+        let nobody = || Ok::<_, PortError>(());
+        next.take_over(nobody).unwrap_or_else(|error| panic!("{error}"));
         self.plane = Some(next);
         self.settle();
     }
@@ -92,8 +93,7 @@ impl Node {
         let before = self.plane.take().expect("there is one");
         before.leave();
         let next = self.start(plain);
-        let drained = || before.drain().unwrap_or_else(|error| panic!("{error}"));
-        next.take_over(drained).unwrap_or_else(|error| panic!("{error}"));
+        next.take_over(|| before.drain()).unwrap_or_else(|error| panic!("{error}"));
         self.plane = Some(next);
         self.settle();
     }
