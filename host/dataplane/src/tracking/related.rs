@@ -2,14 +2,17 @@
 //! as those are (RFC 5508 section 4).
 //!
 //! An error is believed if it is for whom the quoted packet was from. A pod is an end, and no router:
-//! what it says about packets that were not for it is dropped. About other errors the chain is asked.
+//! what it says about packets that were not for it is dropped, and so is what it says about fragments
+//! that have no ports, of which no end speaks (RFC 1122 section 3.2.2). About other errors the chain
+//! is asked. An error that comes in fragments is not translated but dropped, whole.
 
-use millrace_abi::{PortKind, Reason, Slot};
+use millrace_abi::{PortKind, Reason, Slot, slot_flag};
 use millrace_parse::Layers;
+use millrace_wire::ip::Upper;
 use millrace_wire::{IpProtocol, Ports, icmpv4, icmpv6, ipv4, ipv6};
 
 use super::{Known, Rewrite, Tracking};
-use crate::connections::{Endpoint, Key, Zone};
+use crate::connections::{Endpoint, Key, Translation, Zone};
 use crate::port::{Hold, PortId, PortTable};
 use crate::verdict::Verdict;
 
@@ -26,20 +29,24 @@ impl Tracking {
         if !matches!(port.hold, Hold::Cached(_)) || layers.transport == 0 {
             return None;
         }
-        let zone = Zone::of(port);
         let message = frame.get(usize::from(layers.transport)..)?;
         let quoted = match slot.ip_version {
-            4 => quoted_v4(icmpv4::Packet::new_checked(message).ok()?.quoted()?, zone)?,
-            _ => quoted_v6(icmpv6::Packet::new_checked(message).ok()?.quoted()?, zone)?,
+            4 => Quoted::v4(icmpv4::Packet::new_checked(message).ok()?.quoted()?)?,
+            _ => Quoted::v6(icmpv6::Packet::new_checked(message).ok()?.quoted()?)?,
         };
-        let key = quoted.reversed(zone);
-        let is_to_the_sender = slot.dst_addr == key.destination.address;
-        let is_from_the_end = slot.src_addr == key.source.address;
-        if port.kind == PortKind::Pod && !(is_to_the_sender && is_from_the_end) {
-            let verdict = Verdict::dropped(Reason::InvalidState);
-            return Some(Known { verdict, rewrite: Rewrite::default() });
+        let is_to_the_sender = slot.dst_addr == quoted.source;
+        let is_from_the_end = slot.src_addr == quoted.destination;
+        let is_an_ends = is_to_the_sender && is_from_the_end && quoted.starts;
+        if port.kind == PortKind::Pod && !is_an_ends {
+            return Some(dropped(Reason::InvalidState));
         }
+        let zone = Zone::of(port);
+        let key = quoted.key(zone)?.reversed(zone);
         let found = self.connections.related(&key).filter(|_| is_to_the_sender)?;
+        let is_whole = slot.flags & slot_flag::FIRST_FRAGMENT == 0;
+        if !is_whole && found.translation != Translation::default() {
+            return Some(dropped(Reason::Unsupported));
+        }
         Some(Known {
             verdict: found.way.verdict,
             rewrite: Rewrite {
@@ -52,38 +59,56 @@ impl Tracking {
     }
 }
 
-/// The key of a quoted packet, as it left.
-fn quoted_v4(quote: &[u8], zone: Zone) -> Option<Key> {
-    let packet = ipv4::Packet::new_quoted(quote).ok()?;
-    if packet.fragment_offset() != 0 {
-        return None;
-    }
-    let ports = ports(packet.protocol(), quote.get(packet.header_len()..)?)?;
-    let [source, destination] =
-        [packet.source(), packet.destination()].map(|address| address.to_ipv6_mapped().octets());
-    Some(key(source, destination, ports, packet.protocol(), zone))
+fn dropped(reason: Reason) -> Known {
+    Known { verdict: Verdict::dropped(reason), rewrite: Rewrite::default() }
 }
 
-fn quoted_v6(quote: &[u8], zone: Zone) -> Option<Key> {
-    let packet = ipv6::Packet::new_quoted(quote).ok()?;
-    let ports = ports(packet.next_header(), quote.get(ipv6::HEADER_LEN..)?)?;
-    let [source, destination] = [packet.source(), packet.destination()].map(|it| it.octets());
-    Some(key(source, destination, ports, packet.next_header(), zone))
-}
-
-fn key(
+/// A packet as an error quotes it.
+struct Quoted {
     source: [u8; 16],
     destination: [u8; 16],
-    ports: Ports,
-    protocol: IpProtocol,
-    zone: Zone,
-) -> Key {
-    Key {
-        source: Endpoint { address: source, port: ports.source },
-        destination: Endpoint { address: destination, port: ports.destination },
-        zone,
-        protocol: protocol.0,
+    /// Whether it is no fragment but a first one.
+    starts: bool,
+    /// What tells its connection from others, if it is quoted.
+    ends: Option<(IpProtocol, Ports)>,
+}
+
+impl Quoted {
+    fn v4(quote: &[u8]) -> Option<Self> {
+        let packet = ipv4::Packet::new_quoted(quote).ok()?;
+        let addresses = [packet.source(), packet.destination()];
+        let [source, destination] = addresses.map(|it| it.to_ipv6_mapped().octets());
+        let upper = packet.upper();
+        let (starts, ends) = (upper.starts_here(), ends(&upper, quote));
+        Some(Self { source, destination, starts, ends })
     }
+
+    fn v6(quote: &[u8]) -> Option<Self> {
+        let packet = ipv6::Packet::new_quoted(quote).ok()?;
+        let [source, destination] = [packet.source(), packet.destination()].map(|it| it.octets());
+        // the quote may end among extension headers
+        let upper = packet.upper().ok();
+        let starts = upper.is_none_or(|upper| upper.starts_here());
+        let ends = upper.and_then(|upper| ends(&upper, quote));
+        Some(Self { source, destination, starts, ends })
+    }
+
+    /// The key it had when it left.
+    fn key(&self, zone: Zone) -> Option<Key> {
+        let (protocol, ports) = self.ends?;
+        Some(Key {
+            source: Endpoint { address: self.source, port: ports.source },
+            destination: Endpoint { address: self.destination, port: ports.destination },
+            zone,
+            protocol: protocol.0,
+        })
+    }
+}
+
+/// The protocol and the ports of a quoted packet.
+fn ends(upper: &Upper, quote: &[u8]) -> Option<(IpProtocol, Ports)> {
+    let segment = quote.get(upper.offset..).filter(|_| upper.starts_here())?;
+    Some((upper.protocol, ports(upper.protocol, segment)?))
 }
 
 /// The ports of a quoted packet; of an echo, its identifier at both ends.

@@ -52,11 +52,11 @@ fn quoted_v4(quote: &mut [u8], translation: &Translation) -> Option<Ipv4Addr> {
 
 fn quoted_v6(quote: &mut [u8], translation: &Translation) -> Option<Ipv6Addr> {
     let packet = ipv6::Packet::new_quoted(&*quote).ok()?;
-    let (about, protocol) = (packet.destination(), packet.next_header());
-    let (header, segment) = quote.split_at_mut_checked(ipv6::HEADER_LEN)?;
+    let (about, upper) = (packet.destination(), packet.upper().ok()?);
+    let (header, segment) = quote.split_at_mut_checked(upper.offset)?;
     let inside = inside(translation);
     let addresses = addresses_v6(header, &inside);
-    quoted_transport(segment, protocol, addresses, &inside);
+    quoted_transport(segment, upper.protocol, addresses, &inside);
     Some(about)
 }
 

@@ -9,12 +9,10 @@ use millrace_dataplane::connections::{Limits, Settings};
 use millrace_dataplane::control::CacheSettings;
 use millrace_filter::testing::frames::{self, Flags};
 use millrace_filter::wire::MacAddr;
-use millrace_filter::wire::builder::{self, Ethernet};
-use millrace_filter::wire::{icmpv4, icmpv6, ipv4, ipv6};
 
 use crate::bed::{Bed, GATEWAY, Pod, await_some};
 use crate::cached::in_kernel;
-use crate::raw::Raw;
+use crate::raw::{Raw, port_unreachable};
 use crate::translation::{routed, udp};
 
 /// Three pods; the first is the hostile one.
@@ -154,24 +152,8 @@ fn errors_about_what_was_not_for_the_pod_itself_tell_nobody_anything() {
         let (_, back) = answering.recv_from(&mut byte).expect("it arrives");
 
         let quoted = frames::udp(&text(from, 7000), &text(to, 7001), b"?");
-        let ethernet = Ethernet::new(MacAddr(hostile.mac()), MacAddr(GATEWAY));
-        let mut forged = vec![0; 200];
-        let len = match (own, from) {
-            (IpAddr::V4(own), IpAddr::V4(from)) => {
-                let code = icmpv4::Unreachable::PORT;
-                let error = icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu: 0 };
-                let ip = ipv4::Repr::new(own, from);
-                builder::icmpv4(&mut forged, &ethernet, &ip, &error, &quoted[14..])
-            }
-            (IpAddr::V6(own), IpAddr::V6(from)) => {
-                let code = icmpv6::Unreachable::PORT;
-                let error = icmpv6::Repr::DestinationUnreachable { code };
-                let ip = ipv6::Repr::new(own, from);
-                builder::icmpv6(&mut forged, &ethernet, &ip, &error, &quoted[14..])
-            }
-            _ => unreachable!("both are of one family"),
-        };
-        forged.truncate(len.expect("it fits"));
+        let forged = port_unreachable(own, from, &quoted);
+        let forged = frames::between(forged, MacAddr(hostile.mac()), MacAddr(GATEWAY));
         dropped_each(&bed, Reason::InvalidState, &[forged]);
         answering.send_to(b"!", back).expect("there is a route");
         asking.recv(&mut byte).expect("the answer arrives, and no error before it");

@@ -15,6 +15,7 @@ mod offloads;
 mod process;
 mod raw;
 mod redecide;
+mod related;
 mod segment;
 mod station;
 mod swaps;

@@ -1,9 +1,11 @@
 //! Frames that a pod's own network stack would never send.
 
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use millrace_filter::testing::frames;
-use millrace_filter::wire::{MacAddr, ipv4};
+use millrace_filter::wire::builder::{self, Ethernet};
+use millrace_filter::wire::{MacAddr, icmpv4, icmpv6, ipv4, ipv6};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket};
 
@@ -70,4 +72,26 @@ pub(crate) fn fragment(frame: &[u8], id: u16, start: usize, end: usize) -> Vec<u
         part.extend_from_slice(&payload[start..end]);
     }
     part
+}
+
+/// An ICMP error that says that nobody is at the port that a frame was for, and quotes all of it.
+pub(crate) fn port_unreachable(from: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
+    let ethernet = Ethernet::new(MacAddr([2; 6]), MacAddr(GATEWAY));
+    let mut frame = vec![0; about.len() + 100];
+    let len = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let code = icmpv4::Unreachable::PORT;
+            let error = icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu: 0 };
+            let ip = ipv4::Repr::new(from, to);
+            builder::icmpv4(&mut frame, &ethernet, &ip, &error, &about[14..])
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let error = icmpv6::Repr::DestinationUnreachable { code: icmpv6::Unreachable::PORT };
+            let ip = ipv6::Repr::new(from, to);
+            builder::icmpv6(&mut frame, &ethernet, &ip, &error, &about[14..])
+        }
+        _ => unreachable!("both are of one family"),
+    };
+    frame.truncate(len.expect("it fits"));
+    frame
 }
