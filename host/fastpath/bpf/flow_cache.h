@@ -129,6 +129,14 @@ struct frontend {
 	__u8 protocol, zero;
 };
 
+// What the fragments of a datagram share (RFC 791 section 3.2, RFC 8200 section 4.5); IPv4 as
+// IPv4-mapped IPv6.
+struct datagram {
+	__u32 source[4], destination[4];
+	__u32 id;
+	__u8 protocol, zero[3]; // IPv4's
+};
+
 // IPv4 as IPv4-mapped IPv6.
 struct address {
 	__u32 words[4];
@@ -248,6 +256,7 @@ _Static_assert(offsetof(struct uplink, own4) == 12, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own6) == 24, "layout.rs: RawUplink");
 _Static_assert(sizeof(struct echo) == 20, "layout.rs: RawEcho");
 _Static_assert(sizeof(struct frontend) == 20, "layout.rs: RawFrontend");
+_Static_assert(sizeof(struct datagram) == 40, "pins.rs: MAPS");
 _Static_assert(sizeof(struct prefix) == 20, "layout.rs: RawPrefix");
 _Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");

@@ -92,6 +92,14 @@ struct {
 	__type(value, __u32); // 1
 } frontends SEC(".maps");
 
+// Datagrams whose first fragment was for pods.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct datagram);
+	__type(value, __u32); // 1
+} datagrams SEC(".maps");
+
 // By an address of the node's own, what its processes are sent to instead where that is a frontend.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -186,7 +186,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 21] = [
+pub(crate) const MAPS: [(&str, usize, usize); 22] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 8),
@@ -200,6 +200,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 21] = [
     ("reserved", 4, 4),
     ("echoes", size_of::<RawEcho>(), 4),
     ("frontends", size_of::<RawFrontend>(), 4),
+    ("datagrams", 40, 4),
     ("stand_ins", 16, 16),
     ("stood_for", 16, 16),
     ("filters", 4, size_of::<RawFilter>()),

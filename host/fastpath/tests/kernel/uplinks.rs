@@ -13,6 +13,7 @@ use millrace_netns::{Namespace, Neighbour, Route, VethSpec, VxlanMode, VxlanSpec
 use crate::bed::{
     Bed, GATEWAY_MAC, PODS, counts, index, ip, mac, namespace, port, with_and_without_features,
 };
+use crate::edges::Wire;
 
 #[test]
 fn pods_send_from_the_nodes_address_and_answers_find_them() {
@@ -172,6 +173,81 @@ fn where_services_are_reached_is_punted_and_the_hosts_again_when_it_is_none_any_
             }
         });
     });
+}
+
+#[test]
+fn f5_later_fragments_are_for_whom_the_first_one_is() {
+    with_and_without_features(|bed| {
+        let outside = outside(&bed);
+        bed.run(|mut cache, mut punt_end| {
+            cache.add_uplink(UPLINK, &uplink()).unwrap();
+            let frontend = |family| Frontend { at: here(family, NODE_PORT), protocol: 17 };
+            cache.claim([4, 6].map(frontend)).unwrap();
+            let mut received = [0; 5000];
+            for family in [4, 6] {
+                let client = udp(&outside, there(family, 2000));
+                let hosts = udp(&bed.host, here(family, NODE_PORT + 1));
+                for _ in 0..3 {
+                    client.send_to(&[7; 4000], here(family, NODE_PORT)).unwrap();
+                    for _ in 0..3 {
+                        punt_end.await_frame(|frame| {
+                            frame.vlan() == Some(UPLINK.number()) && frame.length > 500
+                        });
+                    }
+                    client.send_to(&[7; 4000], here(family, NODE_PORT + 1)).unwrap();
+                    assert_eq!(hosts.recv(&mut received).unwrap(), 4000);
+                }
+            }
+            assert_eq!(cache.count(Counter::MissFragment).unwrap(), 2 * 3 * 3);
+        });
+    });
+}
+
+#[test]
+fn an_error_about_a_fragment_is_a_services_if_that_was() {
+    with_and_without_features(|bed| {
+        let outside = outside(&bed);
+        bed.run(|mut cache, mut punt_end| {
+            cache.add_uplink(UPLINK, &uplink()).unwrap();
+            cache.claim([Frontend { at: here(6, NODE_PORT), protocol: 17 }]).unwrap();
+            let wire = outside.run(|| Wire::open("eth0")).unwrap();
+            // the second cannot say whose it was
+            for place in [0, 1480] {
+                wire.send(&too_big(place));
+            }
+            // and what comes behind them is for pods
+            let client = udp(&outside, there(6, 2000));
+            client.send_to(b"x", here(6, NODE_PORT)).unwrap();
+            let mut next = || {
+                let frame = punt_end.await_frame(|it| it.vlan() == Some(UPLINK.number()));
+                frame.transport()
+            };
+            assert_eq!([next(), next()], [Some(58), Some(17)]);
+        });
+    });
+}
+
+/// Somebody outside says that a fragment of what a Service has answered is too big.
+fn too_big(place: u16) -> Vec<u8> {
+    let address = |at: SocketAddr| match at.ip() {
+        IpAddr::V6(ip) => ip.octets(),
+        IpAddr::V4(_) => unreachable!("it is of IPv6"),
+    };
+    let header = |next: u8, length: u16, from: SocketAddr, to: SocketAddr| {
+        let mut header = vec![0x60, 0, 0, 0];
+        header.extend(length.to_be_bytes());
+        header.extend([next, 64]);
+        [header, address(from).to_vec(), address(to).to_vec()].concat()
+    };
+    let more = place | 1;
+    let fragment = [&[17, 0][..], &more.to_be_bytes(), &7u32.to_be_bytes()].concat();
+    let udp = [NODE_PORT, 2000, 4008, 0].map(u16::to_be_bytes).concat();
+    let quoted = header(44, 1488, here(6, NODE_PORT), there(6, 2000));
+    let message = [vec![2, 0, 0, 0, 0, 0, 5, 0], quoted, fragment, udp].concat();
+    let ip = header(58, message.len() as u16, there(6, 0), here(6, 0));
+    // to whoever is on the wire
+    let ethernet = [&[0xff; 6][..], &mac(1), &[0x86, 0xdd]].concat();
+    [ethernet, ip, message].concat()
 }
 
 #[test]
