@@ -125,6 +125,8 @@ impl Cluster {
         let to = End { namespace: &cart.0, address: cart.1 };
         let sequence = Sequence::start(from, to, SequenceSettings::default())?;
         ensure!(sequence.await_arrivals(1000), "no datagram arrives");
+        // a flow is a known one when the kernel carries it, at once or by force
+        thread::sleep(PATIENCE);
         let (mut gaps, mut opened, mut unanswered) = (Vec::new(), 0, 0);
         for _ in 0..times {
             let done = AtomicBool::new(false);
@@ -174,6 +176,7 @@ struct Probe {
 /// Opens a flow every now and then until told to end.
 fn probe(from: &Namespace, to: SocketAddr, done: &AtomicBool) -> Result<Vec<Probe>> {
     let mut probes: Vec<Probe> = Vec::new();
+    let mut waiting = Vec::new();
     let mut sockets: Vec<UdpSocket> = Vec::new();
     while !done.load(Ordering::Acquire) {
         if sockets.is_empty() {
@@ -186,22 +189,25 @@ fn probe(from: &Namespace, to: SocketAddr, done: &AtomicBool) -> Result<Vec<Prob
         let socket = sockets.pop().context("there are some")?;
         socket.set_nonblocking(true)?;
         socket.send_to(b"probe", to)?;
+        waiting.push(probes.len());
         probes.push(Probe { socket, sent: Instant::now(), answered: false });
-        hear(&mut probes);
+        hear(&mut probes, &mut waiting);
         thread::sleep(PERIOD);
     }
     let patience = Instant::now() + PATIENCE;
-    while probes.iter().any(|probe| !probe.answered) && Instant::now() < patience {
-        hear(&mut probes);
+    while !waiting.is_empty() && Instant::now() < patience {
+        hear(&mut probes, &mut waiting);
         thread::sleep(PERIOD);
     }
     Ok(probes)
 }
 
-fn hear(probes: &mut [Probe]) {
-    for probe in probes.iter_mut().rev().take(AT_ONCE).filter(|probe| !probe.answered) {
-        probe.answered = probe.socket.recv(&mut [0; 256]).is_ok();
-    }
+/// Hears what has been answered of those that wait, however old they are.
+fn hear(probes: &mut [Probe], waiting: &mut Vec<usize>) {
+    waiting.retain(|&at| {
+        probes[at].answered = probes[at].socket.recv(&mut [0; 256]).is_ok();
+        !probes[at].answered
+    });
 }
 
 /// The longest time without a flow that is answered.
@@ -245,5 +251,5 @@ const ECHO: u16 = 7;
 const PERIOD: Duration = Duration::from_millis(2);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Flows whose answers are awaited, and sockets that are opened together.
+/// Sockets that are opened together.
 const AT_ONCE: usize = 100;

@@ -1,7 +1,7 @@
 //! Agents of a lab's nodes that are killed, and taken over from, under load.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output};
 
 use millrace_fastpath::{Counter, FlowCache};
@@ -96,6 +96,7 @@ impl Bed {
             let forced = self.forced();
             let sequence = start(&shop, to, family);
             assert!(sequence.await_arrivals(1000));
+            self.await_carried(to.1[family]);
             for time in 0..CHANGES {
                 let before = self.agent("east");
                 self.done(change);
@@ -118,6 +119,22 @@ impl Bed {
         let flows = flows["flows"].as_array().expect("a list");
         assert!(flows.len() >= 8, "a connection and datagrams, four times: {}", flows.len());
         self.done(&["probe", "--patience", "5s"]);
+    }
+
+    /// Waits until the kernel carries a sequence: what is with workers goes with their process.
+    fn await_carried(&self, to: IpAddr) {
+        until(|| {
+            let flows = self.asked("east", &["flows", "--pod", "shop"]);
+            let flows = flows["flows"].as_array().expect("a list");
+            let carried = flows.iter().filter(|flow| {
+                let there = &flow["original"];
+                let destination = there["destination"].as_str().and_then(|at| at.parse().ok());
+                flow["protocol"] == "udp"
+                    && destination.is_some_and(|at: SocketAddr| at.ip() == to)
+                    && there["kernelPackets"].as_u64() > Some(0)
+            });
+            (carried.count() as u32 >= SequenceSettings::default().flows).then_some(())
+        });
     }
 
     /// How often kernels did not wait for workers before they took a flow over.
