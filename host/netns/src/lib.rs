@@ -59,7 +59,7 @@ pub use address::Address;
 pub use ethtool::{Channels, Driver, Ethtool, EthtoolError};
 pub use feature::Feature;
 pub use frame::send_frame;
-pub use link::{Link, LinkKind, LinkState, Peer};
+pub use link::{Link, LinkKind, LinkState, Peer, Vxlan};
 pub use named::unique_name;
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::{Netlink, NetlinkError};

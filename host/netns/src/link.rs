@@ -8,7 +8,8 @@
 use std::fmt;
 
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
+    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    State,
 };
 
 use crate::shape::is_shaper;
@@ -40,6 +41,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end of a veth pair, or what a tunnel or VLAN runs on.
     pub peer: Option<Peer>,
+    /// What its tunnels are like, if it is one of VXLAN's.
+    pub vxlan: Option<Vxlan>,
     /// Receive queues there is room for; [`Channels`](crate::Channels) says how many are used.
     pub rx_queues: u32,
     /// Transmit queues there is room for.
@@ -54,6 +57,19 @@ pub struct Peer {
     /// The number that the link's namespace knows the peer's by (`ip netns list-id`); `None` if
     /// they share one.
     pub namespace: Option<i32>,
+}
+
+/// What the tunnels of a link are like (`IFLA_VXLAN_*` in `linux/if_link.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Whether who sends says of each packet where it goes.
+    pub external: bool,
+    /// The network identifier; 0 of an external one.
+    pub vni: u32,
+    /// The UDP port.
+    pub port: u16,
+    /// Whether it learns who is behind which tunnel.
+    pub learning: bool,
 }
 
 /// What made a link (`IFLA_INFO_KIND`).
@@ -115,6 +131,7 @@ impl Link {
             shaped: false,
             master: None,
             peer: None,
+            vxlan: None,
             rx_queues: 0,
             tx_queues: 0,
         };
@@ -134,8 +151,10 @@ impl Link {
                 LinkAttribute::NumTxQueues(count) => link.tx_queues = count,
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
-                        if let LinkInfo::Kind(kind) = info {
-                            link.kind = kind.into();
+                        match info {
+                            LinkInfo::Kind(kind) => link.kind = kind.into(),
+                            LinkInfo::Data(InfoData::Vxlan(data)) => link.vxlan = Some(vxlan(data)),
+                            _ => {}
                         }
                     }
                 }
@@ -153,6 +172,20 @@ impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+fn vxlan(data: Vec<InfoVxlan>) -> Vxlan {
+    let mut vxlan = Vxlan::default();
+    for attribute in data {
+        match attribute {
+            InfoVxlan::CollectMetadata(external) => vxlan.external = external,
+            InfoVxlan::Id(vni) => vxlan.vni = vni,
+            InfoVxlan::Port(port) => vxlan.port = port,
+            InfoVxlan::Learning(learning) => vxlan.learning = learning,
+            _ => {}
+        }
+    }
+    vxlan
 }
 
 impl From<InfoKind> for LinkKind {

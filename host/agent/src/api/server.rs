@@ -211,6 +211,7 @@ async fn status(State(host): Shared) -> Answer<HostStatus> {
             manifests: host.known.as_ref().and_then(|known| known.lock().manifests.clone()),
             workers: host.plane.workers()?,
             others: host.cni.as_ref().map(CniArgs::others).unwrap_or_default(),
+            refused: host.known.as_ref().map_or_else(Vec::new, |it| it.lock().refusals.sentences()),
         })
     });
     Ok(Json(status.await?))

@@ -180,6 +180,9 @@ pub(crate) struct HostStatus {
     /// Who else does on its node what it does, in sentences.
     #[serde(default)]
     pub(crate) others: Vec<String>,
+    /// What the kernel refuses of its node's network, and is tried again, in sentences.
+    #[serde(default)]
+    pub(crate) refused: Vec<String>,
 }
 
 /// What has become of a cluster's objects that say which filters a node's chain has.

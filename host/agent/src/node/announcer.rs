@@ -76,20 +76,26 @@ impl Announcer {
     }
 
     /// Answers for these addresses, and for no others any more.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refused; the rest is done.
     pub(crate) fn answer_for(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), AnnounceError> {
+        let mut refused = Ok(());
         for gone in &self.answered - addresses {
             match self.net.remove_proxy(&self.uplink.name, gone) {
-                Ok(()) | Err(NetlinkError::Missing { .. }) => self.answered.remove(&gone),
-                Err(error) => return Err(error.into()),
-            };
+                Ok(()) | Err(NetlinkError::Missing { .. }) => drop(self.answered.remove(&gone)),
+                Err(error) => refused = refused.and(Err(error.into())),
+            }
         }
         for address in addresses - &self.answered {
-            self.net.add_proxy(&self.uplink.name, address, PROTOCOL)?;
-            self.answered.insert(address);
-            tracing::info!(%address, uplink = self.uplink.name, "is announced here");
-            self.tell(address)?;
+            let answered = self.net.add_proxy(&self.uplink.name, address, PROTOCOL);
+            refused = refused.and(answered.map_err(AnnounceError::from).and_then(|()| {
+                self.answered.insert(address);
+                tracing::info!(%address, uplink = self.uplink.name, "is announced here");
+                self.tell(address)
+            }));
         }
-        Ok(())
+        refused
     }
 
     /// Tells all neighbours, who may know another node by the address.

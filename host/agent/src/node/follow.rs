@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_control::filter::Filters;
 use millrace_control::source::Waited;
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use crate::api::server::Host;
 use crate::node::TunnelArgs;
 use crate::node::filters::ChainKeeper;
-use crate::node::publisher::Publisher;
+use crate::node::publisher::{Known, Publisher};
+use crate::node::refusals::Matter;
 use crate::node::report::report;
 use crate::node::source::{Reading, Source};
 
@@ -28,6 +29,8 @@ pub(crate) struct Follower {
     source: Source,
     tunnel: TunnelArgs,
     publisher: Arc<Mutex<Publisher>>,
+    /// What has become of what it was told.
+    cluster: Arc<Mutex<Known>>,
     chain: ChainKeeper,
     /// What was complained of before.
     known: BTreeSet<String>,
@@ -49,6 +52,7 @@ impl Follower {
             source,
             tunnel,
             chain: ChainKeeper::new(node, socket, publisher.known()),
+            cluster: publisher.known(),
             publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),
             met: BTreeMap::new(),
@@ -119,6 +123,7 @@ impl Follower {
                     if self.chain.look(&host.plane) {
                         self.report();
                     }
+                    self.look_after(host);
                 }
                 Ok(Waited::Changed) => match self.read() {
                     Ok(_) => {
@@ -183,10 +188,36 @@ impl Follower {
         if *nodes == self.met || host.leaving.load(Ordering::Acquire) {
             return;
         }
-        match pods.lock().meet(&host.plane, this, nodes, &self.tunnel) {
-            Ok(()) => self.met.clone_from(nodes),
-            Err(error) => tracing::error!(%error, "another node is not reached as it is now"),
+        let met = pods.lock().meet(&host.plane, this, nodes, &self.tunnel);
+        if met.is_ok() {
+            self.met.clone_from(nodes);
         }
+        self.cluster.lock().refusals.note(Matter::Nodes, met);
+    }
+
+    /// Tries again what the kernel has refused, and has the link of tunnels be as it was made.
+    fn look_after(&mut self, host: &Host) {
+        let is_leaving = host.leaving.load(Ordering::Acquire);
+        if is_leaving || !self.cluster.lock().refusals.are_due(Instant::now()) {
+            return;
+        }
+        let nodes = {
+            let publisher = self.publisher.lock();
+            let nodes = &publisher.world().nodes;
+            (*nodes != self.met).then(|| nodes.clone())
+        };
+        match (nodes, &host.pods) {
+            (Some(nodes), _) => self.meet(host, &nodes),
+            (None, Some(pods)) => {
+                let mended = pods.lock().mend(&self.tunnel);
+                self.cluster.lock().refusals.note(Matter::Nodes, mended);
+            }
+            (None, None) => {}
+        }
+        if let Err(error) = self.publisher.lock().catch_up(&host.plane) {
+            tracing::error!(%error, "Services and policies stay as they were");
+        }
+        self.cluster.lock().refusals.looked_after(Instant::now());
     }
 }
 

@@ -1,7 +1,9 @@
 //! Other nodes that come, go and change while the agent runs.
 
 use std::collections::BTreeMap;
+use std::slice;
 
+use ipnetwork::IpNetwork;
 use millrace_control::Node;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
 use millrace_netns::{NetlinkError, RouteTable};
@@ -26,6 +28,14 @@ pub(crate) enum MeetError {
     /// The chain does not know it.
     #[error(transparent)]
     Chain(#[from] StageError),
+    /// One of several is not reached.
+    #[error("the pods of node `{node}` are not reached: {cause}")]
+    Refused {
+        /// The node's name.
+        node: String,
+        /// Why not.
+        cause: Box<MeetError>,
+    },
 }
 
 impl Pods {
@@ -54,17 +64,49 @@ impl Pods {
             }
             self.forget_routes(peer)?;
         }
+        tunnel.make_link(self.node(), &peers, mtu)?;
+        let mut met: Vec<_> = known.into_iter().filter(|peer| !gone.contains(peer)).collect();
+        self.know(met.clone());
+        let mut refused = None;
+        for peer in new {
+            match self.greet(plane, &peer, tunnel, &gateways) {
+                Ok(()) => {
+                    tracing::info!(node = peer.name, "its pods are reached");
+                    met.push(peer);
+                }
+                // the others are met all the same
+                Err(error) => {
+                    let _ = self.forget_routes(&peer);
+                    refused
+                        .get_or_insert(MeetError::Refused { node: peer.name, cause: error.into() });
+                }
+            }
+        }
+        met.sort_by(|one, other| one.name.cmp(&other.name));
+        self.know(met);
+        self.publish(plane)?;
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Has the link of tunnels be as it was made, whoever has changed it.
+    pub(crate) fn mend(&self, tunnel: &TunnelArgs) -> Result<(), MeetError> {
+        Ok(tunnel.make_link(self.node(), &self.beyond().peers, self.mtu())?)
+    }
+
+    /// Has the way to a node's pods be known here.
+    fn greet(
+        &mut self,
+        plane: &Dataplane,
+        peer: &Peer,
+        tunnel: &TunnelArgs,
+        gateways: &[IpNetwork],
+    ) -> Result<(), MeetError> {
         let (node, state) = self.ground();
-        tunnel.make_link(node, &peers, mtu, state)?;
-        peers::route(node, &gateways, &new, state)?;
-        let left = known.into_iter().filter(|peer| !gone.contains(peer)).collect();
-        self.know(left);
-        for port in tunnel.ports(&new, &gateways) {
+        peers::lead_to(node, gateways, peer, state)?;
+        for port in tunnel.ports(slice::from_ref(peer), gateways) {
             plane.add_port(port)?;
         }
-        new.iter().for_each(|peer| tracing::info!(node = peer.name, "its pods are reached"));
-        self.know(peers);
-        Ok(self.publish(plane)?)
+        Ok(())
     }
 
     /// Removes this node's own routes to a node's pods.

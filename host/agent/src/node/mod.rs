@@ -8,7 +8,8 @@
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them; `filters`: the others of the chain
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
-//!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn
+//!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn;
+//!   `refusals`: what the kernel does not do
 //! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
 //!   its neighbours, `health`, load balancers, `liveness`, those that ask
@@ -34,6 +35,7 @@ pub(crate) mod pins;
 mod processes;
 mod publisher;
 mod reach;
+mod refusals;
 mod report;
 mod source;
 pub(crate) mod state;
@@ -225,8 +227,17 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let gateways: Vec<_> = ipam.gateways().collect();
     udev::declare()?;
     link::make_host_link(&node, &gateways, mtu).context("the host's own link")?;
-    args.tunnel.make_link(&node, &peers, mtu, &mut state).context("the link of tunnels")?;
-    peers::route(&node, &gateways, &peers, &mut state).context("routes to other nodes")?;
+    args.tunnel.make_link(&node, &peers, mtu).context("the link of tunnels")?;
+    peers::prepare(&node, &gateways, &mut state).context("the way into the dataplane")?;
+    let mut reached = Vec::new();
+    for peer in peers {
+        match peers::lead_to(&node, &gateways, &peer, &mut state) {
+            Ok(()) => reached.push(peer),
+            // which is tried again when the rest is there
+            Err(error) => tracing::error!(node = peer.name, %error, "its pods are not reached"),
+        }
+    }
+    let peers = reached;
     let virtuals = Virtuals::open(node.netlink()?, gateways.clone()).context("routes of before")?;
     let announcer = around.link().cloned().map(|uplink| Announcer::open(uplink, &mut state));
     let announcer = announcer.transpose().context("what is announced on the uplink")?;

@@ -91,13 +91,11 @@ pub(crate) fn of(
     others.map(peer).collect()
 }
 
-/// Has this node's own stack forward, and know the way to all pods: into the dataplane where there
-/// is a tunnel, from the address that `gateways` has of the family. What is changed for that, and
-/// does not go with a link of ours, is remembered first.
-pub(crate) fn route(
+/// Has this node's own stack forward, and know the dataplane. What is changed for that, and does not
+/// go with a link of ours, is remembered first.
+pub(crate) fn prepare(
     here: &Namespace,
     gateways: &[IpNetwork],
-    peers: &[Peer],
     state: &mut NodeState,
 ) -> Result<(), PeerError> {
     for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
@@ -118,12 +116,20 @@ pub(crate) fn route(
     for stranger in strangers(gateways) {
         net.replace_route(&into_dataplane(stranger, gateways))?;
     }
-    for peer in peers {
-        for prefix in &peer.pod_cidrs {
-            route_to(&net, gateways, peer, *prefix, state)?;
-        }
-    }
     Ok(())
+}
+
+/// Has this node's own stack know the way to a node's pods: into the dataplane where there is a
+/// tunnel, from the address that `gateways` has of the family. What does not go with a link of ours
+/// is remembered first.
+pub(crate) fn lead_to(
+    here: &Namespace,
+    gateways: &[IpNetwork],
+    peer: &Peer,
+    state: &mut NodeState,
+) -> Result<(), PeerError> {
+    let net = here.netlink()?;
+    peer.pod_cidrs.iter().try_for_each(|prefix| route_to(&net, gateways, peer, *prefix, state))
 }
 
 fn route_to(

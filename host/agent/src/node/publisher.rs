@@ -18,6 +18,7 @@ use crate::api::types::Resources;
 use crate::node::filters::{ChainStanding, FilterStanding};
 use crate::node::health::Standing;
 use crate::node::reach::Reach;
+use crate::node::refusals::Refusals;
 
 /// Who tells them. Those who attach pods and those who follow the manifests share it.
 pub(crate) struct Publisher {
@@ -43,6 +44,8 @@ pub(crate) struct Known {
     pub(crate) rules: BTreeMap<u32, String>,
     /// The manifests that are in force, if it is manifests that say what there is.
     pub(crate) manifests: Option<Mark>,
+    /// What the kernel refuses.
+    pub(crate) refusals: Refusals,
 }
 
 /// What has become of a Service.
@@ -125,6 +128,17 @@ impl Publisher {
         self.compiler.note(local);
     }
 
+    /// Tells those once more who have not taken what they were told, but for filters.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub(crate) fn catch_up(&mut self, plane: &Dataplane) -> Result<(), StageError> {
+        match self.reach.as_ref().is_some_and(Reach::is_behind) {
+            true => self.tell(plane),
+            false => Ok(()),
+        }
+    }
+
     /// Tells filters what has changed.
     ///
     /// # Errors
@@ -141,7 +155,9 @@ impl Publisher {
         self.known.lock().take(publication, outcome.as_ref().err());
         if let Some(reach) = &mut self.reach {
             let standing = if outcome.is_ok() { Standing::Current } else { Standing::Behind };
-            reach.follow(plane, &self.compiler, standing);
+            let outcomes = reach.follow(plane, &self.compiler, standing);
+            let mut known = self.known.lock();
+            outcomes.into_iter().for_each(|(matter, it)| known.refusals.note(matter, it));
         }
         if outcome.is_ok() {
             let publication = self.compiler.publication();

@@ -11,6 +11,7 @@ use crate::node::announcer::Announcer;
 use crate::node::health::{HealthChecks, Standing};
 use crate::node::liveness::Liveness;
 use crate::node::processes::Processes;
+use crate::node::refusals::Matter;
 use crate::node::virtuals::{Grounds, Virtuals};
 
 /// All of them.
@@ -45,8 +46,13 @@ impl Reach {
     }
 
     /// Tells them what filters were told before: who comes finds a chain that knows what it looks
-    /// for. What one of them does not take is logged, and tried again with the next change.
-    pub(crate) fn follow(&mut self, plane: &Dataplane, compiler: &Compiler, standing: Standing) {
+    /// for. What has become of it is to be noted.
+    pub(crate) fn follow(
+        &mut self,
+        plane: &Dataplane,
+        compiler: &Compiler,
+        standing: Standing,
+    ) -> Vec<(Matter, Result<(), String>)> {
         let publication = compiler.publication();
         let complaints: BTreeSet<String> = publication.complaints.iter().cloned().collect();
         for complaint in complaints.difference(&self.left_out) {
@@ -60,24 +66,18 @@ impl Reach {
             true => plane.claim(compiler.places()),
             false => plane.change_claims(gone.iter().copied(), places.iter().copied()),
         };
-        if let Err(error) = claimed {
-            tracing::error!(%error, "Services are not reached from outside as they should be");
-            self.is_behind = true;
-        }
+        let mut outcomes = vec![(Matter::Claims, in_words(claimed))];
         let grounds = Grounds::of(compiler.world());
         if was_behind || !(gone.is_empty() && places.is_empty()) || !self.virtuals.is_on(&grounds) {
             let addresses = compiler.places().map(|it| it.address);
-            if let Err(error) = self.virtuals.lead_to(grounds, addresses) {
-                tracing::error!(%error, "Services are not reached from the host as they should be");
-                self.is_behind = true;
-            }
+            outcomes.push((Matter::Routes, in_words(self.virtuals.lead_to(grounds, addresses))));
         }
         self.processes.mean(plane, compiler.stand_ins());
-        if let Some(announcer) = &mut self.announcer
-            && let Err(error) = announcer.answer_for(&compiler.announced())
-        {
-            tracing::error!(%error, "addresses of load balancers are not announced");
+        if let Some(announcer) = &mut self.announcer {
+            let answered = announcer.answer_for(&compiler.announced());
+            outcomes.push((Matter::Neighbours, in_words(answered)));
         }
+        self.is_behind = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         for (name, summary) in &publication.services {
             match summary.as_ref().and_then(|it| it.health_check) {
                 Some(check) => drop(self.checks.insert(name.clone(), check)),
@@ -87,5 +87,15 @@ impl Reach {
         self.health.serve(self.checks.iter().map(|(name, check)| (name, *check)), standing);
         let this = compiler.world().nodes.get(compiler.node());
         self.liveness.say(standing, this.map_or(Tenure::Leaves, |node| node.tenure));
+        outcomes
     }
+
+    /// Whether they have not taken something.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+}
+
+fn in_words(outcome: Result<(), impl ToString>) -> Result<(), String> {
+    outcome.map_err(|error| error.to_string())
 }

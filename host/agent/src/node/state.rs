@@ -23,15 +23,12 @@ pub(crate) struct NodeState {
     kept: Kept,
 }
 
-/// What is remembered.
+/// What is remembered. Another version may have remembered more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Kept {
     /// The pods that are attached.
     pub(crate) attachments: BTreeMap<AttachmentId, Attached>,
-    /// The UDP port of the tunnels' link, if there is one.
-    #[serde(default)]
-    pub(crate) tunnel_port: Option<u16>,
     /// The file that has container runtimes call the plugin, if one was written.
     #[serde(default)]
     pub(crate) conflist: Option<PathBuf>,

@@ -10,12 +10,11 @@ use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
 use millrace_dataplane::control::request::{AddPort, Beyond, Prefix, Tunnel};
 use millrace_dataplane::port::{Hold, Station, Vlans};
-use millrace_netns::{LinkKind, Namespace, NetlinkError, VxlanMode, VxlanSpec};
+use millrace_netns::{Namespace, NetlinkError, Vxlan, VxlanMode, VxlanSpec};
 
 use crate::node::attach::gateway;
 use crate::node::link::{GATEWAY_MAC, keep_quiet};
 use crate::node::peers::{Mode, Peer, PeerError};
-use crate::node::state::NodeState;
 
 /// How nodes are joined. It is the same for all nodes of a cluster.
 #[derive(Args, Clone, Copy, Debug)]
@@ -57,35 +56,43 @@ impl TunnelArgs {
         underlay.saturating_sub(overhead.max().unwrap_or(0))
     }
 
-    /// Makes the link. One that is left from before stays if it is as it should be: flows lead
-    /// through it. There is none if no node is behind a tunnel.
+    /// Makes the link. One that is there stays if it is as it should be: flows lead through it.
+    /// There is none if no node is behind a tunnel.
     pub(crate) fn make_link(
         &self,
         node: &Namespace,
         peers: &[Peer],
         mtu: u32,
-        state: &mut NodeState,
     ) -> Result<(), PeerError> {
         let net = node.netlink()?;
-        let wanted = peers.iter().any(|peer| peer.tunnel.is_some()).then_some(self.tunnel_port);
-        let fits = net.link(LINK).is_ok_and(|link| link.kind == LinkKind::Vxlan)
-            && state.kept().tunnel_port == wanted;
-        if !fits || wanted.is_none() {
-            match net.delete_link(LINK) {
-                Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => {}
-                Err(error) => return Err(error.into()),
+        let is_wanted = peers.iter().any(|peer| peer.tunnel.is_some());
+        let like = Vxlan { external: true, vni: 0, port: self.tunnel_port, learning: false };
+        let present = match net.link(LINK) {
+            Ok(link) if is_wanted && link.vxlan == Some(like) => Some(link),
+            Ok(_) => {
+                tracing::info!(link = LINK, "removed: it is not as tunnels need it");
+                net.delete_link(LINK)?;
+                None
             }
+            Err(NetlinkError::NoSuchLink { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let link = match present {
+            _ if !is_wanted => return Ok(()),
+            Some(link) => link,
+            None => {
+                let spec = VxlanSpec::new(LINK, VxlanMode::External).port(self.tunnel_port);
+                net.add_vxlan(&spec)?
+            }
+        };
+        if link.mtu != mtu {
+            net.set_mtu(LINK, mtu)?;
         }
-        state.change(|kept| kept.tunnel_port = wanted)?;
-        if wanted.is_none() {
-            return Ok(());
-        }
-        if !fits {
-            net.add_vxlan(&VxlanSpec::new(LINK, VxlanMode::External).port(self.tunnel_port))?;
+        if !link.up {
             keep_quiet(node, LINK)?;
+            net.set_up(LINK)?;
         }
-        net.set_mtu(LINK, mtu)?;
-        Ok(net.set_up(LINK)?)
+        Ok(())
     }
 
     /// The UDP port of the tunnels.

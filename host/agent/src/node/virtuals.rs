@@ -46,6 +46,9 @@ impl Virtuals {
     }
 
     /// Leads to where Services are reached, and nowhere else any more.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refused; the rest is done.
     pub(crate) fn lead_to(
         &mut self,
         grounds: Grounds,
@@ -53,21 +56,25 @@ impl Virtuals {
     ) -> Result<(), NetlinkError> {
         let wanted = grounds.prefixes(frontends);
         self.grounds = grounds;
+        // one that is refused keeps the others from nothing
+        let mut refused = Ok(());
         for gone in self.routed.difference(&wanted).copied().collect::<Vec<_>>() {
             match self.net.remove_route(&into_dataplane(gone, &self.gateways).protocol(PROTOCOL)) {
-                Ok(()) | Err(NetlinkError::Missing { .. }) => self.routed.remove(&gone),
-                Err(error) => return Err(error),
-            };
+                Ok(()) | Err(NetlinkError::Missing { .. }) => drop(self.routed.remove(&gone)),
+                Err(error) => refused = refused.and(Err(error)),
+            }
         }
         for prefix in wanted {
             let has = |it: &IpNetwork| it.is_ipv4() == prefix.is_ipv4();
             if !self.routed.contains(&prefix) && self.gateways.iter().any(has) {
                 let route = into_dataplane(prefix, &self.gateways).protocol(PROTOCOL);
-                self.net.replace_route(&route)?;
-                self.routed.insert(prefix);
+                match self.net.replace_route(&route) {
+                    Ok(()) => drop(self.routed.insert(prefix)),
+                    Err(error) => refused = refused.and(Err(error)),
+                }
             }
         }
-        Ok(())
+        refused
     }
 }
 

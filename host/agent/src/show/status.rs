@@ -79,7 +79,7 @@ fn text(host: &HostStatus) -> String {
 
 /// What somebody should look after.
 fn oddities(host: &HostStatus) -> Vec<String> {
-    let mut notes = host.others.clone();
+    let mut notes = [&host.others[..], &host.refused].concat();
     if host.ports.is_empty() {
         notes.push("there are no ports: add some with `millrace port add`".to_owned());
     }

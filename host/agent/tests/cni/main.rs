@@ -5,6 +5,7 @@
 //! - `attaching`: ADD and DEL, `asking`: the other verbs, `failing`: what goes wrong
 //! - `installing`: what has runtimes call it
 //! - `departing`: containers that go while no agent is there
+//! - `refusing`: what the kernel refuses, and others change
 //! - `succeeding`: an agent after another one that lives
 //! - `joining`: a node that becomes part of a cluster, and others that do
 
@@ -17,4 +18,5 @@ mod failing;
 mod http;
 mod installing;
 mod joining;
+mod refusing;
 mod succeeding;

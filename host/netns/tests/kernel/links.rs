@@ -1,5 +1,5 @@
 use millrace_netns::{
-    Link, LinkKind, LinkState, NetlinkError, Peer, VethSpec, VxlanMode, VxlanSpec,
+    Link, LinkKind, LinkState, NetlinkError, Peer, VethSpec, Vxlan, VxlanMode, VxlanSpec,
 };
 
 use crate::ground::{Pair, namespace, network, pings};
@@ -132,9 +132,13 @@ fn a_vxlan_link_is_external_or_has_one_peer() {
     let netlink = namespace.netlink().unwrap();
     let external = netlink.add_vxlan(&VxlanSpec::new("vx0", VxlanMode::External)).unwrap();
     assert_eq!((external.kind, external.ethernet), (LinkKind::Vxlan, true));
+    let like = Vxlan { external: true, vni: 0, port: 4789, learning: false };
+    assert_eq!(external.vxlan, Some(like));
     let mode = VxlanMode::PointToPoint { vni: 42, remote: "10.9.0.2".parse().unwrap() };
     let spec = VxlanSpec::new("vx1", mode).port(8472).local("10.9.0.1".parse().unwrap());
-    netlink.add_vxlan(&spec).unwrap();
+    let to_one = netlink.add_vxlan(&spec).unwrap();
+    let like = Vxlan { external: false, vni: 42, port: 8472, learning: true };
+    assert_eq!(to_one.vxlan, Some(like));
 
     let details = |link: &str| {
         let output =
