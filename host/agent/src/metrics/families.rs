@@ -70,6 +70,7 @@ families! {
     CACHE_INSTALLED COUNTER "millrace_cache_installed_entries_total" "Entries that workers gave to the kernel's flow cache: one for each way of a connection."
     CACHE_FULL COUNTER "millrace_cache_full_total" "Entries that the kernel's flow cache had no room for."
     CACHE_REFUSED COUNTER "millrace_cache_refused_total" "Entries that the kernel refused for another reason."
+    CACHE_SEND_REFUSED COUNTER "millrace_cache_send_refused_total" "Times that the kernel did not take what a worker sent to a port of the flow cache."
     REDECIDED COUNTER "millrace_connections_redecided_total" "Live connections that the chain was asked about again, by outcome: same, changed, refused (kept, dropped, reset), over (their next packets are decided afresh), unanswered (a filter failed)."
     CACHE_PACKETS COUNTER "millrace_cache_packets_total" "Packets by what became of them in the kernel: hit, or why they went to a worker or no further. `forced` and `lost-events` are no packets: hand-overs that did not wait, and ends of connections that were not heard of."
 

@@ -130,6 +130,7 @@ fn add_cache(page: &mut Page, cache: &CacheStatus) {
         (f::CACHE_INSTALLED, cache.installed),
         (f::CACHE_FULL, cache.full),
         (f::CACHE_REFUSED, cache.refused),
+        (f::CACHE_SEND_REFUSED, cache.send_refused),
     ] {
         page.add(family, &[], count as f64);
     }

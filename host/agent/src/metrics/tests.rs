@@ -286,6 +286,7 @@ fn every_family_has_the_number_it_is_about() {
         ("cache_installed_entries_total", cache.installed),
         ("cache_full_total", cache.full),
         ("cache_refused_total", cache.refused),
+        ("cache_send_refused_total", cache.send_refused),
         ("cache_packets_total{fate=\"hit\"}", cache.packets["hit"]),
     ];
     let is = |series: String, value: u64| {

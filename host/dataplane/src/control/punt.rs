@@ -34,7 +34,7 @@ use crate::control::request::{Beyond, Tunnel};
 use crate::control::reserve::ReservedPorts;
 use crate::control::status::CacheStatus;
 use crate::mailbox::{NoAnswer, Postman};
-use crate::port::{Port, PortId};
+use crate::port::{Port, PortCounters, PortId};
 use crate::tracking::{HandOver, Succession, Tracking, TrackingCounters, Upkeep, kernel};
 use crate::worker::Worker;
 use crate::xsk_io::XskIo;
@@ -141,13 +141,20 @@ pub(super) struct Punt {
     succession: Option<Arc<Succession>>,
     miss_limit: Option<MissLimit>,
     /// By worker.
-    counters: Vec<Arc<TrackingCounters>>,
+    counted: Vec<Counted>,
     /// The near end, and its queues.
     near: (u32, u32),
     _program: Program,
     _reserved: ReservedPorts,
     // the far end goes with its namespace, and takes the near one along
     _far: Namespace,
+}
+
+/// What a worker counts.
+struct Counted {
+    tracking: Arc<TrackingCounters>,
+    /// Of what it sends through the pair.
+    sent: Arc<PortCounters>,
 }
 
 impl Punt {
@@ -188,7 +195,7 @@ impl Punt {
         prepare(namespace, &name)?;
         prepare(&far, FAR)?;
 
-        let (program, counters) = far.run(|| connect(workers, sockets, &track))??;
+        let (program, counted) = far.run(|| connect(workers, sockets, &track))??;
         let upkeep = {
             let (connections, cache, hand_over) = shared();
             Upkeep::new(connections, cache, hand_over, succession.clone())
@@ -199,7 +206,7 @@ impl Punt {
             succession,
             sampler,
             miss_limit: settings.miss_limit,
-            counters,
+            counted,
             near: (near.index, queues),
             cache,
             connections,
@@ -271,7 +278,7 @@ impl Punt {
     /// What there is to see.
     pub(super) fn status(&self) -> Result<CacheStatus, PuntError> {
         let sum = |of: fn(&TrackingCounters) -> &AtomicU64| {
-            self.counters.iter().map(|counters| of(counters).load(Relaxed)).sum()
+            self.counted.iter().map(|worker| of(&worker.tracking).load(Relaxed)).sum()
         };
         let cache = self.cache.lock();
         let count = |counter| Ok((label(counter), cache.count(counter)?));
@@ -281,6 +288,7 @@ impl Punt {
             installed: sum(|counters| &counters.installed),
             full: sum(|counters| &counters.full),
             refused: sum(|counters| &counters.refused),
+            send_refused: self.counted.iter().map(|it| it.sent.tx_refused.load(Relaxed)).sum(),
             redecided: Redecided::default(),
             not_kept: self.succession.as_ref().map_or(0, |it| it.not_kept()),
             without_port: self.masquerade.exhaustion().into(),
@@ -408,10 +416,10 @@ fn connect(
     workers: &[Hand],
     sockets: XskSettings,
     track: &(impl Fn(u32) -> Tracking + Sync),
-) -> Result<(Program, Vec<Arc<TrackingCounters>>), PuntError> {
+) -> Result<(Program, Vec<Counted>), PuntError> {
     let link = Netlink::host()?.link(FAR)?;
     let mut program = Program::attach_in(link.index, FAR, AttachMode::Native)?;
-    let mut counters = Vec::new();
+    let mut counted = Vec::new();
     for (queue, hand) in (0..).zip(workers) {
         let socket = Xsk::open(&hand.umem, FAR, queue, sockets)?;
         let handle = socket.as_fd().try_clone_to_owned().map_err(|cause| OpenError::Refused {
@@ -420,16 +428,16 @@ fn connect(
             cause,
             remedy: "",
         })?;
-        let tracking = track(queue);
-        counters.push(tracking.counters());
+        let (tracking, sent) = (track(queue), Arc::<PortCounters>::default());
+        counted.push(Counted { tracking: tracking.counters(), sent: Arc::clone(&sent) });
         hand.postman.ask(move |worker| {
-            worker.io.add_port(PortId::PUNT, vec![socket], Arc::default());
+            worker.io.add_port(PortId::PUNT, vec![socket], sent);
             worker.tracking = Some(tracking);
         })?;
         // frames may come once the worker has put buffers there
         program.connect(queue, &handle)?;
     }
-    Ok((program, counters))
+    Ok((program, counted))
 }
 
 fn of_cache(frontend: Frontend) -> fastpath::Frontend {

@@ -80,6 +80,9 @@ pub struct CacheStatus {
     pub full: u64,
     /// Directions that the kernel refused for another reason.
     pub refused: u64,
+    /// Times that the kernel did not take what a worker sent to a port of the cache.
+    #[serde(default)]
+    pub send_refused: u64,
     /// What became of connections that were decided anew.
     pub redecided: Redecided,
     /// Connections that would end with this process, as there was no room to keep them.

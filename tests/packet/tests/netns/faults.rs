@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millrace_abi::Reason;
+use millrace_abi::{Capability, Reason};
 use millrace_dataplane::connections::{self, Timeouts};
 use millrace_dataplane::control::flows::FlowQuery;
 use millrace_dataplane::control::{CacheSettings, Capacity, PortRange, Settings};
 use millrace_filter::testing::frames;
 use millrace_netns::Namespace;
+use millrace_packet_tests::guests::Guest;
+use millrace_packet_tests::module_as;
 use millrace_xsk::{UmemSettings, XskSettings};
 
 use crate::bed::{Bed, Pod, await_some};
@@ -218,6 +220,30 @@ impl Echo {
             assert_eq!(names.len(), self.seen.len(), "two clients have one name: {:?}", self.seen);
         }
     }
+}
+
+#[test]
+fn what_the_kernel_does_not_take_of_a_worker_is_counted_and_later_packets_pass() {
+    let bed = crossing_at(Bed::cached(2, 1));
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    // a filter that sends by itself, once a second: without a link nothing comes from pods
+    let emit = "(drop (call $emit (global.get $setting) (i32.const 2048) (i32.const 64)))
+                i32.const 0";
+    let beacon = Guest::new().wants(&[Capability::Emit]).tick(emit).build();
+    let number = bed.plane.numbers()[&client.port];
+    bed.load(module_as("beacon", beacon, &format!(r#"{{"n": {number}}}"#)));
+    let net = bed.host.netlink().expect("netlink works");
+    let links = net.links().expect("the kernel says");
+    let near = links.iter().find(|link| link.name.starts_with("mr-pt-")).expect("the punt pair");
+    let refused = || {
+        let cache = bed.plane.cache().expect("the kernel says").expect("there is a cache");
+        cache.send_refused
+    };
+    assert_eq!(refused(), 0);
+    net.set_down(&near.name).expect("it is there");
+    await_some(|| if refused() > 0 { Ok(()) } else { Err("all is taken") });
+    net.set_up(&near.name).expect("it is there");
+    client.talks_to(server, server.address, b"behind it");
 }
 
 /// Says when it is dropped that it is over.
