@@ -57,7 +57,8 @@ image: cni ## an image of millrace, and the lines that import and push it
 	scripts/image $(target)/millrace.tar $(target)/release/millrace $(target)/release/millrace-cni
 
 cluster: image ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
-	tests/cluster/up $(target)/millrace.tar && tests/cluster/check && tests/cluster/check-it && tests/cluster/status
+	tests/cluster/up $(target)/millrace.tar
+	set -e; for part in check check-it ask status; do tests/cluster/$$part; done
 
 conformance: ## what Kubernetes' own tests say of the network of that cluster, while it is up
 	tests/cluster/conformance

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::capture::{self, CaptureArgs};
 use crate::check::{self, CheckArgs};
+use crate::cluster::{self, ClusterArgs};
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
@@ -47,6 +48,7 @@ enum Command {
     #[command(subcommand)]
     Lab(LabCommand),
     Check(Box<CheckArgs>),
+    Cluster(ClusterArgs),
     Status(status::StatusArgs),
     Ports(ports::PortsArgs),
     Flows(flows::FlowsArgs),
@@ -90,6 +92,7 @@ impl Cli {
             Command::Cleanup(args) => cleanup::run(&args),
             Command::Lab(command) => return lab::run(command),
             Command::Check(args) => return check::run(&args),
+            Command::Cluster(args) => return cluster::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Flows(args) => flows::run(&args),

@@ -6,7 +6,7 @@
 //! - [`api`]: the admin socket, both ends; [`metrics`]: what Prometheus reads
 //! - [`workbench`]: what the author of a filter works with; [`demo`]: what there is to see;
 //!   [`child`]: the host that they start
-//! - [`check`]: tries out a cluster's network
+//! - [`check`]: tries out a cluster's network; [`cluster`]: asks all of its agents
 //! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written,
 //!   [`replace`]: how files are
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod capture;
 mod check;
 mod child;
 mod cli;
+mod cluster;
 mod config;
 mod demo;
 mod filter;

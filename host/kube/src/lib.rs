@@ -40,7 +40,7 @@ use tokio::sync::{Notify, watch as latest};
 use about::{About, Heard};
 pub use access::Access;
 pub use report::{Entry, Key, Report, Rollout, Standing, State};
-pub use session::{Right, Session};
+pub use session::{Executed, Right, Session};
 use watch::{Told, resource, watch};
 use writer::{Reported, Writer};
 
@@ -82,6 +82,9 @@ pub enum ClusterError {
         /// What it says.
         message: String,
     },
+    /// It does not come to an end.
+    #[error("no answer within 30 s")]
+    Late,
     /// It is away, or answers what cannot be read.
     #[error("the API server: {0}")]
     Server(#[from] kube::Error),

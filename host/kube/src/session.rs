@@ -6,12 +6,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use kube::Client;
-use kube::api::{DeleteParams, GetParams, ListParams, LogParams, PostParams};
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, DeleteParams, GetParams, ListParams, LogParams, PostParams};
 use kube::core::Request;
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use crate::{Access, ClusterError};
 
@@ -23,15 +28,26 @@ pub struct Session {
 
 /// Something that one may have to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Right {
+pub struct Right<'n> {
     /// What is done: `create`.
-    pub verb: &'static str,
+    pub verb: &'n str,
     /// The API group; the core one has no name.
-    pub group: &'static str,
+    pub group: &'n str,
     /// The kind of objects, as paths have it; with a subresource, `pods/log`.
-    pub resource: &'static str,
+    pub resource: &'n str,
     /// Where; in all namespaces, or of none, if it has no name.
-    pub namespace: &'static str,
+    pub namespace: &'n str,
+}
+
+/// What came of a command in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Whether it has ended with 0.
+    pub is_success: bool,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error; else what the server says of its end.
+    pub error: String,
 }
 
 impl Session {
@@ -101,11 +117,32 @@ impl Session {
         self.ask(self.client.request_text(request.map_err(kube::Error::BuildRequest)?))
     }
 
+    /// Has a container in each of some pods run a command, all at once, and waits for what comes of each.
+    ///
+    /// # Errors
+    /// Of each by itself: if the server refuses, or is away, or if the command does not end.
+    pub fn execute(
+        &self,
+        namespace: &str,
+        pods: &[&str],
+        container: &str,
+        command: &[String],
+    ) -> Vec<Result<Executed, ClusterError>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = AttachParams::default().container(container).stdin(false);
+        let one = |pod: &&str| {
+            let executed = execute(api.clone(), (*pod).to_owned(), command, &params);
+            async { timeout(ENDS_AFTER, executed).await.unwrap_or(Err(ClusterError::Late)) }
+        };
+        let all = stream::iter(pods.iter().map(one)).buffered(AT_ONCE).collect();
+        self.runtime.block_on(all)
+    }
+
     /// Whether who asks has a right.
     ///
     /// # Errors
     /// If the server refuses to say so, or is away.
-    pub fn may(&self, right: Right) -> Result<bool, ClusterError> {
+    pub fn may(&self, right: Right<'_>) -> Result<bool, ClusterError> {
         let (resource, subresource) =
             right.resource.split_once('/').unwrap_or((right.resource, ""));
         let review = json!({
@@ -121,16 +158,51 @@ impl Session {
     }
 
     fn ask<T>(&self, asked: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
-        self.runtime.block_on(asked).map_err(|error| match error {
-            kube::Error::Api(status) => {
-                ClusterError::Refused { code: status.code, message: status.message }
-            }
-            other => other.into(),
-        })
+        self.runtime.block_on(asked).map_err(told)
     }
 }
 
-impl fmt::Display for Right {
+async fn execute(
+    pods: Api<Pod>,
+    pod: String,
+    command: &[String],
+    params: &AttachParams,
+) -> Result<Executed, ClusterError> {
+    let mut process = pods.exec(&pod, command, params).await.map_err(told)?;
+    let (mut output, mut error) = (Vec::new(), Vec::new());
+    let out = process.stdout().expect("it is attached unless that is declined");
+    let err = process.stderr().expect("it is attached unless that is declined");
+    let status = process.take_status().expect("nobody has taken it yet");
+    let read = async |mut from: Box<dyn tokio::io::AsyncRead + Unpin>, to: &mut Vec<u8>| {
+        from.read_to_end(to).await
+    };
+    let (status, out, err) =
+        tokio::join!(status, read(Box::new(out), &mut output), read(Box::new(err), &mut error));
+    out.and(err).map_err(kube::Error::ReadEvents)?;
+    let status = status.unwrap_or_default();
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let mut executed = Executed {
+        is_success: status.status.as_deref() == Some("Success"),
+        output: text(&output),
+        error: text(&error),
+    };
+    if executed.error.is_empty() {
+        executed.error = status.message.unwrap_or_default();
+    }
+    Ok(executed)
+}
+
+/// What a server says itself is what counts.
+fn told(error: kube::Error) -> ClusterError {
+    match error {
+        kube::Error::Api(status) => {
+            ClusterError::Refused { code: status.code, message: status.message }
+        }
+        other => other.into(),
+    }
+}
+
+impl fmt::Display for Right<'_> {
     /// As in `create networkpolicies.networking.k8s.io`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { verb, group, resource, namespace } = self;
@@ -159,6 +231,10 @@ fn present<T: DeserializeOwned>(
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 /// RFC 9110 section 15.5.5.
 const NOT_FOUND: u16 = 404;
+/// How many commands run at the same time.
+const AT_ONCE: usize = 32;
+/// How long each of them may take.
+const ENDS_AFTER: Duration = Duration::from_secs(30);
 /// How long a server is tried to be connected to.
 const CONNECTED_AFTER: Duration = Duration::from_secs(10);
 /// How long it may take to go on with an answer.

@@ -27,6 +27,7 @@ use crate::output::{Output, print};
 use crate::text::Span;
 use ground::Ground;
 use interruption::{Interrupted, Interruption};
+pub(crate) use survey::AGENTS;
 use verdict::Verdict;
 
 /// Try out a cluster's network: pods, nodes, Services, names and policies.
@@ -87,8 +88,13 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// The namespace that agents are in.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Who asks.
-    fn session(&self) -> anyhow::Result<Session> {
+    pub(crate) fn session(&self) -> anyhow::Result<Session> {
         let (file, context) = (self.kubeconfig.clone(), self.context.clone());
         Ok(Session::open(&Access::User { file, context })?)
     }
@@ -99,7 +105,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let session = args.server.session()?;
     rights::check(&session)?;
     let nodes = survey::nodes(&session, &args.nodes, args.all_nodes)?;
-    let image = survey::image(&session, &args.server.namespace, args.image.as_deref())?;
+    let image = survey::image(&session, args.server.namespace(), args.image.as_deref())?;
     let interruption = Interruption::listen()?;
     let ground = Ground::make(&session, &interruption, image)?;
     let tried = try_out(args, &ground, nodes);

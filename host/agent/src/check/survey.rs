@@ -85,7 +85,7 @@ fn node(object: &Value) -> Option<Node> {
 /// How many, unless somebody says.
 const FEW: usize = 2;
 /// What the DaemonSet's pods have.
-const AGENTS: &str = "app.kubernetes.io/name=millrace";
+pub(crate) const AGENTS: &str = "app.kubernetes.io/name=millrace";
 /// Where kubelets are unless Nodes say otherwise.
 const KUBELET: u16 = 10250;
 

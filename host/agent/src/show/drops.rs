@@ -24,9 +24,9 @@ use crate::output::{Asking, Heading, Output, Table, count, print};
 pub(crate) struct DropsArgs {
     /// Show them again every second, with what was added, until interrupted.
     #[arg(short, long)]
-    watch: bool,
+    pub(crate) watch: bool,
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Packets that went no further for one reason.

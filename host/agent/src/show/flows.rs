@@ -41,7 +41,7 @@ pub(crate) struct FlowsArgs {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

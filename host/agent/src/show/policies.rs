@@ -22,7 +22,7 @@ use crate::output::{Asking, Heading, Table};
   millrace policies -o json | jq '.[\"shop/web\"].generation'")]
 pub(crate) struct PoliciesArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

@@ -16,7 +16,7 @@ use crate::show::status::word;
   millrace ports -o json | jq '.[] | {name, pod, carried: .counters.rxKernelPackets}'")]
 pub(crate) struct PortsArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

@@ -25,7 +25,7 @@ pub(crate) struct ShowArgs {
     #[arg(value_name = "SERVICE")]
     name: String,
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Carries out the command.

@@ -14,7 +14,7 @@ use crate::output::{Asking, Heading, Table};
   millrace services")]
 pub(crate) struct ServicesArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

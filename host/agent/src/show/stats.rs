@@ -17,7 +17,7 @@ use crate::output::{Asking, Heading, Table, count, percent};
   millrace stats -o json | jq '.filters[] | {name, asked: .counters.asked}'")]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

@@ -16,7 +16,7 @@ use crate::show::chain;
   millrace status -o json | jq .ports[].name")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
 }
 
 /// Asks and prints.

@@ -20,7 +20,7 @@ use crate::output::{Asking, print};
   kubectl exec --namespace kube-system POD -- millrace sysdump > east.json")]
 pub(crate) struct SysdumpArgs {
     #[command(flatten)]
-    asking: Asking,
+    pub(crate) asking: Asking,
     /// Connections at most.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     flows: usize,
