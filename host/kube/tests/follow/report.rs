@@ -122,5 +122,24 @@ fn a_service_gets_its_address_from_one_node() {
     assert_eq!(server.written("services/web").len(), 1);
 }
 
+#[test]
+fn what_may_not_be_written_keeps_nothing_else_and_is_written_once_it_may() {
+    let server = Server::start();
+    server.forbid_writing(Some("filters"));
+    server.put("filters", "x", FILTER);
+    server.put("addresspools", "p", r#"{"spec": {"cidrs": ["203.0.113.0/24"]}}"#);
+    let agents = Agents::of(&server);
+    let all = |node: &str| {
+        let assigned = [("p".to_owned(), 3)].into();
+        Report { assigned, ..with_filter(node, "x", State::InForce, None) }
+    };
+    let assigned = || server.status("addresspools", "p")["assigned"].clone();
+    agents.until(all, || server.refused() > 0 && assigned() == json!(3));
+    assert!(server.written("filters/").is_empty());
+
+    server.forbid_writing(None);
+    agents.until(all, || is_programmed(&server, "x"));
+}
+
 const FILTER: &str = r#"{"spec": {"source": {"builtin": "deny-list"}}}"#;
 const NODES: [&str; 2] = ["east", "west"];

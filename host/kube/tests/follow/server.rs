@@ -43,6 +43,8 @@ pub(super) struct Told {
     asker: Mutex<Option<String>>,
     /// A resource that there is none of, or that may not be asked for, as this code says.
     lacks: Mutex<Option<(String, StatusCode)>>,
+    /// A resource whose status may not be written, and how often that was tried.
+    pub(super) unwritable: Mutex<(Option<String>, usize)>,
     /// How many events there are; sent once more when connections are to be cut.
     count: watch::Sender<usize>,
     cuts: watch::Sender<usize>,
@@ -61,6 +63,7 @@ impl Server {
             lists: AtomicUsize::new(0),
             asker: Mutex::default(),
             lacks: Mutex::default(),
+            unwritable: Mutex::default(),
             count: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
             is_away: watch::Sender::new(false),
@@ -145,6 +148,16 @@ impl Server {
     /// Does not let such a resource be asked for.
     pub(crate) fn forbid(&self, resource: &str) {
         *self.told.lacks.lock() = Some((resource.to_owned(), StatusCode::FORBIDDEN));
+    }
+
+    /// Does not let the status of such a resource be written, from now on.
+    pub(crate) fn forbid_writing(&self, resource: Option<&str>) {
+        self.told.unwritable.lock().0 = resource.map(str::to_owned);
+    }
+
+    /// How often that was tried.
+    pub(crate) fn refused(&self) -> usize {
+        self.told.unwritable.lock().1
     }
 
     /// Ends all watches.

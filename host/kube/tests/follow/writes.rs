@@ -26,6 +26,12 @@ async fn status(
     Json(patch): Json<Value>,
 ) -> Response {
     let (resource, name) = (&path["resource"], &path["name"]);
+    let mut unwritable = told.unwritable.lock();
+    if unwritable.0.as_ref() == Some(resource) {
+        unwritable.1 += 1;
+        return refusal(StatusCode::FORBIDDEN);
+    }
+    drop(unwritable);
     let mut object = told.last(resource, name);
     let version = &patch["metadata"]["resourceVersion"];
     if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
