@@ -2,11 +2,12 @@
 //!
 //! Owns what of it concerns others. `status` of the admin API says more, to who asks the node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use millrace_control::manifest::Kind;
 use millrace_control::source::pool_addresses;
-use millrace_control::{AddressPool, World};
+use millrace_control::{AddressPool, Pod, PodNetwork, Readiness, World};
 use millrace_kube::{Key, Report, Standing, State};
 
 use crate::node::filters::{ChainStanding, ChainState, FilterStanding, FilterState};
@@ -38,7 +39,7 @@ pub(super) fn report(node: &str, world: &World, known: &Known) -> Report {
         node: node.to_owned(),
         standings: filters.chain(chains).collect(),
         problems: services.chain(policies).filter(troubled).collect(),
-        nodes: world.nodes.values().map(|it| (it.name.clone(), it.readiness)).collect(),
+        nodes: nodes(world, node),
         assigned: world
             .services
             .pools
@@ -47,6 +48,23 @@ pub(super) fn report(node: &str, world: &World, known: &Known) -> Report {
             .collect(),
         addresses: pool_addresses(&world.services),
     }
+}
+
+/// All nodes; one that is ready is not to be relied on for what one of them says for all, if no agent is
+/// there to say it. Where the agent of this node is no pod that can be known by its labels, nor are others.
+fn nodes(world: &World, this: &str) -> BTreeMap<String, Readiness> {
+    let (key, value) = AGENT;
+    let is_agent = |pod: &&Pod| {
+        pod.network == PodNetwork::Host && pod.labels.get(key).is_some_and(|it| it == value)
+    };
+    let agents = world.pods.values().filter(is_agent);
+    let agents: BTreeSet<_> = agents.filter_map(|pod| pod.node.as_deref()).collect();
+    let readiness = |name: &str, own: Readiness| match agents.contains(this) {
+        true if !agents.contains(name) => Readiness::NotReady,
+        _ => own,
+    };
+    let nodes = world.nodes.values();
+    nodes.map(|it| (it.name.clone(), readiness(&it.name, it.readiness))).collect()
 }
 
 fn of_filter(standing: &FilterStanding) -> Option<Standing> {
@@ -95,9 +113,12 @@ fn assigned(world: &World, pool: &AddressPool) -> usize {
     addresses.filter(is_of_pool).count()
 }
 
+/// What the DaemonSet's pods are labelled with.
+const AGENT: (&str, &str) = ("app.kubernetes.io/name", "millrace");
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use millrace_control::source::Manifests;
 
     use super::*;
     use crate::node::publisher::ServiceStatus;
@@ -137,6 +158,46 @@ mod tests {
             let names: Vec<_> = report.standings.keys().map(|(_, name)| &**name).collect();
             assert_eq!(names, ["gone", "good", "late", "edge"]);
         }
+    }
+
+    #[test]
+    fn a_node_without_an_agent_is_not_relied_on_where_agents_are_known() {
+        let node = |name: &str, number: usize| {
+            format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}, \
+                 spec: {{podCIDRs: [10.1.{number}.0/24]}}}}\n---\n"
+            )
+        };
+        let pod = |node: &str, name: &str, network: bool| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}-{node}, \
+                 labels: {{app.kubernetes.io/name: {name}}}}}, spec: {{nodeName: {node}, \
+                 hostNetwork: {network}, containers: [{{name: c}}]}}}}\n---\n"
+            )
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let text = [
+            node("a", 0),
+            node("b", 1),
+            node("c", 2),
+            pod("a", "millrace", true),
+            pod("b", "millrace", true),
+            // others are named so, too
+            pod("c", "millrace", false),
+            pod("c", "other", true),
+        ];
+        std::fs::write(folder.path().join("a.yaml"), text.concat()).unwrap();
+        let manifests = Manifests::open(folder.path()).unwrap();
+        let (world, complaints) = manifests.read().unwrap();
+        assert_eq!(complaints, []);
+        let ready = |this: &str| {
+            let nodes = nodes(&world, this).into_iter();
+            let ready = nodes.filter(|(_, it)| *it == Readiness::Ready);
+            ready.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(ready("a"), ["a", "b"]);
+        // an agent that is no pod does not know of others
+        assert_eq!(ready("c"), ["a", "b", "c"]);
     }
 
     #[test]
