@@ -99,7 +99,7 @@ fn idle_wasm(kitchen: &Kitchen) -> Result<Box<dyn Guest>> {
 }
 
 const IDLE: &str = r#"(module
-    (@custom "millrace" "{\"abi\":0,\"name\":\"idle\",\"hooks\":[\"flow\"]}")
+    (@custom "millrace" "{\"abi\":1,\"name\":\"idle\",\"hooks\":[\"flow\"]}")
     (memory (export "memory") 4)
     (global $top (mut i32) (i32.const 1024))
     (func (export "millrace_alloc") (param $len i32) (result i32) (local $at i32)

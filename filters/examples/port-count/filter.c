@@ -9,7 +9,7 @@
 #include <millrace.h>
 
 MILLRACE_MANIFEST(
-	"{\"abi\":0,\"name\":\"port-count\",\"version\":\"0.1.0\","
+	"{\"abi\":1,\"name\":\"port-count\",\"version\":\"0.1.0\","
 	"\"description\":\"Counts flows by destination port, and denies one port.\","
 	"\"hooks\":[\"flow\"],\"capabilities\":[\"drop\"],"
 	"\"config\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":"

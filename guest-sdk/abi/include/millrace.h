@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MILLRACE_ABI_VERSION 0
+#define MILLRACE_ABI_VERSION 1
 #define MILLRACE_MAX_BATCH 0x100
 #define MILLRACE_MAX_TAGS 8
 #define MILLRACE_HISTOGRAM_BUCKETS 32

@@ -46,5 +46,6 @@ pub use slot::{Origin, Slot, slot_flag};
 /// The version of this contract. A module states the version it was built for
 /// in its manifest, and the host refuses any other.
 ///
-/// Zero while the contract may still change between releases.
-pub const ABI_VERSION: u32 = 0;
+/// Frozen: `ABI.md`, section 1, says what may be added to a version and what
+/// may not change in it.
+pub const ABI_VERSION: u32 = 1;

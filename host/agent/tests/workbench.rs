@@ -165,7 +165,7 @@ fn a_filter_that_fails_fails_its_test_unless_that_is_expected() {
     let module = module_of(
         &folder,
         r#"(module
-        (@custom "millrace" "{\"abi\":0,\"name\":\"broken\",\"hooks\":[\"flow\"]}")
+        (@custom "millrace" "{\"abi\":1,\"name\":\"broken\",\"hooks\":[\"flow\"]}")
         (memory (export "memory") 4)
         (global $free (mut i32) (i32.const 1024))
         (func (export "millrace_alloc") (param $len i32) (result i32) (local $at i32)

@@ -147,7 +147,8 @@ pub enum ManifestError {
     /// It is for another host.
     #[error(
         "it was built for version {0} of the filter ABI and this host speaks version \
-         {ABI_VERSION}; rebuild it with a matching SDK, or run a host that matches"
+         {ABI_VERSION}; rebuild it with an SDK or header of version {ABI_VERSION}, or run a host \
+         that speaks version {0}"
     )]
     Abi(u32),
     /// The name is no name.
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_minimal_manifest_is_enough() {
-        let manifest = parse(r#"{"abi":0,"name":"nop","hooks":["flow"]}"#).unwrap();
+        let manifest = parse(r#"{"abi":1,"name":"nop","hooks":["flow"]}"#).unwrap();
         assert_eq!(manifest.name, "nop");
         assert_eq!(manifest.snap, limits::DEFAULT_SNAP);
         assert!(manifest.capabilities().is_empty());
@@ -360,49 +361,54 @@ mod tests {
 
     #[test]
     fn another_abi_is_named_before_anything_else_is_looked_at() {
-        assert_eq!(parse(r#"{"abi":7,"shape":"unheard of"}"#), Err(ManifestError::Abi(7)));
+        for other in [0, 2, 7] {
+            let error = parse(&format!(r#"{{"abi":{other},"shape":"unheard of"}}"#)).unwrap_err();
+            assert_eq!(error, ManifestError::Abi(other));
+            let remedy = format!("run a host that speaks version {other}");
+            assert!(error.to_string().contains(&remedy), "{error}");
+        }
     }
 
     #[test]
     fn each_thing_that_can_be_wrong_is_said() {
         for (json, expected) in [
-            (r#"{"abi":0,"name":"a","hooks":[]}"#, "never be called"),
-            (r#"{"abi":0,"name":"A b","hooks":["flow"]}"#, "filter name `A b`"),
-            (r#"{"abi":0,"name":"a","hooks":["flow"],"extra":1}"#, "unknown field `extra`"),
-            (r#"{"abi":0,"name":"a","hooks":["tock"]}"#, "unknown variant `tock`"),
-            (r#"{"abi":0,"name":"a","hooks":["flow"],"capabilities":["fly"]}"#, "capability `fly`"),
-            (r#"{"abi":0,"name":"a","hooks":["packet"]}"#, "`inspect`"),
+            (r#"{"abi":1,"name":"a","hooks":[]}"#, "never be called"),
+            (r#"{"abi":1,"name":"A b","hooks":["flow"]}"#, "filter name `A b`"),
+            (r#"{"abi":1,"name":"a","hooks":["flow"],"extra":1}"#, "unknown field `extra`"),
+            (r#"{"abi":1,"name":"a","hooks":["tock"]}"#, "unknown variant `tock`"),
+            (r#"{"abi":1,"name":"a","hooks":["flow"],"capabilities":["fly"]}"#, "capability `fly`"),
+            (r#"{"abi":1,"name":"a","hooks":["packet"]}"#, "`inspect`"),
             (
-                r#"{"abi":0,"name":"a","hooks":["flow"],"classes":["arp"]}"#,
+                r#"{"abi":1,"name":"a","hooks":["flow"],"classes":["arp"]}"#,
                 "no packet hook to see them",
             ),
             (
-                r#"{"abi":0,"name":"a","hooks":["packet"],"capabilities":["inspect"],"classes":["ham"]}"#,
+                r#"{"abi":1,"name":"a","hooks":["packet"],"capabilities":["inspect"],"classes":["ham"]}"#,
                 "class `ham`",
             ),
             (
-                r#"{"abi":0,"name":"a","hooks":["packet"],"capabilities":["inspect"],"classes":["flow"]}"#,
+                r#"{"abi":1,"name":"a","hooks":["packet"],"capabilities":["inspect"],"classes":["flow"]}"#,
                 "one by one",
             ),
-            (r#"{"abi":0,"name":"a","hooks":["flow"],"snap":1}"#, "snap length is 1"),
+            (r#"{"abi":1,"name":"a","hooks":["flow"],"snap":1}"#, "snap length is 1"),
             (
-                r#"{"abi":0,"name":"a","hooks":["flow"],"rules":[{"id":0,"name":"r"}]}"#,
+                r#"{"abi":1,"name":"a","hooks":["flow"],"rules":[{"id":0,"name":"r"}]}"#,
                 "rule number 0",
             ),
             (
-                r#"{"abi":0,"name":"a","hooks":["flow"],"maps":[{"name":"m","key":[],"value":[]}]}"#,
+                r#"{"abi":1,"name":"a","hooks":["flow"],"maps":[{"name":"m","key":[],"value":[]}]}"#,
                 "its key has 0 bytes",
             ),
             (
-                r#"{"abi":0,"name":"a","hooks":["flow"],"maps":[{"name":"m","key":[{"name":"k","type":"u9"}],"value":[]}]}"#,
+                r#"{"abi":1,"name":"a","hooks":["flow"],"maps":[{"name":"m","key":[{"name":"k","type":"u9"}],"value":[]}]}"#,
                 "unknown type `u9`",
             ),
             (
-                r#"{"abi":0,"name":"a","hooks":["flow","update"],"tables":["services/9"]}"#,
+                r#"{"abi":1,"name":"a","hooks":["flow","update"],"tables":["services/9"]}"#,
                 "unknown table `services/9`",
             ),
-            (r#"{"abi":0,"name":"a","hooks":["flow"],"tables":["services/0"]}"#, "go together"),
-            (r#"{"abi":0,"name":"a","hooks":["flow","update"]}"#, "go together"),
+            (r#"{"abi":1,"name":"a","hooks":["flow"],"tables":["services/0"]}"#, "go together"),
+            (r#"{"abi":1,"name":"a","hooks":["flow","update"]}"#, "go together"),
             ("not json", "cannot be read"),
         ] {
             let error = parse(json).expect_err(json).to_string();

@@ -27,7 +27,7 @@ pub fn run(input: &[u8]) {
 /// A manifest that has every key.
 pub fn everything() -> Value {
     json!({
-        "abi": 0,
+        "abi": 1,
         "name": "everything",
         "version": "1.2.3",
         "description": "It says everything.",

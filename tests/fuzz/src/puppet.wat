@@ -1,7 +1,7 @@
 ;; A filter that says what the packet wants it to, right or wrong.
 (module
   (@custom "millrace"
-    "{\"abi\":0,\"name\":\"puppet\",\"hooks\":[\"flow\",\"packet\"],\"snap\":256,\"classes\":[\"arp\",\"nd\",\"icmp\",\"fragment\",\"other-ip\",\"non-ip\"],\"capabilities\":[\"drop\",\"reject\",\"redirect\",\"translate\",\"inspect\",\"rewrite\",\"emit\"]}")
+    "{\"abi\":1,\"name\":\"puppet\",\"hooks\":[\"flow\",\"packet\"],\"snap\":256,\"classes\":[\"arp\",\"nd\",\"icmp\",\"fragment\",\"other-ip\",\"non-ip\"],\"capabilities\":[\"drop\",\"reject\",\"redirect\",\"translate\",\"inspect\",\"rewrite\",\"emit\"]}")
 
   (memory (export "memory") 8)
   (global $free (mut i32) (i32.const 16))

@@ -119,7 +119,7 @@ pub fn journeys() -> Vec<Vec<u8>> {
 /// A manifest, modules, and edits.
 pub fn modules() -> Vec<Vec<u8>> {
     let manifest = everything().to_string().into_bytes();
-    let least = br#"{"abi":0,"name":"least","hooks":["flow"]}"#;
+    let least = br#"{"abi":1,"name":"least","hooks":["flow"]}"#;
     vec![
         module_with([true; 4], &manifest),
         module_with([true, false, false, false], least),

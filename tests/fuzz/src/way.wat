@@ -1,7 +1,7 @@
 ;; A filter that floods everything.
 (module
   (@custom "millrace"
-    "{\"abi\":0,\"name\":\"way\",\"hooks\":[\"flow\"],\"capabilities\":[\"redirect\"]}")
+    "{\"abi\":1,\"name\":\"way\",\"hooks\":[\"flow\"],\"capabilities\":[\"redirect\"]}")
 
   (memory (export "memory") 2)
   (global $free (mut i32) (i32.const 16))

@@ -150,7 +150,7 @@ impl Guest {
             labels.map(|label| format!("{label:?}")).collect::<Vec<_>>().join(",")
         };
         format!(
-            r#"{{"abi":0,"name":"guest","snap":{},"hooks":[{}],"tables":[{}],"classes":[{}],"capabilities":[{}]}}"#,
+            r#"{{"abi":1,"name":"guest","snap":{},"hooks":[{}],"tables":[{}],"classes":[{}],"capabilities":[{}]}}"#,
             self.snap.unwrap_or(256),
             list(&mut self.hooks.iter().copied()),
             list(&mut self.tables.iter().map(|table| table.label())),

@@ -154,7 +154,7 @@ fn what_a_filter_says_is_kept_with_its_level() {
     assert_eq!((line.level, line.text.as_str()), (Level::Warn, "hits"));
 }
 
-const PACKET_MANIFEST: &str = r#"{"abi":0,"name":"p","hooks":["packet"],
+const PACKET_MANIFEST: &str = r#"{"abi":1,"name":"p","hooks":["packet"],
     "capabilities":["inspect","rewrite","emit"],"snap":64}"#;
 
 /// A guest with the packet hook alone.
@@ -212,7 +212,7 @@ fn emitted_frames_are_handed_over_once_and_only_when_allowed() {
          (drop (call $emit (i32.const 3) (i32.const 16) (i32.const 13)))
          i32.const 0",
     )
-    .manifest(r#"{"abi":0,"name":"x","hooks":["flow"],"capabilities":["emit"]}"#)
+    .manifest(r#"{"abi":1,"name":"x","hooks":["flow"],"capabilities":["emit"]}"#)
     .import(r#"(import "millrace" "emit" (func $emit (param i32 i32 i32) (result i32)))"#)
     .part(r#"(data (i32.const 16) "fourteen bytes")"#);
     let sandbox = sandbox();

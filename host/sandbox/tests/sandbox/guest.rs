@@ -16,7 +16,7 @@ impl Guest {
     /// A guest with the flow hook, whose body is `flow`.
     pub(crate) fn with_flow(flow: &str) -> Self {
         Self {
-            manifest: r#"{"abi":0,"name":"guest","hooks":["flow"]}"#.to_owned(),
+            manifest: r#"{"abi":1,"name":"guest","hooks":["flow"]}"#.to_owned(),
             alloc: BUMP.to_owned(),
             configure: "i32.const 0".to_owned(),
             parts: format!(

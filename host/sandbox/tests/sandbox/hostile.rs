@@ -89,7 +89,7 @@ fn arguments_of_imports_that_point_outside_are_traps() {
         "(drop (call $emit (i32.const 1) (i32.const 1048570) (i32.const 100)))",
     ] {
         let guest = Guest::with_flow(&format!("{call} i32.const 0"))
-            .manifest(r#"{"abi":0,"name":"x","hooks":["flow"],"capabilities":["emit"]}"#)
+            .manifest(r#"{"abi":1,"name":"x","hooks":["flow"],"capabilities":["emit"]}"#)
             .import(r#"(import "millrace" "log" (func $log (param i32 i32 i32)))"#)
             .import(r#"(import "millrace" "fail" (func $fail (param i32 i32)))"#)
             .import(r#"(import "millrace" "emit" (func $emit (param i32 i32 i32) (result i32)))"#);

@@ -59,7 +59,7 @@ fn each_breach_of_the_contract_says_what_to_do() {
         (
             "no memory",
             wat::parse_str(
-                r#"(module (@custom "millrace" "{\"abi\":0,\"name\":\"x\",\"hooks\":[\"flow\"]}"))"#,
+                r#"(module (@custom "millrace" "{\"abi\":1,\"name\":\"x\",\"hooks\":[\"flow\"]}"))"#,
             )
             .expect("valid text"),
             &["does not export `memory`"],
@@ -67,7 +67,7 @@ fn each_breach_of_the_contract_says_what_to_do() {
         (
             "no allocator",
             wat::parse_str(
-                r#"(module (@custom "millrace" "{\"abi\":0,\"name\":\"x\",\"hooks\":[\"flow\"]}")
+                r#"(module (@custom "millrace" "{\"abi\":1,\"name\":\"x\",\"hooks\":[\"flow\"]}")
                     (memory (export "memory") 1))"#,
             )
             .expect("valid text"),
@@ -75,18 +75,18 @@ fn each_breach_of_the_contract_says_what_to_do() {
         ),
         (
             "hook named and not exported",
-            good().manifest(r#"{"abi":0,"name":"x","hooks":["flow","tick"]}"#).build(),
+            good().manifest(r#"{"abi":1,"name":"x","hooks":["flow","tick"]}"#).build(),
             &["names the hook `tick`", "does not export `millrace_tick`"],
         ),
         (
             "hook exported and not named",
-            good().manifest(r#"{"abi":0,"name":"x","hooks":["packet"],"capabilities":["inspect"]}"#).build(),
+            good().manifest(r#"{"abi":1,"name":"x","hooks":["packet"],"capabilities":["inspect"]}"#).build(),
             &["does not name the hook `flow`"],
         ),
         (
             "hook with another signature",
             good()
-                .manifest(r#"{"abi":0,"name":"x","hooks":["flow","tick"]}"#)
+                .manifest(r#"{"abi":1,"name":"x","hooks":["flow","tick"]}"#)
                 .part(r#"(func (export "millrace_tick") (param i32) (result i32) i32.const 0)"#)
                 .build(),
             &["`millrace_tick` has the signature (i32) -> i32", "(i64) -> i32"],
@@ -94,7 +94,7 @@ fn each_breach_of_the_contract_says_what_to_do() {
         (
             "hook that is no function",
             good()
-                .manifest(r#"{"abi":0,"name":"x","hooks":["flow","tick"]}"#)
+                .manifest(r#"{"abi":1,"name":"x","hooks":["flow","tick"]}"#)
                 .part(r#"(global (export "millrace_tick") i32 (i32.const 0))"#)
                 .build(),
             &["does not export `millrace_tick`"],

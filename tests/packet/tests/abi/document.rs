@@ -39,7 +39,7 @@ fn module(manifest: &str, parts: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-const MANIFEST: &str = r#"{"abi":0,"name":"guest","hooks":["flow"]}"#;
+const MANIFEST: &str = r#"{"abi":1,"name":"guest","hooks":["flow"]}"#;
 const FLOW: &str =
     r#"(func (export "millrace_flow") (param i32 i32 i32) (result i32) (i32.const 0))"#;
 
@@ -117,7 +117,7 @@ fn every_import_is_offered_with_the_signature_that_it_says() {
 
 #[test]
 fn every_key_of_a_manifest_is_there_and_each_default_is_right() {
-    let everything = r#"{"abi":0,"name":"a","version":"1","description":"d","hooks":["packet","update"],
+    let everything = r#"{"abi":1,"name":"a","version":"1","description":"d","hooks":["packet","update"],
         "classes":["arp"],"capabilities":["inspect"],"tables":["services/0"],"snap":64,"config":{},
         "rules":[{"id":1,"name":"r","help":"h"}],
         "maps":[{"name":"m","key":[{"name":"k","type":"u8"}],"value":[{"name":"v","type":"u8"}]}]}"#;

@@ -7,7 +7,7 @@
 ;; Configuration: {"limit": N}, 1 to 65535; 3 if there is no number in it.
 (module
   (@custom "millrace"
-    "{\"abi\":0,\"name\":\"doorman\",\"version\":\"0.1.0\",\"description\":\"Counts who comes in.\","
+    "{\"abi\":1,\"name\":\"doorman\",\"version\":\"0.1.0\",\"description\":\"Counts who comes in.\","
     "\"hooks\":[\"flow\",\"packet\",\"tick\"],\"classes\":[\"arp\"],\"snap\":100,"
     "\"capabilities\":[\"drop\",\"redirect\",\"inspect\",\"emit\"],"
     "\"config\":{\"type\":\"object\",\"properties\":{\"limit\":{\"type\":\"integer\"}}},"

@@ -4,3 +4,4 @@
 mod document;
 mod doorman;
 mod promises;
+mod v1;

@@ -13,7 +13,7 @@ fn stillborn() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let whole = guests::silent().build();
     let with = |part: &str| Guest::new().with(MEANS).flow("").with(part).build();
     let mut other_abi = whole.clone();
-    let at = other_abi.windows(8).position(|bytes| bytes == br#""abi":0,"#);
+    let at = other_abi.windows(8).position(|bytes| bytes == br#""abi":1,"#);
     other_abi[at.expect("the manifest says so") + 6] = b'7';
     vec![
         ("nothing", vec![], "not a WebAssembly module"),
