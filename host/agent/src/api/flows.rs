@@ -3,12 +3,13 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use millrace_dataplane::control::flows::{FlowOrder, FlowQuery};
+use millrace_dataplane::control::flows::{FlowOrder, FlowQuery, FlowStatus};
 use serde::Deserialize;
 
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Host, Shared};
 use crate::api::types::{Flow, Flows};
+use crate::node::chain::POLICY;
 use crate::output::quoted_names;
 
 /// Which connections, and how many.
@@ -54,13 +55,15 @@ fn flows(host: &Host, wanted: &Wanted) -> Result<Flows, ApiError> {
         limit: wanted.limit,
     };
     let named = |port: Option<&String>| port.and_then(|port| pods.get(port)).cloned();
-    let flows = host.plane.flows(query)?.into_iter().map(|status| Flow {
+    let flow = |(status, rule): (FlowStatus, u32)| Flow {
         client_pod: named(Some(&status.original.ingress)),
         server_pod: named(status.original.egress.as_ref()),
-        policy: host.policy_rule(status.original.by.as_deref(), status.original.rule),
+        policy: host
+            .policy_rule(status.original.by.as_deref(), status.original.rule)
+            .or_else(|| host.policy_rule(Some(POLICY), rule)),
         status,
-    });
-    let flows = flows.collect();
+    };
+    let flows = host.plane.flows_ruled_by(query, POLICY)?.into_iter().map(flow).collect();
     let connections = host.plane.cache()?.map_or(0, |cache| cache.connections);
     Ok(Flows { connections, flows })
 }

@@ -261,7 +261,8 @@ pub(crate) struct Flow {
     pub(crate) client_pod: Option<String>,
     /// The pod that it leads to.
     pub(crate) server_pod: Option<String>,
-    /// What the rule is called that has decided, if it is one of a policy.
+    /// What the rule of a policy is called that has it end, or else the one that it goes on by now:
+    /// also what policies would do that are audited alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<String>,
 }

@@ -12,7 +12,8 @@ use crate::output::{Asking, Heading, Table, age, count, short};
 /// Show the connections of pods: how far they are, who decided, and whether the kernel carries them.
 ///
 /// Counters are of both ways, there / back, and include what the kernel carried. KERNEL says which
-/// ways are in its flow cache; workers carry the others. ANEW says how often something else was
+/// ways are in its flow cache; workers carry the others. Where there are policies, DECIDED BY names
+/// the rule that lets a connection go on or does not, and what those would deny that are audited. ANEW says how often something else was
 /// decided while the connection lived.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:

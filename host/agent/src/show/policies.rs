@@ -13,7 +13,7 @@ use crate::output::{Asking, Heading, Table};
 /// namespace: for which of its pods they are in force, and since which generation of tables.
 ///
 /// Annotations say how a policy is applied. With `millrace.dev/audit: "true"` what it would deny goes
-/// on: the policy filter counts it as `audited`, and `millrace trace` names the rule.
+/// on: the policy filter counts it as `audited`, and `millrace flows` and `trace` name the rule.
 /// `millrace.dev/on-refused` says what becomes of connections that there are when it denies them:
 /// `keep`, `drop` or `reset`; without it, what the stage says.
 #[derive(Args, Debug)]

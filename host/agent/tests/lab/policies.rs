@@ -173,6 +173,8 @@ fn what_an_audited_policy_would_deny_goes_on_and_is_named_and_what_it_denies_the
     let named = "no ingress rule of NetworkPolicy default/web";
     let audited = format!("audit alone: {named} would deny it");
     assert_eq!(policy["rule"]["name"], audited, "{trace:#}");
+    let talk = Talk::open(&town.0.pod("a").0, to.parse().expect("an address")).expect("it goes on");
+    assert_eq!(town.0.flow("east", &talk.stream)["policy"], audited);
 
     town.rule(&denies, 1);
     town.is_cut(&cuts(&[("a", "server"), ("b", "server"), ("far", "server")], &ALL));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
-use millrace_abi::{Tag, TagKind};
+use millrace_abi::{Slot, Tag, TagKind};
 use millrace_fastpath::{AttendError, Cgroup};
 use millrace_netns::{Namespace, NetlinkError};
 use millrace_sandbox::{Manifest, Sandbox, now_ns};
@@ -389,6 +389,26 @@ impl Dataplane {
     /// # Errors
     /// If the kernel does not say what it has of them.
     pub fn flows(&self, query: FlowQuery) -> Result<Vec<FlowStatus>, PortError> {
+        Ok(self.read_flows(&query)?.into_iter().map(|(flow, _)| flow).collect())
+    }
+
+    /// The same, each with the rule by which a stage would decide about it now; 0 where it names
+    /// none, or does not answer.
+    ///
+    /// # Errors
+    /// As [`Dataplane::flows`].
+    pub fn flows_ruled_by(
+        &self,
+        query: FlowQuery,
+        stage: &str,
+    ) -> Result<Vec<(FlowStatus, u32)>, PortError> {
+        let (flows, openings): (Vec<_>, Vec<_>) = self.read_flows(&query)?.into_iter().unzip();
+        let rules = self.shared.stages.lock().rules_for(stage, &openings, now_ns());
+        Ok(flows.into_iter().zip(rules).collect())
+    }
+
+    /// Each with the slot of the packet that has opened it.
+    fn read_flows(&self, query: &FlowQuery) -> Result<Vec<(FlowStatus, Slot)>, PortError> {
         // what is locked here is let go before the walk, which can be a long one
         let (reader, numbers) = {
             let ports = self.shared.ports.lock();
@@ -401,7 +421,7 @@ impl Dataplane {
             port: &|number| ports.get(&number).cloned(),
             stage: &|by| self.shared.stages.lock().name_of(by).map(str::to_owned),
         };
-        Ok(reader.read(&query, &names, now_ns()).map_err(PuntError::from)?)
+        Ok(reader.read(query, &names, now_ns()).map_err(PuntError::from)?)
     }
 
     /// What became of packets.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use millrace_abi::Field;
+use millrace_abi::{Field, Slot};
 use millrace_fastpath::{FlowCache, MapFault};
 use millrace_wire::IpProtocol;
 use parking_lot::Mutex;
@@ -110,13 +110,14 @@ impl FlowReader {
         Self { connections, cache }
     }
 
-    /// The connections that are asked for; in no order, unless one is.
+    /// The connections that are asked for, with the packets that have opened them; in no order, unless
+    /// one is.
     pub(super) fn read(
         &self,
         query: &FlowQuery,
         names: &Names<'_>,
         now_ns: u64,
-    ) -> Result<Vec<FlowStatus>, MapFault> {
+    ) -> Result<Vec<(FlowStatus, Slot)>, MapFault> {
         let mut flows = Vec::new();
         let mut next = Some(Cursor::default());
         while let Some(from) = next {
@@ -128,7 +129,7 @@ impl FlowReader {
                 }
                 let status = self.status(view, names, now_ns)?;
                 if query.wants(&status) {
-                    flows.push(status);
+                    flows.push((status, view.opening));
                 }
             }
             // of a million only the first ones are kept
@@ -226,9 +227,9 @@ impl FlowQuery {
     }
 
     /// Sorts, and keeps the first ones.
-    fn cut(&self, flows: &mut Vec<FlowStatus>) {
+    fn cut(&self, flows: &mut Vec<(FlowStatus, Slot)>) {
         if let Some(order) = self.sort {
-            flows.sort_by_key(|flow| std::cmp::Reverse(order.of(flow)));
+            flows.sort_by_key(|(flow, _)| std::cmp::Reverse(order.of(flow)));
         }
         flows.truncate(self.limit);
     }
@@ -339,9 +340,9 @@ mod tests {
             [(FlowOrder::Packets, "udp"), (FlowOrder::Bytes, "tcp"), (FlowOrder::Idle, "tcp")]
         {
             let query = FlowQuery { sort: Some(sort), limit: 1, ..any.clone() };
-            let mut flows = all.to_vec();
+            let mut flows = all.iter().map(|flow| (flow.clone(), Slot::ZERO)).collect();
             query.cut(&mut flows);
-            assert_eq!((flows.len(), &*flows[0].protocol), (1, first), "{sort:?}");
+            assert_eq!((flows.len(), &*flows[0].0.protocol), (1, first), "{sort:?}");
         }
     }
 

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use millrace_abi::{
-    Control, Decision, Field, FieldSet, NO_PORT, Origin, PacketRecord, PacketVerdict, Reason, Tag,
-    TagKind, packet_flag,
+    Control, Decision, Field, FieldSet, NO_PORT, Origin, PacketRecord, PacketVerdict, Reason, Slot,
+    Tag, TagKind, limits, packet_flag,
 };
 use millrace_sandbox::Manifest;
 use parking_lot::MutexGuard;
@@ -49,6 +49,27 @@ impl<I: Io + 'static> Stages<I> {
 }
 
 impl<I: Io + 'static> Stages<I> {
+    /// By which of its rules a stage in force would decide about packets like these; 0 where it
+    /// names none, or does not answer.
+    pub(in crate::control) fn rules_for(
+        &mut self,
+        stage: &str,
+        slots: &[Slot],
+        now_ns: u64,
+    ) -> Vec<u32> {
+        // what an earlier question broke
+        self.tend();
+        let asked = self.records.iter().find(|record| *record.name == *stage);
+        let asked = asked.filter(|record| record.abilities(&record.current.module).decides);
+        let mut rules = Vec::with_capacity(slots.len());
+        for slots in slots.chunks(limits::MAX_BATCH) {
+            let said = asked.and_then(|record| record.rules_for(slots, now_ns));
+            rules.extend(said.unwrap_or_else(|| vec![0; slots.len()]));
+        }
+        self.tend();
+        rules
+    }
+
     /// A rule that a stage in force may have named.
     pub(in crate::control) fn rule(&self, by: Decider, id: u32) -> Option<RuleStatus> {
         let record = self.records.iter().find(|record| record.number == by)?;
@@ -63,6 +84,22 @@ impl StageRecord {
             Some((percent, canary)) if is_tried(*percent, &probe.slot) => canary,
             _ => &self.current,
         }
+    }
+
+    fn rules_for(&self, slots: &[Slot], now_ns: u64) -> Option<Vec<u32>> {
+        let mut twin = self.current.twin()?;
+        let guest = twin.as_mut()?;
+        for (asked, slot) in guest.slots(slots.len()).iter_mut().zip(slots) {
+            *asked = Slot { origin: Origin::Shadow as u8, now_ns, ..*slot };
+        }
+        let answers = guest.flow(slots.len(), Origin::Shadow, now_ns);
+        let rules = answers.map(|answers| answers.iter().map(|answer| answer.rule).collect());
+        guest.take_emitted(&mut |_, _| {});
+        if rules.is_err() {
+            // it is not called again; another one is built when all are asked
+            *twin = None;
+        }
+        rules.ok()
     }
 
     fn ask(&self, position: usize, probe: &mut Probe<'_>, names: &Names<'_>) -> StageTrace {
