@@ -34,6 +34,8 @@ fn the_demo_shows_what_holds_and_leaves_nothing_behind() {
         "its pods answer in turns",
         "no request fails meanwhile",
         "what is connected stays connected",
+        "shop finds store by its name",
+        "and is served there, by each address",
         "on paper it denies",
         "whom it denies gets no answer",
         "whom it allows gets one",

@@ -54,12 +54,21 @@ impl Cluster {
         {
             cluster.write(file, text)?;
         }
+        if cluster.has_names() {
+            cluster.write("dns.yaml", DNS)?;
+        }
         Ok(cluster)
     }
 
     /// Writes one of its manifests; what has been told the nodes stays until the next `lab apply`.
     pub(super) fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
         fs::write(self.folder.join(MANIFESTS).join(file), text).context("a manifest")
+    }
+
+    /// Whether it has a server for names: that is a program of this machine.
+    pub(super) fn has_names(&self) -> bool {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).any(|folder| folder.join("dnsmasq").is_file())
     }
 
     /// Removes one.
@@ -166,4 +175,5 @@ pub(super) const MACHINE: &str = "machine";
 pub(super) const MANIFESTS: &str = "examples/lab";
 const NODES: &str = include_str!("../../../../examples/lab/nodes.yaml");
 pub(super) const PODS: &str = include_str!("../../../../examples/lab/pods.yaml");
+const DNS: &str = include_str!("../../../../examples/lab/dns.yaml");
 const SERVICES: &str = include_str!("../../../../examples/lab/services.yaml");

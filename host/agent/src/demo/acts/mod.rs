@@ -6,13 +6,15 @@
 //! - [`dns`]: a filter that looks into packets
 //! - [`nodes`]: two nodes of a cluster, and the kernel that carries what was decided;
 //!   [`restart`]: agents that are killed and replaced meanwhile
-//! - [`services`]: a Service whose pods change while it is asked; [`policies`]: a NetworkPolicy
+//! - [`services`]: a Service whose pods change while it is asked; [`names`]: it is found by its name;
+//!   [`policies`]: a NetworkPolicy
 //!   that is tried, applied to live connections, and taken back; [`filters`]: a filter of one's own
 //!   in the nodes' chain, by a manifest
 
 mod deny;
 mod dns;
 mod filters;
+mod names;
 mod nodes;
 mod policies;
 mod restart;
@@ -53,6 +55,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     dns::play(lab, narrator)?;
     nodes::play(lab, extent, narrator)?;
     services::play(&lab.cluster, narrator)?;
+    names::play(&lab.cluster, narrator)?;
     policies::play(&lab.cluster, narrator)?;
     filters::play(&lab.cluster, narrator)?;
     narrator.gap();

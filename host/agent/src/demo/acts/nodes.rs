@@ -30,7 +30,7 @@ pub(super) fn play(lab: &Lab, extent: Extent, narrator: &mut Narrator) -> anyhow
     let took = start.elapsed().as_secs_f64();
     // behind the nodes stand the pods
     narrator.output(said.split_once("\n\n").map_or(&*said, |(_, pods)| pods));
-    narrator.claim(true, "two nodes and three pods are up", format!("after {took:.1} s"));
+    narrator.claim(true, "two nodes and their pods are up", format!("after {took:.1} s"));
 
     narrator.gap();
     narrator.output(&cluster.command(narrator, &["lab", "probe", "--patience", "5s"])?);
