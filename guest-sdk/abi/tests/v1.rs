@@ -2,7 +2,9 @@
 
 use std::mem::{offset_of, size_of};
 
-use millrace_abi::names::{emit_status, export, import, log_level, map_flag, map_status, metric_kind};
+use millrace_abi::names::{
+    emit_status, export, import, log_level, map_flag, map_status, metric_kind,
+};
 use millrace_abi::{
     ABI_VERSION, Capability, Class, Control, Decision, Field, INSPECT_ALL, MapShape, Origin,
     PacketRecord, PacketVerdict, PortKind, Reason, Slot, TagKind, limits, packet_flag, slot_flag,
@@ -38,7 +40,17 @@ fn structures_of_version_1_are_where_they_were() {
 fn numbers_of_version_1_mean_what_they_meant() {
     use Field::*;
     let fields = [
-        Egress, Flood, To, As, Masquerade, NextHop, DecrementTtl, Inspect, Idle, Revalidate, Once,
+        Egress,
+        Flood,
+        To,
+        As,
+        Masquerade,
+        NextHop,
+        DecrementTtl,
+        Inspect,
+        Idle,
+        Revalidate,
+        Once,
         PickAgain,
     ];
     for (bit, field) in fields.into_iter().enumerate() {
@@ -55,7 +67,10 @@ fn numbers_of_version_1_mean_what_they_meant() {
         assert_eq!((Class::ALL[number] as usize, Class::ALL[number].label()), (number, label));
     }
     for (number, label) in kinds.into_iter().enumerate() {
-        assert_eq!((PortKind::ALL[number] as usize, PortKind::ALL[number].label()), (number, label));
+        assert_eq!(
+            (PortKind::ALL[number] as usize, PortKind::ALL[number].label()),
+            (number, label)
+        );
     }
     use slot_flag::*;
     assert_eq!([TAGGED, FIRST_FRAGMENT, LATER_FRAGMENT, OPTIONS, ICMP_ERROR], [1, 2, 4, 8, 16]);
@@ -76,9 +91,22 @@ fn numbers_of_version_1_mean_what_they_meant() {
     assert_eq!([OK, ABSENT, FULL, REFUSED], [1, 0, -1, -2]);
     assert_eq!([emit_status::OK, emit_status::REFUSED], [1, -2]);
     let reasons = [
-        "denied", "rate-limited", "spoofed-mac", "spoofed-address", "no-route", "blackhole",
-        "prohibited", "no-backend", "no-local-backend", "no-service", "source-range",
-        "station-limit", "same-port", "link-local", "isolated", "invalid-state",
+        "denied",
+        "rate-limited",
+        "spoofed-mac",
+        "spoofed-address",
+        "no-route",
+        "blackhole",
+        "prohibited",
+        "no-backend",
+        "no-local-backend",
+        "no-service",
+        "source-range",
+        "station-limit",
+        "same-port",
+        "link-local",
+        "isolated",
+        "invalid-state",
     ];
     for (number, label) in (32..).zip(reasons) {
         assert_eq!(Reason::stated_by_filter(number).map(Reason::label), Some(label), "{number}");

@@ -21,7 +21,7 @@ pub(super) fn announced(service: &Service, backing: &Backing<'_>) -> BTreeSet<Ip
         let local = (service.external_policy == TrafficPolicy::Local)
             .then(|| backing.nodes_of(service, Family::of(*address)));
         let can = |it: &&Node| {
-            is_ready(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
+            is_able(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
         };
         let able = backing.nodes().filter(can).map(|it| &*it.name);
         rendezvous::first(able, &address.to_string()) == Some(backing.node())
@@ -29,7 +29,8 @@ pub(super) fn announced(service: &Service, backing: &Backing<'_>) -> BTreeSet<Ip
     addresses.filter(is_ours).collect()
 }
 
-fn is_ready(node: &Node) -> bool {
+/// Whether a node may answer for addresses at all.
+pub(super) fn is_able(node: &Node) -> bool {
     node.readiness == Readiness::Ready && !node.labels.contains_key(EXCLUDED_LABEL)
 }
 

@@ -281,4 +281,4 @@ fn named_port(pod: &Pod, name: &str, port: &ServicePort) -> Option<u16> {
 }
 
 /// The label of a node's zone.
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+pub(super) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";

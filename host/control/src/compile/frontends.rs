@@ -18,16 +18,18 @@ use millrace_tables::{
 
 use super::endpoints::{Backing, Usable};
 use super::index::Index;
+use super::nodes::{Concerned, Nodes};
 use super::numbers::{Numbers, Settled};
 use super::services::Compiled;
 use super::{Publication, ServiceSummary, ThisNode, host_ports, range, services};
 use crate::changes::Changes;
-use crate::{PodName, QualifiedName, World};
+use crate::{Pod, PodName, PodNetwork, QualifiedName, World};
 
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Frontends {
     index: Index,
+    nodes: Nodes,
     pub(super) sets: Numbered,
     compiled: BTreeMap<Claimant, Compiled>,
     /// Who would be reached at a place. The first of them is.
@@ -70,7 +72,7 @@ impl Frontends {
         draft: &mut Draft,
         publication: &mut Publication,
     ) {
-        let concerned = self.concerned(world, changes);
+        let concerned = self.concerned(world, this, changes);
         let backing = Backing::new(world, this, &self.index);
         let sets = &mut self.sets;
         let compiled: Vec<_> = concerned
@@ -134,15 +136,38 @@ impl Frontends {
     }
 
     /// Those that have to be compiled anew.
-    fn concerned(&mut self, world: &World, changes: &Changes) -> BTreeSet<Claimant> {
+    fn concerned(
+        &mut self,
+        world: &World,
+        this: ThisNode<'_>,
+        changes: &Changes,
+    ) -> BTreeSet<Claimant> {
         let services = self.index.follow(world, changes).into_iter().map(Claimant::Service);
         let pods = changes.pods.iter().cloned().map(Claimant::Pod);
         let mut concerned: BTreeSet<Claimant> = services.chain(pods).collect();
-        // nodes have addresses and zones, and say who answers for which address
-        if !(changes.nodes.is_empty() && changes.pools.is_empty()) {
-            let services = world.services.services.keys().cloned().map(Claimant::Service);
+        let services = world.services.services.values();
+        let Concerned { everybody, announced, moved } =
+            self.nodes.follow(world, this.name, changes);
+        if everybody {
+            let services = services.map(|it| Claimant::Service(it.name.clone()));
             let pods = world.pods.keys().cloned().map(Claimant::Pod);
             concerned.extend(services.chain(pods));
+            return concerned;
+        }
+        // nodes and pools say who answers for which address
+        if announced || !changes.pools.is_empty() {
+            let balanced = services.filter(|it| !it.load_balancer.is_empty());
+            concerned.extend(balanced.map(|it| Claimant::Service(it.name.clone())));
+        }
+        // pods in a node's network have its addresses (S22)
+        let is_moved = |pod: &&Pod| {
+            pod.network == PodNetwork::Host
+                && pod.node.as_ref().is_some_and(|node| moved.contains(node))
+        };
+        let pods = world.pods.values().filter(|_| !moved.is_empty()).filter(is_moved);
+        for Pod { name, labels, .. } in pods {
+            let asking = self.index.who_asks_for(world, &name.namespace, labels);
+            concerned.extend(asking.map(Claimant::Service));
         }
         concerned
     }

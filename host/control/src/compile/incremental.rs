@@ -34,10 +34,11 @@ fn change() -> impl Strategy<Value = OfWorld> {
             Kind::Pod, format!("x/p{n}"))),
         2 => (0..3u8, 0..3u8, 2..5u8).prop_flat_map(move |(n, of, ip)| present(
             format!("{{metadata: {{name: e{n}, namespace: x, labels: {{kubernetes.io/service-name: s{of}}}}}, addressType: IPv4, \
-                ports: [{{port: 8080}}], endpoints: [{{addresses: [10.1.0.{ip}], nodeName: n0, targetRef: {{kind: Pod, name: p{of}}}}}]}}"),
+                ports: [{{port: 8080}}], endpoints: [{{addresses: [10.1.0.{ip}], nodeName: n0, hints: {{forZones: [{{name: z{n}}}]}}, targetRef: {{kind: Pod, name: p{of}}}}}]}}"),
             Kind::EndpointSlice, format!("x/e{n}"))),
-        1 => (0..2u8, 1..3u8).prop_flat_map(move |(n, ip)| present(
-            format!("{{metadata: {{name: n{n}}}, spec: {{podCIDR: 10.{n}.0.0/24}}, status: {{addresses: [{{type: InternalIP, address: 192.0.2.{ip}}}]}}}}"),
+        2 => (0..2u8, 1..3u8, 0..2u8, any::<bool>()).prop_flat_map(move |(n, ip, zone, fails)| present(
+            format!("{{metadata: {{name: n{n}, labels: {{topology.kubernetes.io/zone: z{zone}}}}}, spec: {{podCIDR: 10.{n}.0.0/24}}, \
+                status: {{addresses: [{{type: InternalIP, address: 192.0.2.{ip}}}], conditions: [{{type: Ready, status: '{}'}}]}}}}", if fails { "False" } else { "True" }),
             Kind::Node, format!("n{n}"))),
         1 => (0..2u8).prop_flat_map(move |n| present(
             format!("{{metadata: {{name: pool}}, spec: {{cidrs: [203.0.113.{}/25]}}}}", n * 128),

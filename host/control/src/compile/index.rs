@@ -117,7 +117,7 @@ impl Index {
     }
 
     /// The Services that ask for such a pod.
-    fn who_asks_for<'i>(
+    pub(super) fn who_asks_for<'i>(
         &'i self,
         world: &'i World,
         namespace: &'i str,

@@ -4,7 +4,7 @@
 //!
 //! - [`Compiler`]: what a node knows, what it was told last, and what changes
 //! - `frontends`: what each Service and pod has become; compiled anew is what a change concerns,
-//!   which `index` knows
+//!   which `index` and `nodes` know
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
 //! - `host_ports`: ports of the node that lead to its pods
 //! - [`NodePortAddresses`]: which addresses of the node have node ports
@@ -24,6 +24,7 @@ mod frontends;
 mod host_ports;
 mod index;
 mod node_ports;
+mod nodes;
 mod numbers;
 mod policies;
 mod services;

@@ -140,7 +140,9 @@ fn ticks_tables_metrics_and_faults_of_version_1_are_what_they_were() {
     let metrics = plane.stage("v1").counters.metrics;
     assert_eq!(metrics["ticks"], MetricStatus::Gauge(3));
     let len = udp(30, b"").len() as u64;
-    let MetricStatus::Histogram { buckets, sum } = &metrics["lengths"] else { panic!("{metrics:?}") };
+    let MetricStatus::Histogram { buckets, sum } = &metrics["lengths"] else {
+        panic!("{metrics:?}")
+    };
     assert_eq!((buckets[6], *sum), (2, 2 * len), "{len} is 32 to 63");
 
     assert_eq!(pass(&mut plane, &udp(31, b"")).1, [(Fate::Dropped(Reason::FilterFault), 1)]);

@@ -14,7 +14,8 @@ pub(super) fn play(cluster: &Cluster, narrator: &mut Narrator) -> anyhow::Result
          them to. Their questions and its answers are flows like any other.",
     );
     if !cluster.has_names() {
-        narrator.tell("dnsmasq is not on this machine: nobody is asked. (`make setup` installs it.)");
+        narrator
+            .tell("dnsmasq is not on this machine: nobody is asked. (`make setup` installs it.)");
         return Ok(());
     }
     let words = ["lab", "exec", "shop", "--", "getent", "ahosts", "store"];
