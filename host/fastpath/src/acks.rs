@@ -28,6 +28,14 @@ pub struct Slot {
     bound: AtomicU32,
 }
 
+/// A slot that is put away, and not given back: [`Acks::resume`] goes on with it.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a slot that nobody goes on with stays in use"]
+pub struct Parked {
+    number: u32,
+    bound: u32,
+}
+
 struct Shared {
     memory: SlotMemory,
     places: Mutex<Places>,
@@ -75,6 +83,11 @@ impl Acks {
         }
     }
 
+    /// Goes on with a slot that was put away.
+    pub fn resume(&self, Parked { number, bound }: Parked) -> Slot {
+        Slot { shared: Arc::clone(&self.0), number, bound: AtomicU32::new(bound) }
+    }
+
     /// A slot of which nothing has left yet, if there is one.
     pub fn take(&self) -> Option<Slot> {
         let number = self.0.places().free.pop()?;
@@ -108,9 +121,11 @@ impl Slot {
         self.raw().over.load(Acquire) != 0
     }
 
-    /// Leaves it to a successor, which has adopted it or will: it is not given back.
-    pub fn leave(self) {
-        std::mem::forget(self);
+    /// Puts it away, or leaves it to a successor, which has adopted it or will: it is not given
+    /// back.
+    pub fn park(mut self) -> Parked {
+        let number = std::mem::replace(&mut self.number, NONE);
+        Parked { number, bound: self.bound.load(Relaxed) }
     }
 
     /// Makes it the slot of this insertion.
@@ -127,6 +142,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.number == NONE {
+            return;
+        }
         // a successor may have given it out again, once the entry carried packets
         let bound = self.bound.load(Relaxed);
         let _ = self.raw().generation.compare_exchange(bound, 0, Release, Relaxed);
@@ -142,13 +160,12 @@ impl Shared {
 
 impl Places {
     fn of(memory: &SlotMemory) -> Self {
-        // number 0 is for entries that do not wait
         let last = u32::try_from(memory.slots().len()).expect("maps have less than 2^32 elements");
         let waits = |number: &u32| {
             let slot = &memory.slots()[*number as usize];
             slot.generation.load(Acquire) != 0 && slot.over.load(Acquire) == 0
         };
-        let (of_others, free) = (1..last).rev().partition(waits);
+        let (of_others, free) = (NONE + 1..last).rev().partition(waits);
         Self { free, of_others }
     }
 }
@@ -158,3 +175,6 @@ impl fmt::Debug for Slot {
         write!(out, "Slot({}, {:?})", self.number, self.raw())
     }
 }
+
+/// The number of entries that do not wait.
+const NONE: u32 = 0;

@@ -45,7 +45,7 @@ mod tunnels;
 mod uplinks;
 mod verdict;
 
-pub use acks::{Acks, Slot};
+pub use acks::{Acks, Parked, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
 pub use captured::{CaptureFilter, CaptureRing, CarriedPacket};
 pub use carried::{Carried, Reader, Traffic};

@@ -1,19 +1,19 @@
 //! What is kept of the packet that opened a connection.
 
 use millrace_abi::{Origin, Slot};
-use millrace_wire::IpProtocol;
+use millrace_parse::flow_hash;
+use millrace_wire::{EtherType, IpProtocol};
 
 use super::{Key, Translation};
 
-/// What of a slot is neither in the connection's keys nor a decision.
+/// What of a slot is neither in the connection's keys nor a decision, nor follows from the rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opener {
-    now_ns: u64,
-    hash: u32,
-    len: u32,
+    /// In halves, so that there is no padding.
+    now_ns: [u32; 2],
+    len: u16,
     src_mac: [u8; 6],
     dst_mac: [u8; 6],
-    ethertype: u16,
     vlan: u16,
     ingress: u16,
     flags: u16,
@@ -30,12 +30,11 @@ pub(super) struct Opener {
 impl Opener {
     pub(super) fn of(slot: &Slot) -> Self {
         Self {
-            now_ns: slot.now_ns,
-            hash: slot.hash,
-            len: slot.len,
+            now_ns: [slot.now_ns as u32, (slot.now_ns >> 32) as u32],
+            // no frame that comes to user space is longer
+            len: u16::try_from(slot.len).unwrap_or(u16::MAX),
             src_mac: slot.src_mac,
             dst_mac: slot.dst_mac,
-            ethertype: slot.ethertype,
             vlan: slot.vlan,
             ingress: slot.ingress,
             flags: slot.flags,
@@ -56,7 +55,8 @@ impl Opener {
             !matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6);
         let port = |port| if has_ports { port } else { 0 };
         let source = Translation::between(key, reply).source;
-        Slot {
+        let [low, high] = self.now_ns;
+        let mut slot = Slot {
             src_addr: key.source.address,
             dst_addr: key.destination.address,
             src_port: key.source.port,
@@ -67,7 +67,7 @@ impl Opener {
             traffic_class: self.traffic_class,
             src_mac: self.src_mac,
             dst_mac: self.dst_mac,
-            ethertype: self.ethertype,
+            ethertype: ethertype(self.ip_version),
             vlan: self.vlan,
             ingress: self.ingress,
             ingress_kind: self.ingress_kind,
@@ -77,14 +77,24 @@ impl Opener {
             icmp_type: self.icmp_type,
             icmp_code: self.icmp_code,
             flags: self.flags,
-            hash: self.hash,
-            now_ns: self.now_ns,
+            now_ns: u64::from(high) << 32 | u64::from(low),
             to_addr: reply.source.address,
             to_port: port(reply.source.port),
             as_addr: source.map_or([0; 16], |source| source.address),
             as_port: source.map_or(0, |source| source.port),
-            len: self.len,
+            len: self.len.into(),
             ..Slot::ZERO
-        }
+        };
+        slot.hash = flow_hash(&slot);
+        slot
+    }
+}
+
+/// That of packets of this IP version.
+fn ethertype(ip_version: u8) -> u16 {
+    match ip_version {
+        4 => EtherType::IPV4.0,
+        6 => EtherType::IPV6.0,
+        _ => 0,
     }
 }

@@ -4,6 +4,7 @@
 //! frames are back from the kernel. A flow that never pauses goes over by force after a while; one
 //! that is silent may wait, since nothing of it can be overtaken but by a packet that comes.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use millrace_fastpath::{
     Acks, ChangeError, FlowCache, Forward, Generation, InsertError, Key, Slot, Verdict,
 };
 use parking_lot::Mutex;
+
+use super::silent::Silent;
 
 /// The entries that wait, of all workers.
 pub(crate) struct HandOver {
@@ -24,7 +27,7 @@ struct Flows {
     busy: HashMap<Key, Waiting>,
     /// Those that nothing came of since they were looked at. They go over with their next packet,
     /// or are busy again.
-    silent: HashMap<Key, Waiting>,
+    silent: Silent,
     /// Those that stay with a worker until it releases them.
     kept: HashMap<Key, Arc<Slot>>,
 }
@@ -60,7 +63,7 @@ impl HandOver {
             return cache.insert(key, &Verdict::Forward(forward));
         };
         let generation = cache.insert_waiting(key, forward, &slot)?;
-        self.flows.lock().busy.insert(*key, Waiting::new(Arc::new(slot)));
+        self.flows.lock().busy.insert(*key, Waiting::new(slot));
         Ok(generation)
     }
 
@@ -106,13 +109,12 @@ impl HandOver {
     ) -> Result<Option<bool>, ChangeError> {
         let mut flows = self.flows.lock();
         let kept = flows.kept.remove(key);
-        let waiting = flows.busy.get(key).or_else(|| flows.silent.get(key));
-        let slot = waiting.map(|waiting| Arc::clone(&waiting.slot));
+        let slot = flows.waiting(&self.acks, key).map(|waiting| Arc::clone(&waiting.slot));
         drop(flows);
         if let Some(slot) = kept {
             let changed = cache.change_waiting(key, generation, forward, &slot)?;
             if changed {
-                self.flows.lock().busy.insert(*key, Waiting::new(slot));
+                self.flows.lock().busy.insert(*key, Waiting::of(slot));
             }
             return Ok(Some(changed));
         }
@@ -128,16 +130,17 @@ impl HandOver {
 
     /// Goes on with an entry of a predecessor's that waits: packets of it may be on their way here.
     pub(crate) fn adopt(&self, key: &Key, slot: Slot) {
-        self.flows.lock().busy.insert(*key, Waiting::new(Arc::new(slot)));
+        self.flows.lock().busy.insert(*key, Waiting::new(slot));
     }
 
     /// Leaves all entries that wait to a successor.
     pub(crate) fn leave(&self) {
-        let Flows { busy, silent, .. } = std::mem::take(&mut *self.flows.lock());
-        for waiting in busy.into_values().chain(silent.into_values()) {
+        // those that are silent are put away already
+        let Flows { busy, .. } = std::mem::take(&mut *self.flows.lock());
+        for waiting in busy.into_values() {
             // a packet that has not left would hold it; there is none when this is called
             if let Some(slot) = Arc::into_inner(waiting.slot) {
-                slot.leave();
+                let _ = slot.park();
             }
         }
     }
@@ -145,18 +148,12 @@ impl HandOver {
     /// What a packet of this key, which came just now, has to be noted at when it has left.
     pub(crate) fn slot(&self, key: &Key) -> Option<Arc<Slot>> {
         let mut flows = self.flows.lock();
-        if let Some(waiting) = flows.busy.get_mut(key) {
-            waiting.came = true;
-            return Some(Arc::clone(&waiting.slot));
-        }
         if let Some(slot) = flows.kept.get(key) {
             return Some(Arc::clone(slot));
         }
-        let mut waiting = flows.silent.remove(key)?;
+        let waiting = flows.waiting(&self.acks, key)?;
         waiting.came = true;
-        let slot = Arc::clone(&waiting.slot);
-        flows.busy.insert(*key, waiting);
-        Some(slot)
+        Some(Arc::clone(&waiting.slot))
     }
 
     /// Lets go of what waits no longer, and lets no flow wait for ever whose packets come and
@@ -165,28 +162,66 @@ impl HandOver {
         let mut flows = self.flows.lock();
         let Flows { busy, silent, .. } = &mut *flows;
         busy.retain(|_, waiting| !waiting.slot.is_over());
-        silent.extend(busy.extract_if(|_, waiting| !waiting.came));
-        for waiting in busy.values_mut() {
+        // what waits for packets to leave is not put away, and need not be looked at for that alone
+        let goes_on = busy.values().any(|waiting| waiting.came);
+        let is_silent = |waiting: &Waiting| !waiting.came && Arc::strong_count(&waiting.slot) == 1;
+        let gone: Vec<_> = busy.extract_if(|_, waiting| is_silent(waiting)).collect();
+        for (key, waiting) in gone {
+            let slot = Arc::into_inner(waiting.slot).expect("nobody gets it without this lock");
+            if let Err(slot) = silent.put(&key, slot.park()) {
+                busy.insert(key, Waiting { came: false, ..Waiting::new(self.acks.resume(slot)) });
+            }
+        }
+        for waiting in busy.values_mut().filter(|waiting| waiting.came) {
             waiting.came = false;
             if now_ns - *waiting.since_ns.get_or_insert(now_ns) >= PATIENCE_NS {
                 waiting.slot.force();
             }
         }
-        !busy.is_empty()
+        goes_on
     }
 
     /// Forgets a flow whose entry is gone.
     pub(crate) fn forget(&self, key: &Key) {
         let mut flows = self.flows.lock();
         flows.busy.remove(key);
-        flows.silent.remove(key);
         flows.kept.remove(key);
+        if let Some(slot) = flows.silent.take(key) {
+            drop(self.acks.resume(slot));
+        }
+    }
+}
+
+impl Drop for HandOver {
+    /// Gives all slots back.
+    fn drop(&mut self) {
+        for slot in self.flows.get_mut().silent.drain() {
+            drop(self.acks.resume(slot));
+        }
+    }
+}
+
+impl Flows {
+    /// The entry with this key, if it waits; it is silent no longer.
+    fn waiting(&mut self, acks: &Acks, key: &Key) -> Option<&mut Waiting> {
+        let Self { busy, silent, .. } = self;
+        match busy.entry(*key) {
+            Entry::Occupied(busy) => Some(busy.into_mut()),
+            Entry::Vacant(vacant) => {
+                let slot = acks.resume(silent.take(key)?);
+                Some(vacant.insert(Waiting { came: false, ..Waiting::new(slot) }))
+            }
+        }
     }
 }
 
 impl Waiting {
     /// A packet has just come.
-    fn new(slot: Arc<Slot>) -> Self {
+    fn new(slot: Slot) -> Self {
+        Self::of(Arc::new(slot))
+    }
+
+    fn of(slot: Arc<Slot>) -> Self {
         Self { slot, came: true, since_ns: None }
     }
 }

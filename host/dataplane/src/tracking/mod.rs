@@ -23,6 +23,7 @@ pub(crate) mod kernel;
 mod preview;
 mod related;
 pub(crate) mod reset;
+mod silent;
 mod succession;
 mod upkeep;
 

@@ -16,6 +16,7 @@ mod walk;
 use std::collections::BTreeSet;
 
 use millrace_abi::{Slot, Tag, TagKind};
+use millrace_parse::flow_hash;
 use millrace_wire::tcp::Flags;
 
 use super::*;
@@ -45,18 +46,20 @@ fn slot(protocol: u8, client: u32, server: u16) -> Slot {
         address[12..].copy_from_slice(&last.to_be_bytes());
         address
     };
-    Slot {
+    let slot = Slot {
         src_addr: address(0x0a00_0001 + (client >> 16)),
         dst_addr: address(0x0a01_0001),
         src_port: client as u16,
         dst_port: server,
         ip_version: 4,
         protocol,
+        ethertype: 0x0800,
         tcp_flags: if protocol == 6 { SYN.0 } else { 0 },
         now_ns: SECOND,
         len: 60,
         ..Slot::ZERO
-    }
+    };
+    Slot { hash: flow_hash(&slot), ..slot }
 }
 
 fn way(egress: u16) -> Way {

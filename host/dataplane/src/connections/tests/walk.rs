@@ -43,6 +43,7 @@ fn the_chain_is_asked_anew_with_the_opening_packet_and_the_translation_in_force(
     assert_eq!(asked(translated), expected);
 
     let echo = Slot { protocol: 1, dst_port: 0, icmp_type: 8, ..slot };
+    let echo = Slot { hash: flow_hash(&echo), ..echo };
     let id = table.open(&opening(echo)).unwrap().id;
     let asked = table.view(id).unwrap().opening;
     assert_eq!(asked, Slot { to_addr: echo.dst_addr, origin: 1, ..echo });
