@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
 
-use crate::engine::ticks;
+use crate::clock::ticks;
 
 /// The time of the call in progress.
 #[derive(Clone, Copy, Debug)]

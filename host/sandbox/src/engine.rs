@@ -3,13 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::Duration;
 
 use wasmtime::{Config, Engine, Linker, OptLevel, Strategy, WasmBacktraceDetails};
 
 use crate::cache::CodeCache;
+use crate::clock::{Clock, Ticker};
 use crate::imports::{self, Host};
 use crate::maps::MapRegistry;
 
@@ -26,7 +24,7 @@ pub struct Sandbox {
     pub(crate) linker: Linker<Host>,
     pub(crate) cache: Option<CodeCache>,
     maps: Arc<MapRegistry>,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 impl Sandbox {
@@ -45,18 +43,18 @@ impl Sandbox {
                 .ok()
         });
         let ticker = Ticker::start(engine.clone())?;
-        Ok(Self { engine, linker, cache, maps: Arc::default(), _ticker: ticker })
+        Ok(Self { engine, linker, cache, maps: Arc::default(), ticker })
+    }
+
+    /// What calls need to be ended in time.
+    pub(crate) fn clock(&self) -> &Arc<Clock> {
+        self.ticker.clock()
     }
 
     /// The host maps of the node.
     pub fn maps(&self) -> &Arc<MapRegistry> {
         &self.maps
     }
-}
-
-/// How many ticks make at least `time`: the first one may come at once.
-pub(crate) const fn ticks(time: Duration) -> u64 {
-    time.as_nanos().div_ceil(TICK.as_nanos()) as u64 + 1
 }
 
 fn config() -> Config {
@@ -75,37 +73,6 @@ fn config() -> Config {
         .max_wasm_stack(GUEST_STACK);
     config
 }
-
-/// Advances the engine's epoch, and stops when dropped.
-struct Ticker {
-    stop: Option<Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
-        let tick = move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        };
-        let thread = thread::Builder::new().name("millrace-epoch".to_owned()).spawn(tick)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The grain of deadlines. 200 wake-ups a second cost about 0.1 % of a core.
-const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes of native stack that a guest's calls may use.
 const GUEST_STACK: usize = 256 << 10;

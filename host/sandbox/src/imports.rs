@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use millrace_abi::names::{emit_status, import, map_flag, map_status};
 use millrace_abi::{Capability, CapabilitySet, MapShape, NO_PORT, limits};
-use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Trap};
+use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Trap, UpdateDeadline};
 
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::log::{FilterLog, Level, clean};
 use crate::maps::{HostMap, MapName, MapRegistry, Outcome, Shape};
@@ -22,6 +23,7 @@ pub(crate) struct Host {
     pub(crate) phase: Phase,
     pub(crate) limiter: Limiter,
     pub(crate) deadline: Deadline,
+    pub(crate) clock: Arc<Clock>,
     /// When the batch in hand was received; the time of host map operations.
     pub(crate) batch_ns: u64,
     /// What the guest last said with `fail`.
@@ -72,12 +74,14 @@ impl Host {
         capabilities: CapabilitySet,
         memory: usize,
         registry: Arc<MapRegistry>,
+        clock: Arc<Clock>,
         log: Arc<FilterLog>,
     ) -> Self {
         Self {
             phase: Phase::Setup,
             limiter: Limiter { memory, denied: false },
             deadline: Deadline::new(Duration::ZERO),
+            clock,
             batch_ns: now_ns(),
             said: None,
             metrics: Vec::new(),
@@ -90,6 +94,15 @@ impl Host {
             registry,
             log,
         }
+    }
+
+    /// Decides about a call that is late on the wall clock.
+    pub(crate) fn late(&mut self) -> UpdateDeadline {
+        let update = self.deadline.late();
+        if let UpdateDeadline::Continue(ticks) = update {
+            self.clock.need(ticks);
+        }
+        update
     }
 
     /// Forgets what an earlier configuration declared.

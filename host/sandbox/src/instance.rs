@@ -14,8 +14,8 @@ use millrace_abi::names::export;
 use millrace_abi::{Decision, Origin, PacketRecord, Slot, limits};
 use wasmtime::{InstancePre, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
+use crate::clock::{Clock, ticks};
 use crate::deadline::Deadline;
-use crate::engine::ticks;
 use crate::fault::Fault;
 use crate::imports::{Host, Phase};
 use crate::manifest::{Hook, Manifest};
@@ -61,6 +61,7 @@ impl Instance {
         manifest: &Manifest,
         grant: &Grant,
         maps: &Arc<MapRegistry>,
+        clock: &Arc<Clock>,
         config: &str,
     ) -> Result<Self, InstanceError> {
         let host = Host::new(
@@ -68,11 +69,12 @@ impl Instance {
             grant.capabilities,
             grant.memory,
             Arc::clone(maps),
+            Arc::clone(clock),
             Arc::clone(&grant.log),
         );
         let mut store = Store::new(prepared.module().engine(), host);
         store.limiter(|host| &mut host.limiter);
-        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.late()));
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().late()));
         begin(&mut store, SETUP);
 
         let instance = prepared
@@ -396,7 +398,9 @@ fn function<P: WasmParams, R: WasmResults>(
 #[inline]
 fn begin(store: &mut Store<Host>, allowed: Duration) {
     store.set_epoch_deadline(ticks(allowed));
-    store.data_mut().deadline = Deadline::new(allowed);
+    let host = store.data_mut();
+    host.deadline = Deadline::new(allowed);
+    host.clock.need(ticks(allowed));
 }
 
 fn fault(store: &mut Store<Host>, error: &wasmtime::Error) -> Fault {

@@ -10,6 +10,7 @@
 //! - `validate`: what a module must be before it is compiled ([`Refusal`])
 //! - [`Module`]: a checked, compiled module; `cache` keeps compiled code
 //! - [`Instance`]: one running copy of a module, and its calls
+//! - `deadline`: how long a call may take; `clock`: who sees to it
 //! - `imports`: what a guest may call; `memory`: what is copied, and how
 //! - [`maps`]: host maps, which outlive every instance
 //! - [`FilterLog`], [`Metric`]: what a filter says and counts
@@ -19,6 +20,7 @@
 //! crate compiled itself) alone.
 
 mod cache;
+mod clock;
 mod deadline;
 mod engine;
 mod fault;

@@ -8,6 +8,7 @@ use millrace_abi::{CapabilitySet, limits};
 use sha2::{Digest, Sha256};
 use wasmtime::InstancePre;
 
+use crate::clock::Clock;
 use crate::engine::Sandbox;
 use crate::fault::Fault;
 use crate::imports::Host;
@@ -29,6 +30,7 @@ pub struct Module {
     origin: Origin,
     prepared: InstancePre<Host>,
     maps: Arc<MapRegistry>,
+    clock: Arc<Clock>,
 }
 
 /// Where a module's compiled code came from, and how long that took.
@@ -136,8 +138,8 @@ impl Sandbox {
             }
         };
         let prepared = self.linker.instantiate_pre(&module).map_err(LoadError::Compile)?;
-        let maps = Arc::clone(self.maps());
-        Ok(Arc::new(Module { digest, manifest, size: bytes.len(), origin, prepared, maps }))
+        let (maps, clock) = (Arc::clone(self.maps()), Arc::clone(self.clock()));
+        Ok(Arc::new(Module { digest, manifest, size: bytes.len(), origin, prepared, maps, clock }))
     }
 }
 
@@ -167,7 +169,7 @@ impl Module {
     /// # Errors
     /// If it cannot start within its limits or does not take its configuration.
     pub fn instantiate(&self, grant: &Grant, config: &str) -> Result<Instance, InstanceError> {
-        Instance::start(&self.prepared, &self.manifest, grant, &self.maps, config)
+        Instance::start(&self.prepared, &self.manifest, grant, &self.maps, &self.clock, config)
             .inspect_err(|_| self.maps.forget_unused())
     }
 }
