@@ -1,6 +1,6 @@
 //! Uplinks: what of a host's own link is for pods, and that the rest stays the host's.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -379,8 +379,18 @@ fn join(cache: &mut FlowCache, family: u8) {
     }
 }
 
+/// A socket at an address that may have been another one's until now: processes that other tests
+/// start have all descriptors until they are what they are to be.
 fn udp(at: &Namespace, address: SocketAddr) -> UdpSocket {
-    let socket = at.run(|| UdpSocket::bind(address)).unwrap().unwrap();
+    let mut socket = None;
+    until(|| {
+        socket = match at.run(|| UdpSocket::bind(address)).unwrap() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+            bound => Some(bound.unwrap()),
+        };
+        socket.is_some()
+    });
+    let socket = socket.expect("it was awaited");
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     socket
 }
