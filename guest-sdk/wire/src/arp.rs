@@ -10,6 +10,7 @@
 use core::net::Ipv4Addr;
 
 use crate::ethernet::EtherType;
+use crate::view::view;
 use crate::{MacAddr, Malformed, field};
 
 const HARDWARE: usize = 0;
@@ -39,31 +40,16 @@ impl Operation {
     pub const REPLY: Operation = Operation(2);
 }
 
-/// A view of an ARP packet.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`PACKET_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an ARP packet.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`PACKET_LEN`].
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// Whether the packet is complete and for IPv4 over Ethernet. Octets behind it are padding.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -78,12 +64,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::BadArpProtocol);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// Request, reply, or something else.
@@ -114,11 +94,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
     #[inline]
     pub fn target_ip(&self) -> Ipv4Addr {
         field::array(self.octets(), TARGET_IP).into()
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

@@ -10,6 +10,7 @@
 
 use core::fmt;
 
+use crate::view::view;
 use crate::{MacAddr, Malformed, field};
 
 const DESTINATION: usize = 0;
@@ -66,31 +67,16 @@ impl fmt::Display for EtherType {
     }
 }
 
-/// A view of an Ethernet frame.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<B> {
-    bytes: B,
+view! {
+    /// A view of an Ethernet frame.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`HEADER_LEN`].
+    pub struct Frame
 }
 
 impl<B: AsRef<[u8]>> Frame<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Frame { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let frame = Self::new_unchecked(bytes);
-        frame.check()?;
-        Ok(frame)
-    }
-
     /// Whether the header is complete.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -98,12 +84,6 @@ impl<B: AsRef<[u8]>> Frame<B> {
             return Err(Malformed::TruncatedEthernet);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// The station or group the frame is for.
@@ -128,11 +108,6 @@ impl<B: AsRef<[u8]>> Frame<B> {
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.octets()[HEADER_LEN..]
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

@@ -9,6 +9,7 @@
 //! The checksum covers the message alone, no addresses.
 
 use crate::checksum::Sum;
+use crate::view::view;
 use crate::{Malformed, field};
 
 const KIND: usize = 0;
@@ -110,32 +111,17 @@ pub fn quote(packet: &[u8]) -> &[u8] {
     &packet[..packet.len().min(ROOM)]
 }
 
-/// A view of an ICMP message. ICMP states no length: the message is the whole buffer, so give it
-/// the IP payload, not the rest of the frame.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an ICMP message. ICMP states no length: the message is the whole buffer, so give it
+    /// the IP payload, not the rest of the frame.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`HEADER_LEN`].
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// Whether the header is complete. The checksum is not looked at.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -143,12 +129,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::TruncatedIcmpv4);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// What the message is.
@@ -216,11 +196,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             }
             _ => end,
         }
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

@@ -14,6 +14,7 @@ use core::net::Ipv6Addr;
 
 use crate::checksum::Pseudo;
 use crate::ip::IpProtocol;
+use crate::view::view;
 use crate::{Malformed, field};
 
 mod option;
@@ -165,32 +166,17 @@ pub fn quote(packet: &[u8]) -> &[u8] {
     &packet[..packet.len().min(ROOM)]
 }
 
-/// A view of an ICMPv6 message. ICMPv6 states no length: the message is the whole buffer, so
-/// give it the IP payload, not the rest of the frame.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
-/// the kind; on others they do when the buffer is shorter than [`header_len`](Self::header_len).
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an ICMPv6 message. ICMPv6 states no length: the message is the whole buffer, so
+    /// give it the IP payload, not the rest of the frame.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
+    /// the kind; on others they do when the buffer is shorter than [`header_len`](Self::header_len).
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// Whether the header is complete for its kind. The checksum is not looked at.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -199,12 +185,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::TruncatedIcmpv6);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// What the message is.
@@ -286,11 +266,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             }
             _ => end,
         }
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

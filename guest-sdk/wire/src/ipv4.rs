@@ -15,6 +15,7 @@ use core::net::Ipv4Addr;
 
 use crate::checksum::{Delta, Pseudo, Sum};
 use crate::ip::{Ecn, Fragment, IpProtocol, Upper};
+use crate::view::view;
 use crate::{Malformed, field};
 
 const VERSION_WORDS: usize = 0;
@@ -35,34 +36,19 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
-/// A view of an IPv4 packet.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check) or
-/// [`new_quoted`](Self::new_quoted), until a setter changes one of the two lengths. On others
-/// they do when the buffer is shorter than the fields of the header, and
-/// [`options`](Self::options), [`payload`](Self::payload) and the header checksum when the
-/// lengths contradict each other or the buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an IPv4 packet.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check) or
+    /// [`new_quoted`](Self::new_quoted), until a setter changes one of the two lengths. On others
+    /// they do when the buffer is shorter than the fields of the header, and
+    /// [`options`](Self::options), [`payload`](Self::payload) and the header checksum when the
+    /// lengths contradict each other or the buffer.
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// A view of a packet that is quoted in an ICMP error and may end before its
     /// [`total_len`](Self::total_len), though not within its header (RFC 792).
     #[inline]
@@ -106,12 +92,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::BadIpv4TotalLength);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// The version, 4.
@@ -264,11 +244,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
     #[inline]
     fn end(&self) -> usize {
         self.total_len().min(self.octets().len())
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

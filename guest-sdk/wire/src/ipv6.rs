@@ -16,6 +16,7 @@ use core::net::Ipv6Addr;
 
 use crate::checksum::Pseudo;
 use crate::ip::{Ecn, IpProtocol, Upper};
+use crate::view::view;
 use crate::{Malformed, field};
 
 mod extension;
@@ -44,32 +45,17 @@ pub const fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(0xff02_0000_0000_0000_0000_0001_ff00_0000 | low)
 }
 
-/// A view of an IPv6 packet.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check) or
-/// [`new_quoted`](Self::new_quoted); on others they do when the buffer is shorter than
-/// [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an IPv6 packet.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check) or
+    /// [`new_quoted`](Self::new_quoted); on others they do when the buffer is shorter than
+    /// [`HEADER_LEN`].
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// A view of a packet that is quoted in an ICMPv6 error and may end before its payload does,
     /// though not within its fixed header (RFC 4443 §2.4).
     #[inline]
@@ -101,12 +87,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::BadIpv6Version);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// The version, 6.
@@ -210,11 +190,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
     #[inline]
     fn end(&self) -> usize {
         (HEADER_LEN + self.payload_len()).min(self.octets().len())
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

@@ -13,7 +13,7 @@
 //! - [`ports`]: the port pair of TCP, UDP and SCTP
 //! - [`tcp`], [`udp`], [`sctp`]: transports
 //! - [`icmpv4`], [`icmpv6`]: echo, errors with the packets they quote, neighbour discovery
-//! - [`vxlan`]: frames in UDP
+//! - [`vxlan`]: frames in UDP; [`dns`]: names, and who asks for them
 //! - [`builder`]: whole frames in a caller's buffer
 //!
 //! Every protocol has two types. A **view** (`ipv4::Packet<B>`, `tcp::Segment<B>`, …) wraps a
@@ -69,6 +69,7 @@ extern crate std;
 pub mod arp;
 pub mod builder;
 pub mod checksum;
+pub mod dns;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;
@@ -86,6 +87,7 @@ pub mod vxlan;
 
 mod crc32c;
 mod field;
+mod view;
 
 pub use ethernet::EtherType;
 pub use ip::IpProtocol;

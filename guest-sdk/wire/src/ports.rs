@@ -26,11 +26,19 @@ impl Ports {
     /// `None` when `transport` has fewer than four octets.
     #[inline]
     pub fn parse(transport: &[u8]) -> Option<Ports> {
-        let header = transport.get(..Self::LEN)?;
-        Some(Ports {
-            source: field::u16(header, SOURCE),
-            destination: field::u16(header, DESTINATION),
-        })
+        transport.get(..Self::LEN).map(Self::read)
+    }
+
+    /// Reads the ports where a header is.
+    ///
+    /// # Panics
+    /// When `transport` has fewer than four octets.
+    #[inline]
+    pub(crate) fn read(transport: &[u8]) -> Ports {
+        Ports {
+            source: field::u16(transport, SOURCE),
+            destination: field::u16(transport, DESTINATION),
+        }
     }
 
     /// Writes the ports at the start of a transport header; checksums are the caller's.

@@ -10,10 +10,9 @@
 //! least significant octet first (appendix A).
 
 use crate::crc32c::Crc32c;
+use crate::view::{ported, view};
 use crate::{Malformed, Ports, field};
 
-const SOURCE_PORT: usize = 0;
-const DESTINATION_PORT: usize = 2;
 const TAG: usize = 4;
 const CHECKSUM: usize = 8;
 
@@ -100,32 +99,19 @@ impl<'a> Iterator for Chunks<'a> {
 
 impl core::iter::FusedIterator for Chunks<'_> {}
 
-/// A view of an SCTP packet. SCTP states no length: the packet is the whole buffer, so give it
-/// the IP payload, not the rest of the frame.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of an SCTP packet. SCTP states no length: the packet is the whole buffer, so give it
+    /// the IP payload, not the rest of the frame.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`HEADER_LEN`].
+    pub struct Packet
 }
 
+ported!(Packet);
+
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// Whether the common header is complete. Chunks and checksum are not looked at.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -133,30 +119,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
             return Err(Malformed::TruncatedSctp);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
-    }
-
-    /// The sender's port.
-    #[inline]
-    pub fn source_port(&self) -> u16 {
-        field::u16(self.octets(), SOURCE_PORT)
-    }
-
-    /// The receiver's port.
-    #[inline]
-    pub fn destination_port(&self) -> u16 {
-        field::u16(self.octets(), DESTINATION_PORT)
-    }
-
-    /// Both ports.
-    #[inline]
-    pub fn ports(&self) -> Ports {
-        Ports { source: self.source_port(), destination: self.destination_port() }
     }
 
     /// The receiver's verification tag; 0 in a packet with an INIT.
@@ -193,11 +155,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
         let (header, chunks) = self.octets().split_at(HEADER_LEN);
         Crc32c::new().update(&header[..CHECKSUM]).update(&[0; 4]).update(chunks).value()
     }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
 }
 
 impl<'a> Packet<&'a [u8]> {
@@ -210,18 +167,6 @@ impl<'a> Packet<&'a [u8]> {
 
 /// Setters leave the checksum alone.
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Packet<B> {
-    /// Sets the sender's port.
-    #[inline]
-    pub fn set_source_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), SOURCE_PORT, port);
-    }
-
-    /// Sets the receiver's port.
-    #[inline]
-    pub fn set_destination_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), DESTINATION_PORT, port);
-    }
-
     /// Sets the verification tag.
     #[inline]
     pub fn set_tag(&mut self, tag: u32) {

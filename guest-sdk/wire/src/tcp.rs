@@ -16,14 +16,13 @@ use core::ops::{BitAnd, BitOr, Not};
 
 use crate::checksum::{Delta, Pseudo, Sum};
 use crate::ip::IpProtocol;
+use crate::view::{ported, view};
 use crate::{Malformed, Ports, field};
 
 mod option;
 
 pub use option::{TcpOption, TcpOptions, Timestamps};
 
-const SOURCE_PORT: usize = 0;
-const DESTINATION_PORT: usize = 2;
 const SEQ: usize = 4;
 const ACK: usize = 8;
 const WORDS: usize = 12;
@@ -135,34 +134,21 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// A view of a TCP segment. TCP states no length: the segment is the whole buffer, so give it
-/// the IP payload, not the rest of the frame.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
-/// the header length. On others they do when the buffer is shorter than the fields of the
-/// header, and [`options`](Self::options) and [`payload`](Self::payload) when the header length
-/// is below 20 or past the end.
-#[derive(Debug, Clone, Copy)]
-pub struct Segment<B> {
-    bytes: B,
+view! {
+    /// A view of a TCP segment. TCP states no length: the segment is the whole buffer, so give it
+    /// the IP payload, not the rest of the frame.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
+    /// the header length. On others they do when the buffer is shorter than the fields of the
+    /// header, and [`options`](Self::options) and [`payload`](Self::payload) when the header length
+    /// is below 20 or past the end.
+    pub struct Segment
 }
 
+ported!(Segment);
+
 impl<B: AsRef<[u8]>> Segment<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Segment { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let segment = Self::new_unchecked(bytes);
-        segment.check()?;
-        Ok(segment)
-    }
-
     /// Whether the header is complete. Options and checksum are not looked at.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -179,30 +165,6 @@ impl<B: AsRef<[u8]>> Segment<B> {
             return Err(Malformed::TruncatedTcp);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
-    }
-
-    /// The sender's port.
-    #[inline]
-    pub fn source_port(&self) -> u16 {
-        field::u16(self.octets(), SOURCE_PORT)
-    }
-
-    /// The receiver's port.
-    #[inline]
-    pub fn destination_port(&self) -> u16 {
-        field::u16(self.octets(), DESTINATION_PORT)
-    }
-
-    /// Both ports.
-    #[inline]
-    pub fn ports(&self) -> Ports {
-        Ports { source: self.source_port(), destination: self.destination_port() }
     }
 
     /// Number of the first octet of data, or of the SYN.
@@ -264,11 +226,6 @@ impl<B: AsRef<[u8]>> Segment<B> {
     pub fn verify_checksum(&self, pseudo: Pseudo) -> bool {
         pseudo.cover(IpProtocol::TCP, self.octets()).checksum() == 0
     }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
 }
 
 impl<'a> Segment<&'a [u8]> {
@@ -281,18 +238,6 @@ impl<'a> Segment<&'a [u8]> {
 
 /// Setters leave the checksum alone; [`clamp_mss`](Self::clamp_mss) does not.
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Segment<B> {
-    /// Sets the sender's port.
-    #[inline]
-    pub fn set_source_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), SOURCE_PORT, port);
-    }
-
-    /// Sets the receiver's port.
-    #[inline]
-    pub fn set_destination_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), DESTINATION_PORT, port);
-    }
-
     /// Sets the sequence number.
     #[inline]
     pub fn set_seq(&mut self, seq: u32) {

@@ -11,42 +11,47 @@
 
 use crate::checksum::{Pseudo, Sum};
 use crate::ip::{IpProtocol, IpVersion};
-use crate::{Malformed, Ports, field};
+use crate::view::{ported, view};
+use crate::{EtherType, Malformed, Ports, ethernet, field, ipv4, ipv6, vlan};
 
-const SOURCE_PORT: usize = 0;
-const DESTINATION_PORT: usize = 2;
 const LEN: usize = 4;
 const CHECKSUM: usize = 6;
 
 /// Octets of a UDP header.
 pub const HEADER_LEN: usize = 8;
 
-/// A view of a UDP datagram.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
-/// the length. On others they do when the buffer is shorter than [`HEADER_LEN`], and
-/// [`payload`](Self::payload) and the checksum when the length is below 8 or past the end.
-#[derive(Debug, Clone, Copy)]
-pub struct Datagram<B> {
-    bytes: B,
+/// What the datagram in a frame carries, of either IP version, tagged or not: as far as that is there,
+/// for the octets may be the first ones of a frame. Nothing if it is no datagram's beginning.
+pub fn payload_in(frame: &[u8]) -> Option<&[u8]> {
+    let frame = ethernet::Frame::new_checked(frame).ok()?;
+    let (mut ether_type, mut packet) = (frame.ether_type(), frame.into_payload());
+    if ether_type.is_vlan() {
+        let tag = vlan::Frame::new_checked(packet).ok()?;
+        (ether_type, packet) = (tag.ether_type(), tag.into_payload());
+    }
+    let upper = match ether_type {
+        EtherType::IPV4 => ipv4::Packet::new_quoted(packet).ok()?.upper(),
+        EtherType::IPV6 => ipv6::Packet::new_quoted(packet).ok()?.upper().ok()?,
+        _ => return None,
+    };
+    let is_datagram = upper.protocol == IpProtocol::UDP && upper.starts_here();
+    let datagram = packet.get(upper.offset..upper.offset + upper.len).filter(|_| is_datagram);
+    datagram?.get(HEADER_LEN..)
 }
 
+view! {
+    /// A view of a UDP datagram.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check), until a setter changes
+    /// the length. On others they do when the buffer is shorter than [`HEADER_LEN`], and
+    /// [`payload`](Self::payload) and the checksum when the length is below 8 or past the end.
+    pub struct Datagram
+}
+
+ported!(Datagram);
+
 impl<B: AsRef<[u8]>> Datagram<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Datagram { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let datagram = Self::new_unchecked(bytes);
-        datagram.check()?;
-        Ok(datagram)
-    }
-
     /// Whether the buffer holds the whole datagram.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -58,30 +63,6 @@ impl<B: AsRef<[u8]>> Datagram<B> {
             return Err(Malformed::BadUdpLength);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
-    }
-
-    /// The sender's port.
-    #[inline]
-    pub fn source_port(&self) -> u16 {
-        field::u16(self.octets(), SOURCE_PORT)
-    }
-
-    /// The receiver's port.
-    #[inline]
-    pub fn destination_port(&self) -> u16 {
-        field::u16(self.octets(), DESTINATION_PORT)
-    }
-
-    /// Both ports.
-    #[inline]
-    pub fn ports(&self) -> Ports {
-        Ports { source: self.source_port(), destination: self.destination_port() }
     }
 
     /// Octets of header and payload, as the length field states.
@@ -115,11 +96,6 @@ impl<B: AsRef<[u8]>> Datagram<B> {
     fn covered(&self) -> &[u8] {
         &self.octets()[..self.total_len()]
     }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
 }
 
 impl<'a> Datagram<&'a [u8]> {
@@ -132,18 +108,6 @@ impl<'a> Datagram<&'a [u8]> {
 
 /// Setters leave the checksum alone.
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Datagram<B> {
-    /// Sets the sender's port.
-    #[inline]
-    pub fn set_source_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), SOURCE_PORT, port);
-    }
-
-    /// Sets the receiver's port.
-    #[inline]
-    pub fn set_destination_port(&mut self, port: u16) {
-        field::put_u16(self.bytes.as_mut(), DESTINATION_PORT, port);
-    }
-
     /// Sets the length field: octets of header and payload.
     #[inline]
     pub fn set_total_len(&mut self, octets: u16) {

@@ -12,6 +12,7 @@
 //! buffer.
 
 use crate::ethernet::{self, EtherType};
+use crate::view::view;
 use crate::{Malformed, field};
 
 const TCI: usize = 0;
@@ -130,31 +131,16 @@ pub fn pop(frame: &mut [u8]) -> Result<Tag, Malformed> {
     Ok(Tag { ether_type, tci })
 }
 
-/// A view of a tagged frame from the tag control information on.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<B> {
-    bytes: B,
+view! {
+    /// A view of a tagged frame from the tag control information on.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`HEADER_LEN`].
+    pub struct Frame
 }
 
 impl<B: AsRef<[u8]>> Frame<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Frame { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let frame = Self::new_unchecked(bytes);
-        frame.check()?;
-        Ok(frame)
-    }
-
     /// Whether the tag is complete.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -162,12 +148,6 @@ impl<B: AsRef<[u8]>> Frame<B> {
             return Err(Malformed::TruncatedVlan);
         }
         Ok(())
-    }
-
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
     }
 
     /// Priority and VLAN.
@@ -192,11 +172,6 @@ impl<B: AsRef<[u8]>> Frame<B> {
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.octets()[HEADER_LEN..]
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

@@ -6,6 +6,7 @@
 //! │ flags │ reserved    │ network id, 24 bits   │ reserved  │ inner frame …
 //! ```
 
+use crate::view::view;
 use crate::{Malformed, field};
 
 const FLAGS: usize = 0;
@@ -39,31 +40,16 @@ impl Vni {
     }
 }
 
-/// A view of a VXLAN packet.
-///
-/// # Panics
-/// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
-/// the buffer is shorter than [`HEADER_LEN`].
-#[derive(Debug, Clone, Copy)]
-pub struct Packet<B> {
-    bytes: B,
+view! {
+    /// A view of a VXLAN packet.
+    ///
+    /// # Panics
+    /// Accessors never panic on a view that passed [`check`](Self::check); on others they do when
+    /// the buffer is shorter than [`HEADER_LEN`].
+    pub struct Packet
 }
 
 impl<B: AsRef<[u8]>> Packet<B> {
-    /// A view without a look at the octets.
-    #[inline]
-    pub const fn new_unchecked(bytes: B) -> Self {
-        Packet { bytes }
-    }
-
-    /// A view of octets that pass [`check`](Self::check).
-    #[inline]
-    pub fn new_checked(bytes: B) -> Result<Self, Malformed> {
-        let packet = Self::new_unchecked(bytes);
-        packet.check()?;
-        Ok(packet)
-    }
-
     /// Whether the header is complete and has a valid network id.
     #[inline]
     pub fn check(&self) -> Result<(), Malformed> {
@@ -76,12 +62,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
         Ok(())
     }
 
-    /// The buffer.
-    #[inline]
-    pub fn into_inner(self) -> B {
-        self.bytes
-    }
-
     /// The network the inner frame belongs to.
     #[inline]
     pub fn vni(&self) -> Vni {
@@ -92,11 +72,6 @@ impl<B: AsRef<[u8]>> Packet<B> {
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.octets()[HEADER_LEN..]
-    }
-
-    #[inline]
-    fn octets(&self) -> &[u8] {
-        self.bytes.as_ref()
     }
 }
 

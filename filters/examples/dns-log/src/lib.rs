@@ -3,11 +3,9 @@
 //! The flow hook asks for the packets of flows to port 53; the packet hook reads the
 //! question (RFC 1035 section 4.1) and lets everything pass.
 
-use std::fmt::Write;
-
 use millrace_filter::INSPECT_ALL;
 use millrace_filter::prelude::*;
-use millrace_filter::wire::{EtherType, IpProtocol, ethernet, ipv4, ipv6, vlan};
+use millrace_filter::wire::{IpProtocol, dns, udp};
 
 /// The filter.
 pub struct DnsLog {
@@ -32,16 +30,17 @@ impl Filter for DnsLog {
     }
 
     fn flow(&mut self, slot: &Slot, decision: &mut Decision) {
-        if slot.protocol == IpProtocol::UDP.0 && slot.dst_port == DNS {
+        if slot.protocol == IpProtocol::UDP.0 && slot.dst_port == dns::PORT {
             decision.inspect(INSPECT_ALL);
         }
     }
 
     fn packet(&mut self, slot: &Slot, packet: &mut Packet<'_>) {
-        match payload(packet.bytes()).and_then(question) {
+        // a question fits into the snap length, but the packet may go on behind it
+        match udp::payload_in(packet.bytes()).and_then(question) {
             Some(question) => {
                 self.questions.add(1);
-                self.name_length.observe(question.name.len() as u64);
+                self.name_length.observe(question.name.to_string().len() as u64);
                 let source = slot.source().map(|source| source.to_string()).unwrap_or_default();
                 log::info!("{source} asks for {} (type {})", question.name, question.kind);
             }
@@ -52,71 +51,11 @@ impl Filter for DnsLog {
 
 filter!(DnsLog: flow, packet);
 
-/// What is asked for.
-#[derive(Debug, PartialEq, Eq)]
-struct Question {
-    name: String,
-    kind: u16,
+/// What a message asks for, if it is a query.
+fn question(message: &[u8]) -> Option<dns::Question> {
+    let message = dns::Message::new(message).filter(|it| !it.is_answer());
+    message?.question()
 }
-
-/// What a UDP datagram carries, in a frame of any IP version, tagged or not.
-fn payload(frame: &[u8]) -> Option<&[u8]> {
-    let frame = ethernet::Frame::new_checked(frame).ok()?;
-    let (mut ether_type, mut packet) = (frame.ether_type(), frame.into_payload());
-    if ether_type.is_vlan() {
-        let tag = vlan::Frame::new_checked(packet).ok()?;
-        (ether_type, packet) = (tag.ether_type(), tag.into_payload());
-    }
-    // a question fits into the snap length, but the packet may go on behind it
-    let datagram = match ether_type {
-        EtherType::IPV4 => {
-            let upper = ipv4::Packet::new_quoted(packet).ok()?.upper();
-            packet.get(upper.offset..)?
-        }
-        EtherType::IPV6 => {
-            let upper = ipv6::Packet::new_quoted(packet).ok()?.upper().ok()?;
-            packet.get(upper.offset..)?
-        }
-        _ => return None,
-    };
-    datagram.get(UDP_HEADER..)
-}
-
-/// The first question of a message, if it is a query and its name is whole.
-fn question(message: &[u8]) -> Option<Question> {
-    let (header, mut rest) = message.split_first_chunk::<12>()?;
-    let is_query = header[2] & 0x80 == 0;
-    let questions = u16::from_be_bytes([header[4], header[5]]);
-    if !is_query || questions == 0 {
-        return None;
-    }
-
-    let mut name = String::new();
-    loop {
-        let (&len, behind) = rest.split_first()?;
-        // questions are not compressed, and a label has at most 63 bytes
-        if len > 63 || name.len() > 255 {
-            return None;
-        }
-        let (label, behind) = behind.split_at_checked(len.into())?;
-        rest = behind;
-        if label.is_empty() {
-            break;
-        }
-        for &byte in label {
-            match byte {
-                b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => name.push(byte.into()),
-                other => write!(name, "\\{other:03}").ok()?,
-            }
-        }
-        name.push('.');
-    }
-    let kind = rest.first_chunk::<2>().map(|kind| u16::from_be_bytes(*kind))?;
-    Some(Question { name: if name.is_empty() { ".".to_owned() } else { name }, kind })
-}
-
-const DNS: u16 = 53;
-const UDP_HEADER: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -9,11 +9,12 @@ use millrace_wire::checksum::Pseudo;
 use millrace_wire::ethernet::EtherType;
 use millrace_wire::ip::Upper;
 use millrace_wire::{
-    IpProtocol, Ports, arp, ethernet, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp, vlan, vxlan,
+    IpProtocol, Ports, arp, dns, ethernet, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp, vlan, vxlan,
 };
 
 /// Follows a frame from the outside in, as a dataplane does.
 pub(crate) fn frame(octets: &[u8]) {
+    read(udp::payload_in(octets));
     let Ok(frame) = ethernet::Frame::new_checked(octets) else {
         return;
     };
@@ -40,6 +41,7 @@ pub(crate) fn all(octets: &[u8]) {
         transport(protocol, octets, Pseudo::v6([1; 16].into(), [2; 16].into()));
     }
     vxlan(octets);
+    names(octets);
 }
 
 fn payload(ether_type: EtherType, octets: &[u8]) {
@@ -120,6 +122,7 @@ fn transport(protocol: IpProtocol, octets: &[u8], pseudo: Pseudo) {
             if let Ok(datagram) = udp::Datagram::new_checked(octets) {
                 read((datagram.verify_checksum(pseudo), udp::Repr::parse(&datagram)));
                 vxlan(datagram.into_payload());
+                names(datagram.into_payload());
             }
         }
         IpProtocol::SCTP => {
@@ -154,6 +157,14 @@ fn vxlan(octets: &[u8]) {
     if let Ok(packet) = vxlan::Packet::new_checked(octets) {
         read((packet.vni(), vxlan::Repr::parse(&packet)));
         frame(packet.into_payload());
+    }
+}
+
+fn names(octets: &[u8]) {
+    if let Some(message) = dns::Message::new(octets) {
+        read((message.id(), message.is_answer(), message.is_plain()));
+        message.question().into_iter().for_each(|it| assert!(it.name.text().is_ascii()));
+        assert!(message.answers().count() <= octets.len() / 11);
     }
 }
 

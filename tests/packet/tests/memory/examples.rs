@@ -129,7 +129,7 @@ fn a_log_of_questions_has_those_that_can_be_read_and_lets_everything_pass() {
         (
             "one that would write to the terminal",
             frames::udp("10.0.0.1:998", "10.0.0.2:53", &query(1, b"\x04\x1b[2J\0")),
-            Some(r"10.0.0.1 asks for \027\0912J. (type 1)"),
+            Some(r"10.0.0.1 asks for \027\0912j. (type 1)"),
         ),
         ("an answer", frames::udp("10.0.0.1:997", "10.0.0.2:53", &query(0x81, name)), None),
         ("half a name", frames::udp("10.0.0.1:996", "10.0.0.2:53", &query(1, name)[..20]), None),
