@@ -111,6 +111,7 @@ impl Measure {
     pub fn extent(self, plan: &Plan) -> (usize, Duration) {
         match self {
             Self::SplitFrames => (plan.runs(120, 24), Duration::from_millis(200)),
+            Self::Rest => (plan.runs(9, 6), Duration::from_secs(1)),
             _ => (
                 plan.runs(15, 6),
                 plan.much(Duration::from_millis(600), Duration::from_millis(250)),
@@ -177,8 +178,7 @@ impl Measure {
                 ])
             }
             Self::Rest => {
-                // what was begun before comes to its end first
-                thread::sleep(WARM_UP);
+                thread::sleep(SETTLED);
                 let meter = CpuMeter::start()?;
                 thread::sleep(time);
                 let used = meter.stop()?;
@@ -287,6 +287,9 @@ impl Quantity {
 
 /// What passes before a sample begins: caches fill, cores wake up.
 const WARM_UP: Duration = Duration::from_millis(60);
+/// What passes until a path that was put in place a moment ago is at rest: a host keeps the clock of
+/// deadlines going for as long as configuring a filter may take, a second.
+const SETTLED: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {

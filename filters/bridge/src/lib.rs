@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use millrace_filter::prelude::*;
 use millrace_filter::record::{Port, Time};
-use millrace_filter::{Tag, TagKind};
+use millrace_filter::{Field, Tag, TagKind};
 
 use segment::{At, Meeting, Neighbour, Refusal, Segment};
 pub use settings::{GatewaySettings, HostSettings, PodSettings, Settings};
@@ -100,13 +100,28 @@ impl Filter for Bridge {
         self.stations.read(&mut self.read);
         self.stale = false;
 
-        let mut decisions = decisions.iter_mut();
+        let mut at = 0;
         for (n, train) in trains().enumerate() {
-            for (slot, decision) in train.iter().zip(&mut decisions) {
+            let mut settled = None;
+            for slot in train {
+                let (before, rest) = decisions.split_at_mut(at);
+                let decision = &mut rest[0];
+                at += 1;
+                if settled == Some(slot.ingress)
+                    && let Some(said) = before.last()
+                {
+                    *decision = *said;
+                    continue;
+                }
                 match self.segment.as_ref().map(|segment| segment.meet(slot)) {
                     None => self.decide(slot, decision, n),
                     Some(meeting) => self.decide_among_known(slot, decision, n, meeting),
                 }
+                // where nothing is learned any more, and nothing counted, all go the same way
+                let is_settled = self.segment.is_none()
+                    && !self.stale
+                    && decision.stated().contains(Field::Egress);
+                settled = is_settled.then_some(slot.ingress);
             }
         }
     }

@@ -24,7 +24,8 @@ pub struct Burst<F> {
     pub slots: Vec<Slot>,
     /// Where their headers are.
     pub layers: Vec<Layers>,
-    /// Which were found to say the same as the one before; nobody asks once the chain was asked.
+    /// Which were found to say the same as the one before, and have been told the same by all
+    /// stages so far; nobody asks once the chain was asked.
     pub(crate) repeats: Vec<bool>,
     /// What becomes of them.
     pub verdicts: Vec<Verdict>,
@@ -62,6 +63,8 @@ pub struct Decisions<'b> {
     pub verdicts: &'b mut [Verdict],
     /// On which terms.
     pub terms: &'b mut [Terms],
+    /// Of which everything so far is as it is of the one before.
+    pub repeats: &'b mut [bool],
     /// What shadow stages would have done: position, packet, and whether it would have gone on.
     pub shadow: &'b mut Vec<(u8, u16, bool)>,
     /// Frames that filters send.
@@ -74,6 +77,16 @@ pub struct Emitted {
     bytes: Vec<u8>,
     /// Port, and where the frame ends in `bytes`.
     frames: Vec<(u16, usize)>,
+}
+
+impl Decisions<'_> {
+    /// Has a packet be told what the one before it was told.
+    #[inline]
+    pub(crate) fn repeat(&mut self, at: usize) {
+        self.slots[at] = self.slots[at - 1];
+        self.verdicts[at] = self.verdicts[at - 1];
+        self.terms[at] = self.terms[at - 1];
+    }
 }
 
 impl<F> Burst<F> {

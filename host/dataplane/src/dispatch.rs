@@ -35,8 +35,8 @@ pub struct Dispatch<'d, I: Io> {
     pub rules: &'d Counters<RuleKey>,
     /// How many replies may be sent.
     pub replies: &'d mut ReplyLimit,
-    /// What copies packets, while somebody looks on.
-    pub(crate) tap: Option<&'d mut Tap>,
+    /// What copies packets, for each who looks on.
+    pub(crate) taps: &'d mut [Tap],
     /// The packets of the burst that the chain was asked about, in order.
     pub(crate) asked: &'d [u16],
 }
@@ -47,7 +47,7 @@ impl<I: Io> Dispatch<'_, I> {
         // packets of a burst mostly share their way, or at least their fate: they are counted together
         let mut lane: Option<Lane<'_>> = None;
         let mut alike: Option<(Key, u64)> = None;
-        let has_lanes = self.tap.is_none() && burst.rewrites.is_empty();
+        let has_lanes = self.taps.is_empty() && burst.rewrites.is_empty();
         let columns = burst.slots.iter().zip(&burst.verdicts).zip(&burst.layers);
         for (at, (frame, ((slot, verdict), &layers))) in
             burst.frames.drain(..).zip(columns).enumerate()
@@ -86,9 +86,7 @@ impl<I: Io> Dispatch<'_, I> {
         if let Some((key, packets)) = alike {
             self.counters.count(key, packets);
         }
-        if let Some(tap) = &mut self.tap {
-            tap.flush();
-        }
+        self.taps.iter_mut().for_each(Tap::flush);
     }
 
     /// Does with a packet what its verdict says, and says under what it is counted.
@@ -101,17 +99,16 @@ impl<I: Io> Dispatch<'_, I> {
         verdict: &Verdict,
         rewrite: Option<&Rewrite>,
     ) -> Key {
-        if let Some(tap) = &mut self.tap {
+        if !self.taps.is_empty() {
             let asked = self.asked.binary_search(&(at as u16)).is_ok();
-            tap.offer(slot, self.io.bytes(&frame), verdict, asked);
+            let bytes = self.io.bytes(&frame);
+            self.taps.iter_mut().for_each(|tap| tap.offer(slot, bytes, verdict, asked));
         }
         let fate = self.packet(frame, slot, layers, verdict, rewrite);
         let port = PortId::new(slot.ingress).expect("slots are filled with real ports");
         // what the host found wrong on the way out is the host's decision
         let by = if fate.reason() == verdict.reason { verdict.by } else { Decider::HOST };
-        if let Some(tap) = &mut self.tap {
-            tap.settle(fate, by);
-        }
+        self.taps.iter_mut().for_each(|tap| tap.settle(fate, by));
         if let Some(reason) = fate.reason()
             && by != Decider::HOST
             && verdict.rule != 0

@@ -277,10 +277,14 @@ impl Ask<'_> {
             }
         }
 
-        let mut bad = None;
+        let (mut bad, mut last) = (None, None);
         match outcome {
             Ok(answers) => {
                 for (&at, answer) in picked.iter().zip(answers) {
+                    let before = last.replace((at.wrapping_add(1), answer));
+                    if self.is_answered_as(before, at, answer, decisions) {
+                        continue;
+                    }
                     if let Err(wrong) = self.take(at, answer, rights, decisions) {
                         bad = Some(wrong);
                     }
@@ -301,6 +305,29 @@ impl Ask<'_> {
                 emitted.push(port, frame);
             });
         }
+    }
+
+    /// Whether a packet that is as the one before it is told the same, and so is done with. If not,
+    /// they go different ways from here on.
+    #[inline]
+    fn is_answered_as(
+        self,
+        before: Option<(u16, &millrace_abi::Decision)>,
+        at: u16,
+        answer: &millrace_abi::Decision,
+        decisions: &mut Decisions<'_>,
+    ) -> bool {
+        let index = usize::from(at);
+        if !decisions.repeats[index] || self.spec.mode == Mode::Shadow {
+            return false;
+        }
+        let is_same = before == Some((at, answer));
+        decisions.repeats[index] = is_same;
+        if is_same {
+            decisions.repeat(index);
+            self.note_end(&decisions.verdicts[index], decisions.origin);
+        }
+        is_same
     }
 
     /// Applies one answer, or keeps it for comparison.
@@ -326,18 +353,27 @@ impl Ask<'_> {
         if applied.is_err() {
             self.without_answer(verdict, Reason::BadAnswer, decisions.origin);
         }
-        if !verdict.is_open() && decisions.origin == Origin::New {
+        self.note_end(verdict, decisions.origin);
+        applied
+    }
+
+    /// Counts a packet whose way ends here.
+    fn note_end(self, verdict: &Verdict, origin: Origin) {
+        if !verdict.is_open() && origin == Origin::New {
             add(&self.counters.dropped, 1);
             if self.canary {
                 add(&self.counters.dropped_canary, 1);
             }
         }
-        applied
     }
 
     /// What happens to packets that the stage could not answer for.
     fn fail(self, picked: &[u16], decisions: &mut Decisions<'_>, reason: Reason) {
         if self.spec.mode == Mode::Enforce {
+            // the one before the first may have been answered
+            if let Some(&first) = picked.first() {
+                decisions.repeats[usize::from(first)] = false;
+            }
             for &at in picked {
                 let verdict = &mut decisions.verdicts[usize::from(at)];
                 self.without_answer(verdict, reason, decisions.origin);

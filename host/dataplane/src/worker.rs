@@ -39,8 +39,8 @@ pub struct Worker<I: Io> {
     pub chain: Chain,
     /// What it remembers.
     pub flows: FlowMap,
-    /// Copies packets, while somebody looks on.
-    pub(crate) tap: Option<Tap>,
+    /// Copy packets, one for each who looks on.
+    pub(crate) taps: Vec<Tap>,
     /// Connections of cached ports.
     pub tracking: Option<Tracking>,
     leaving: Leaving,
@@ -104,7 +104,7 @@ impl<I: Io> Worker<I> {
             ports: PortTable::default(),
             chain: Chain::empty(desk),
             flows: FlowMap::new(settings.flows),
-            tap: None,
+            taps: Vec::new(),
             tracking: None,
             leaving: Leaving::default(),
             fragments: Fragments::new(),
@@ -283,6 +283,7 @@ impl<I: Io> Worker<I> {
                 slots: &mut burst.slots,
                 verdicts: &mut burst.verdicts,
                 terms: &mut burst.terms,
+                repeats: &mut burst.repeats,
                 shadow,
                 emitted,
             },
@@ -331,10 +332,9 @@ impl<I: Io> Worker<I> {
     }
 
     fn dispatch(&mut self) {
-        let Self { io, ports, counters, replies, burst, emitted, asked, tap, .. } = self;
-        let tap = tap.as_mut();
+        let Self { io, ports, counters, replies, burst, emitted, asked, taps, .. } = self;
         let (counters, rules) = (&counters.fates, &counters.rules);
-        let mut dispatch = Dispatch { io, ports, counters, rules, replies, tap, asked };
+        let mut dispatch = Dispatch { io, ports, counters, rules, replies, taps, asked };
         dispatch.burst(burst);
         if !emitted.is_empty() {
             dispatch.emitted(emitted);

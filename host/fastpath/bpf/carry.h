@@ -10,12 +10,26 @@
 #include "leave.h"
 #include "translate.h"
 
-// A packet's key, and the entry that has it.
-struct found {
+// How often an entry is read that is written anew again and again meanwhile.
+#define MOST_READS 4
+
+// An entry of either family, by its parts.
+struct whole {
 	struct entry *entry;
 	const void *own;
 	const __u32 *addresses; // the new source, then the new destination
 	const __u32 *sealed;
+};
+
+#define PARTS(of)                                                                                  \
+	{                                                                                          \
+		.entry = &(of)->entry, .own = &(of)->own,                                          \
+		.addresses = (const void *)&(of)->source, .sealed = &(of)->sealed                  \
+	}
+
+// A packet's key, and the entry that has it.
+struct found {
+	struct whole whole;
 	const void *key;
 	void *punted;
 	__u32 key_size;
@@ -25,7 +39,7 @@ struct found {
 // Tells user space, once for each of FIN and RST: a flood of them would be a flood of events.
 static __always_inline void report(const struct found *found, __u8 seen)
 {
-	struct entry *entry = found->entry;
+	struct entry *entry = found->whole.entry;
 	struct event *event;
 
 	if (entry->seen & seen)
@@ -47,7 +61,7 @@ static __always_inline void report(const struct found *found, __u8 seen)
 // Whether the connection's state lets this TCP packet take the entry; notes what it changes.
 static __always_inline int follow(const struct found *found, const struct packet *packet)
 {
-	struct entry *entry = found->entry;
+	struct entry *entry = found->whole.entry;
 
 	if (packet->syn && (packet->fin || packet->rst))
 		return 0;
@@ -67,21 +81,64 @@ static __always_inline int follow(const struct found *found, const struct packet
 // Copies what decides. The element may be given to another flow, or written anew, at any moment:
 // the writer begins with the version and ends with the seal, so that who reads them the other way
 // round, and finds them alike, has read one whole entry; and its key says whose.
-static __always_inline int read(const struct found *found, struct entry *now, __u32 *addresses)
+static __always_inline int read(const struct found *found, const struct whole *from,
+				struct entry *now, __u32 *addresses)
 {
-	__u32 sealed = *(volatile __u32 *)found->sealed;
+	__u32 sealed = *(volatile __u32 *)from->sealed;
 	__u32 different = 0;
 
 	barrier();
-	__builtin_memcpy(now, found->entry, offsetof(struct entry, seen));
+	__builtin_memcpy(now, from->entry, offsetof(struct entry, seen));
 #pragma unroll
 	for (int i = 0; i < 10; i++)
 		if (i < found->key_size / 4)
-			different |= ((__u32 *)found->own)[i] ^ ((__u32 *)found->key)[i];
+			different |= ((__u32 *)from->own)[i] ^ ((__u32 *)found->key)[i];
 	if (now->flags & TRANSLATE)
-		__builtin_memcpy(addresses, found->addresses, found->family == 4 ? 8 : 32);
+		__builtin_memcpy(addresses, from->addresses, found->family == 4 ? 8 : 32);
 	barrier();
-	return !different && *(volatile __u32 *)&found->entry->version == sealed;
+	return !different && *(volatile __u32 *)&from->entry->version == sealed;
+}
+
+// The same of an entry that is being written anew: it is whole in its writer's hand meanwhile. What
+// that holds of an entry that has gone since is of another insertion than the element is now.
+static __always_inline int read_changing(const struct found *found, struct entry *now,
+					 __u32 *addresses)
+{
+	__u32 zero = 0;
+
+	if (found->family == 4) {
+		struct entry4 *held = bpf_map_lookup_elem(&changing4, &zero);
+
+		if (!held)
+			return 0;
+		struct whole whole = PARTS(held);
+
+		if (!read(found, &whole, now, addresses))
+			return 0;
+	} else {
+		struct entry6 *held = bpf_map_lookup_elem(&changing6, &zero);
+
+		if (!held)
+			return 0;
+		struct whole whole = PARTS(held);
+
+		if (!read(found, &whole, now, addresses))
+			return 0;
+	}
+	return now->generation == *(volatile __u32 *)&found->whole.entry->generation;
+}
+
+// Reads an entry, before or after a change of it. A packet that went to user space instead would be
+// overtaken by those after it. If neither is whole, the writer was between the two: it has other
+// entries to write by now, or none.
+static __always_inline int read_either(const struct found *found, struct entry *now,
+				       __u32 *addresses)
+{
+	for (int i = 0; i < MOST_READS; i++)
+		if (read(found, &found->whole, now, addresses) ||
+		    read_changing(found, now, addresses))
+			return 1;
+	return 0;
 }
 
 // Writes the headers anew, as the entry says.
@@ -135,10 +192,10 @@ static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *
 static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct found *found,
 				 const struct packet *packet)
 {
-	struct entry now, *entry = found->entry;
+	struct entry now, *entry = found->whole.entry;
 	__u32 addresses[8];
 
-	if (!read(found, &now, addresses))
+	if (!read_either(found, &now, addresses))
 		return punt(skb, port, MISS_CHANGED);
 
 	__u64 clock = bpf_ktime_get_coarse_ns();
@@ -150,7 +207,7 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 port, const struct
 	if (now.kind != FORWARD) {
 		entry->packets += skb->gso_segs ?: 1;
 		entry->bytes += skb->len;
-		return drop(DROP_ENTRY);
+		return refuse(now.egress);
 	}
 	if (now.slot && !go_over(entry, now.slot, now.generation, found->punted, found->key))
 		return punt_noted(skb, port, MISS_WAITING, bpf_get_smp_processor_id(),

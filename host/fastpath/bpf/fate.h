@@ -22,4 +22,14 @@ static __always_inline int drop(__u32 why)
 	return TC_ACT_SHOT;
 }
 
+// Drops a packet that an entry refuses, for who has that number.
+static __always_inline int refuse(__u32 number)
+{
+	__u64 *counter = bpf_map_lookup_elem(&refused, &number);
+
+	if (counter)
+		(*counter)++;
+	return drop(DROP_ENTRY);
+}
+
 #endif

@@ -29,10 +29,7 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 port, __u16 from)
 		return punt_noted(skb, port, MISS_UNKNOWN, bpf_get_smp_processor_id(), &punted4,
 				  &key);
 	struct found found = {
-		.entry = &entry->entry,
-		.own = &entry->own,
-		.addresses = &entry->source,
-		.sealed = &entry->sealed,
+		.whole = PARTS(entry),
 		.key = &key,
 		.punted = &punted4,
 		.key_size = sizeof(key),
@@ -61,10 +58,7 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 port, __u16 from)
 		return punt_noted(skb, port, MISS_UNKNOWN, bpf_get_smp_processor_id(), &punted6,
 				  &key);
 	struct found found = {
-		.entry = &entry->entry,
-		.own = &entry->own,
-		.addresses = entry->source,
-		.sealed = &entry->sealed,
+		.whole = PARTS(entry),
 		.key = &key,
 		.punted = &punted6,
 		.key_size = sizeof(key),

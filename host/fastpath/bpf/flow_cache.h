@@ -30,7 +30,7 @@ struct key6 {
 enum kind {
 	FORWARD = 1,
 	PUNT, // user space wants every packet; `egress` is the queue of the worker that has the flow
-	DROP,
+	DROP, // `egress` is the number of who has its packets dropped, by which they are counted
 };
 
 enum flags {
@@ -157,6 +157,15 @@ struct filter {
 	__u16 priority, zero;
 };
 
+// Numbers of who has packets dropped; 0 is nobody that is counted apart.
+#define MOST_REFUSERS 4096
+
+// User space's alone: who that is.
+struct refuser {
+	__u64 era;
+	__u8 name[72];
+};
+
 // User space's alone: what it has to know of a connection to go on with it in another process.
 struct name {
 	__u8 bytes[40];
@@ -259,6 +268,7 @@ _Static_assert(sizeof(struct frontend) == 20, "layout.rs: RawFrontend");
 _Static_assert(sizeof(struct datagram) == 40, "pins.rs: MAPS");
 _Static_assert(sizeof(struct prefix) == 20, "layout.rs: RawPrefix");
 _Static_assert(sizeof(struct egress) == 32, "layout.rs: RawEgress");
+_Static_assert(sizeof(struct refuser) == 80, "layout.rs: RawRefuser");
 _Static_assert(sizeof(struct filter) == 8, "layout.rs: RawFilter");
 _Static_assert(sizeof(struct slot) == 16, "layout.rs: RawSlot");
 _Static_assert(offsetof(struct slot, over) == 12, "layout.rs: RawSlot");

@@ -39,6 +39,26 @@ static __always_inline int is_here(struct bpf_sock_addr *call)
 	return bpf_get_netns_cookie(call) == node_namespace;
 }
 
+// Whether a socket is bound to the loopback: with such a source nothing leaves the host, so its process
+// means what is there. IPv6 sockets have an IPv4 source too, which says nothing.
+static __always_inline int stays4(struct bpf_sock_addr *call)
+{
+	struct bpf_sock *socket = call->sk;
+
+	return socket && bpf_ntohl(socket->src_ip4) >> 24 == 127;
+}
+
+static __always_inline int stays6(struct bpf_sock_addr *call)
+{
+	struct bpf_sock *socket = call->sk;
+
+	if (!socket || socket->src_ip6[0] || socket->src_ip6[1])
+		return 0;
+	if (socket->src_ip6[2] == bpf_htonl(0xffff))
+		return bpf_ntohl(socket->src_ip6[3]) >> 24 == 127;
+	return !socket->src_ip6[2] && socket->src_ip6[3] == bpf_htonl(1);
+}
+
 // What stands in for the address that a process sends to, if anything does at this port.
 static __always_inline const struct address *away(struct bpf_sock_addr *call,
 						  const struct address *meant)
@@ -66,7 +86,7 @@ static __always_inline int send_away4(struct bpf_sock_addr *call)
 	struct address meant;
 
 	meant4(call, &meant);
-	const struct address *there = away(call, &meant);
+	const struct address *there = stays4(call) ? 0 : away(call, &meant);
 
 	if (there)
 		call->user_ip4 = there->words[3];
@@ -78,7 +98,7 @@ static __always_inline int send_away6(struct bpf_sock_addr *call)
 	struct address meant;
 
 	meant6(call, &meant);
-	const struct address *there = away(call, &meant);
+	const struct address *there = stays6(call) ? 0 : away(call, &meant);
 
 	if (there)
 		answer6(call, there);

@@ -100,7 +100,19 @@ impl Acks {
     }
 }
 
+impl Parked {
+    /// The insertion that it is for.
+    pub fn generation(&self) -> Generation {
+        Generation(self.bound)
+    }
+}
+
 impl Slot {
+    /// The insertion that it is for; one without a number before there is any.
+    pub fn generation(&self) -> Generation {
+        Generation(self.bound.load(Relaxed))
+    }
+
     /// So many packets of the flow have left: they were sent and have passed, or were dropped.
     ///
     /// All count that came with the entry's key, from the flow's first on, since it last had an

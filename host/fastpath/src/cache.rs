@@ -24,6 +24,7 @@ use crate::pins::{MAPS, Pins, fits};
 use crate::ports::Links;
 use crate::processes::StandIns;
 use crate::records::Records;
+use crate::refused::Refusers;
 use crate::{Acks, CaptureRing, Carried, Closing, Counter, Features, Generation, Key};
 
 /// The flow cache of one set of ports.
@@ -50,6 +51,7 @@ pub struct FlowCache {
     pub(crate) punt: Array<MapData, RawPunt>,
     pub(crate) records: Records,
     pub(crate) numbers: Numbers,
+    pub(crate) refusers: Refusers,
     /// What entries have carried that are gone.
     pub(crate) gone: Carried,
     acks: Acks,
@@ -176,11 +178,15 @@ impl FlowCache {
             punt,
             records: open(HashMap::try_from(take("records")))?,
             numbers: Numbers::new(open(Array::try_from(take("numbers")))?),
+            refusers: Refusers::new(
+                open(HashMap::try_from(take("refusers")))?,
+                open(PerCpuArray::try_from(take("refused")))?,
+            ),
             gone: Carried::default(),
             counters: open(PerCpuArray::try_from(take("counters")))?,
             events: open(RingBuf::try_from(take("events")))?,
             acks: Acks::new(memory),
-            capture: Some(CaptureRing::open(take("taps"), take("copies"))?),
+            capture: Some(CaptureRing::open(take("taps"), take("tapped"), take("copies"))?),
             ebpf,
         })
     }
@@ -195,7 +201,7 @@ impl FlowCache {
         &self.acks
     }
 
-    /// What packets are copied with that entries carry, for whoever looks on; nothing if it was
+    /// What packets are copied with that entries carry, for those who look on; nothing if it was
     /// taken before.
     pub fn take_capture_ring(&mut self) -> Option<CaptureRing> {
         self.capture.take()

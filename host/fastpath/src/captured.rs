@@ -1,8 +1,11 @@
-//! Packets that the kernel carries, copied for who looks on.
+//! Packets that the kernel carries, copied for those who look on.
 //!
-//! Owns the switch, and the ring that copies come by. While the switch is off, packets pay for one
-//! look at it.
+//! Owns their switches, and the ring that copies come by: one for all, since most packets are wanted
+//! by one of them. Whoever takes from it puts what is others' aside for them, so that nobody has to
+//! wait for who is slow; that one loses packets, which are counted. While nobody looks on, packets
+//! pay for one look at a switch.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, RingBuf};
@@ -10,13 +13,28 @@ use aya::maps::{Array, Map, MapData, RingBuf};
 use crate::cache::{LoadError, MapFault};
 use crate::{Generation, Key, PortId};
 
-/// Who looks on.
+/// What packets are copied with.
 pub struct CaptureRing {
     taps: Array<MapData, RawTap>,
+    tapped: Array<MapData, u32>,
     ring: RingBuf<MapData>,
+    /// By the number of the tap; nothing for one that is not in use.
+    onlookers: [Option<Onlooker>; CaptureRing::MOST],
 }
 
-/// Which packets are to be copied, as far as the kernel can tell.
+/// Somebody who looks on, until this is [ended](CaptureRing::end).
+#[derive(Debug)]
+pub struct Tap(usize);
+
+/// Packets that somebody wants and has not taken yet.
+struct Onlooker {
+    snap: usize,
+    packets: VecDeque<CarriedPacket>,
+    /// Those that there was no room for among these.
+    lost: u64,
+}
+
+/// Which packets are to be copied for one, as far as the kernel can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureFilter {
     /// Bytes of each; super-packets and others that are longer are cut off at
@@ -63,49 +81,96 @@ pub(crate) struct RawTap {
 impl CaptureRing {
     /// Bytes of a packet that are copied, at most.
     pub const LONGEST: u32 = 2048;
+    /// Those who look on at a time, at most.
+    pub const MOST: usize = 8;
 
-    pub(crate) fn open(taps: Map, copies: Map) -> Result<Self, LoadError> {
+    pub(crate) fn open(taps: Map, tapped: Map, copies: Map) -> Result<Self, LoadError> {
         let open = |error| LoadError::Map(MapFault(error));
         Ok(Self {
             taps: Array::try_from(taps).map_err(open)?,
+            tapped: Array::try_from(tapped).map_err(open)?,
             ring: RingBuf::try_from(copies).map_err(open)?,
+            onlookers: [const { None }; Self::MOST],
         })
     }
 
-    /// Has packets copied from now on. What was lost before is forgotten.
+    /// Has packets copied from now on; nothing is done if as many look on as can.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn begin(&mut self, filter: &CaptureFilter) -> Result<(), MapFault> {
+    pub fn begin(&mut self, filter: &CaptureFilter) -> Result<Option<Tap>, MapFault> {
         // what is left of an earlier one
-        while self.ring.next().is_some() {}
-        self.taps.set(0, RawTap::from(filter), 0).map_err(MapFault)
+        self.sort();
+        let Some(number) = self.onlookers.iter().position(Option::is_none) else {
+            return Ok(None);
+        };
+        let raw = RawTap::from(filter);
+        self.taps.set(number as u32, raw, 0).map_err(MapFault)?;
+        self.onlookers[number] =
+            Some(Onlooker { snap: raw.snap as usize, packets: VecDeque::new(), lost: 0 });
+        self.switch()?;
+        Ok(Some(Tap(number)))
     }
 
-    /// Has no more packets copied.
+    /// Has no more packets copied for one.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn end(&mut self) -> Result<(), MapFault> {
-        self.taps.set(0, RawTap::default(), 0).map_err(MapFault)
+    pub fn end(&mut self, tap: &Tap) -> Result<(), MapFault> {
+        self.onlookers[tap.0] = None;
+        self.taps.set(tap.0 as u32, RawTap::default(), 0).map_err(MapFault)?;
+        self.switch()
     }
 
-    /// How many packets found no room in the ring since the beginning.
+    /// How many packets one has missed since the beginning: they found no room in the ring, or among
+    /// those that wait to be taken.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn lost(&self) -> Result<u64, MapFault> {
-        Ok(self.taps.get(&0, 0).map_err(MapFault)?.lost)
+    pub fn lost(&self, tap: &Tap) -> Result<u64, MapFault> {
+        let lost = self.taps.get(&(tap.0 as u32), 0).map_err(MapFault)?.lost;
+        Ok(lost + self.onlookers[tap.0].as_ref().map_or(0, |onlooker| onlooker.lost))
     }
 
-    /// The next packet, if there is one.
-    pub fn take(&mut self) -> Option<CarriedPacket> {
-        loop {
-            let copy = self.ring.next()?;
-            if let Some(packet) = read(&copy) {
-                return Some(packet);
+    /// The next packet that one wants, if there is one.
+    pub fn take(&mut self, tap: &Tap) -> Option<CarriedPacket> {
+        if self.onlookers[tap.0].as_ref().is_some_and(|onlooker| onlooker.packets.is_empty()) {
+            self.sort();
+        }
+        self.onlookers[tap.0].as_mut()?.packets.pop_front()
+    }
+
+    /// Gives each onlooker what the ring has for it.
+    fn sort(&mut self) {
+        // no more than there is room for, or a flood would hold up who asks
+        for _ in 0..WAITING {
+            let Some(copy) = self.ring.next() else { return };
+            let Some((packet, wanted)) = read(&copy) else { continue };
+            for (number, onlooker) in self.onlookers.iter_mut().enumerate() {
+                if wanted & 1 << number != 0
+                    && let Some(onlooker) = onlooker
+                {
+                    onlooker.put(&packet);
+                }
             }
         }
+    }
+
+    /// Tells the kernel how many look on.
+    fn switch(&mut self) -> Result<(), MapFault> {
+        let many = self.onlookers.iter().flatten().count() as u32;
+        self.tapped.set(0, many, 0).map_err(MapFault)
+    }
+}
+
+impl Onlooker {
+    fn put(&mut self, packet: &CarriedPacket) {
+        if self.packets.len() == WAITING {
+            self.lost += 1;
+            return;
+        }
+        let frame = packet.frame[..packet.frame.len().min(self.snap)].to_vec();
+        self.packets.push_back(CarriedPacket { frame, ..*packet });
     }
 }
 
@@ -134,18 +199,28 @@ impl From<&CaptureFilter> for RawTap {
     }
 }
 
-/// A copy; nothing if it is none.
-fn read(copy: &[u8]) -> Option<CarriedPacket> {
+/// A copy, and a bit for each tap that wants it; nothing if it is none.
+fn read(copy: &[u8]) -> Option<(CarriedPacket, u8)> {
     let word = |at: usize| Some(u32::from_ne_bytes(*copy.get(at..)?.first_chunk()?));
     let copied = word(COPIED)? as usize;
-    Some(CarriedPacket {
+    let packet = CarriedPacket {
         time: Duration::from_nanos(u64::from_ne_bytes(*copy.first_chunk()?)),
         from: PortId::new(u16::try_from(word(PORT)?).ok()?)?,
-        key: Key::of_record(copy.get(KEY..FAMILY)?, *copy.get(FAMILY)?)?,
+        key: key(copy.get(KEY..FAMILY)?, *copy.get(FAMILY)?)?,
         generation: Generation(word(GENERATION)?),
         length: word(LENGTH)?,
         frame: copy.get(HEADER..)?.get(..copied)?.to_vec(),
-    })
+    };
+    Some((packet, *copy.get(TAPS)?))
+}
+
+/// A key of this family in one of IPv6, whose addresses begin with those of IPv4.
+fn key(six: &[u8], family: u8) -> Option<Key> {
+    if family != 4 {
+        return Key::of_record(six, family);
+    }
+    let (ends, rest) = six.split_at_checked(2 * 16)?;
+    Key::of_record(&[&ends[..4], &ends[16..20], rest].concat(), family)
 }
 
 const _: () = assert!(size_of::<RawTap>() == 48, "capture.h: struct tap");
@@ -157,7 +232,11 @@ const GENERATION: usize = 16;
 const PORT: usize = 20;
 const KEY: usize = 24;
 const FAMILY: usize = 64;
+const TAPS: usize = 65;
 const HEADER: usize = 72;
+
+/// Packets that wait for one to take them, at most.
+const WAITING: usize = 2048;
 
 /// What IPv4-mapped addresses begin with (RFC 4291 section 2.5.5.2).
 const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];

@@ -7,10 +7,10 @@
 use aya::maps::MapError;
 
 use crate::cache::{MapFault, fault};
-use crate::kernel::{Batch, Entries, lookup_batch, remove_batch, take_entry};
+use crate::kernel::{Batch, Entries, insert_batch, lookup_batch, remove_batch, take_entry};
 use crate::key::Raw;
 use crate::layout::{PUNT, RawEntry, RawHead, RawKey};
-use crate::translation::entry;
+use crate::translation::{Octets, entry};
 use crate::{FlowCache, Forward, Generation, Key, Slot, Usage, Verdict};
 
 /// A place in the walk through all entries.
@@ -70,24 +70,29 @@ impl FlowCache {
         outcome
     }
 
-    /// Installs the entries of both directions, or none: for a TCP connection, before its SYN is
-    /// sent on, so that the answer finds its entry.
+    /// Installs the entries of both directions, as [`insert_over`](Self::insert_over) does, by one
+    /// system call: for a TCP connection, before its SYN is sent on, so that the answer finds its
+    /// entry.
     ///
     /// # Errors
-    /// If there is one with one of these keys, or no room.
+    /// If there is no room; the first may be there.
     pub fn insert_pair(
         &mut self,
         pair: [(&Key, &Verdict); 2],
     ) -> Result<[Generation; 2], InsertError> {
-        let [(there, way_there), (back, way_back)] = pair;
-        let first = self.insert(there, way_there)?;
-        match self.insert(back, way_back) {
-            Ok(second) => Ok([first, second]),
-            Err(error) => {
-                self.remove(&[*there]).map_err(InsertError::Refused)?;
-                Err(error)
+        let mut generation = || self.numbers.take().map_err(InsertError::Refused);
+        let generations = [generation()?, generation()?];
+        let verdicts = pair.map(|(_, verdict)| verdict);
+        match pair.map(|(key, _)| key.0) {
+            [Raw::V4(there), Raw::V4(back)] => {
+                insert_both(&self.flows4, [there, back], verdicts, generations)?;
             }
+            [Raw::V6(there), Raw::V6(back)] => {
+                insert_both(&self.flows6, [there, back], verdicts, generations)?;
+            }
+            _ => return Err(InsertError::Families),
         }
+        Ok(generations)
     }
 
     fn forget_punted(&mut self, key: &Key) -> Result<(), MapFault> {
@@ -119,11 +124,7 @@ impl FlowCache {
                 self.flows6.insert(key, entry, flags)
             }
         }
-        .map_err(|error| match errno(&error) {
-            Some(libc::EEXIST) => InsertError::Exists,
-            Some(libc::E2BIG) => InsertError::Full,
-            _ => InsertError::Refused(MapFault(error)),
-        })?;
+        .map_err(|error| InsertError::of(MapFault(error)))?;
         Ok(generation)
     }
 
@@ -209,6 +210,16 @@ pub enum InsertError {
     Refused(MapFault),
 }
 
+impl InsertError {
+    fn of(fault: MapFault) -> Self {
+        match errno(&fault.0) {
+            Some(libc::EEXIST) => Self::Exists,
+            Some(libc::E2BIG) => Self::Full,
+            _ => Self::Refused(fault),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Family {
     #[default]
@@ -223,6 +234,11 @@ pub(crate) fn if_there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, Map
         Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(MapFault(error)),
     }
+}
+
+/// Whether an element is not inserted since there is one.
+pub(crate) fn exists(error: &MapError) -> bool {
+    errno(error) == Some(libc::EEXIST)
 }
 
 fn errno(error: &MapError) -> Option<i32> {
@@ -254,6 +270,25 @@ pub(crate) fn slice(
     }
 }
 
+fn insert_both<const N: usize>(
+    map: &Entries<N>,
+    keys: [RawKey<N>; 2],
+    verdicts: [&Verdict; 2],
+    generations: [Generation; 2],
+) -> Result<(), InsertError>
+where
+    [u8; N]: Octets,
+{
+    let now = FlowCache::now();
+    let whole = |side: usize| {
+        let head = verdicts[side].head(generations[side], now);
+        entry(keys[side], head, verdicts[side].translation()).ok_or(InsertError::Families)
+    };
+    let entries = [whole(0)?, whole(1)?];
+    let refused = fault("bpf_map_update_batch");
+    insert_batch(map, &keys, &entries).map_err(|error| InsertError::of(refused(error)))
+}
+
 /// A batch ends at an entry that is not there: the rest follows in another.
 fn remove_all<const N: usize>(map: &Entries<N>, mut keys: &[RawKey<N>]) -> Result<usize, MapFault> {
     let mut removed = 0;
@@ -279,7 +314,7 @@ fn read<const N: usize>(
 /// `BPF_ANY`.
 const ANY: u64 = 0;
 /// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
+pub(crate) const NO_EXIST: u64 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::captured::RawTap;
 use crate::layout::{
-    RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt, RawSlot,
-    RawUplink,
+    RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt, RawRefuser,
+    RawSlot, RawUplink,
 };
 
 // SAFETY: holds because its fields are integers without padding for any `N`: 2 N bytes, two
@@ -41,6 +41,8 @@ unsafe impl Pod for RawUplink {}
 unsafe impl Pod for RawEcho {}
 // SAFETY: holds because its fields are octets, established at `layout`.
 unsafe impl Pod for RawFrontend {}
+// SAFETY: holds because its fields are 8 bytes and 72 octets, established at `layout`.
+unsafe impl Pod for RawRefuser {}
 
 // SAFETY: holds because its fields are integers without padding, established at `captured`.
 unsafe impl Pod for RawTap {}
@@ -53,6 +55,20 @@ pub(crate) type Punted<const N: usize> = HashMap<MapData, RawKey<N>, [u32; 2]>;
 
 /// Some entries, and where to go on.
 pub(crate) type Batch<const N: usize> = (Vec<(RawKey<N>, RawEntry<N>)>, Option<u32>);
+
+/// Puts entries in place of those with these keys, up to the first that finds no room.
+pub(crate) fn insert_batch<const N: usize, const COUNT: usize>(
+    map: &Entries<N>,
+    keys: &[RawKey<N>; COUNT],
+    entries: &[RawEntry<N>; COUNT],
+) -> io::Result<()> {
+    let mut call = BatchCall::new(map, COUNT);
+    (call.keys, call.values) = (keys.as_ptr() as u64, entries.as_ptr() as u64);
+    // SAFETY: holds because the kernel reads `count` keys and entries of the sizes that aya checked
+    // when the map was opened with these types, and there are as many of both by their types;
+    // established at `BatchCall::new`.
+    unsafe { bpf(MAP_UPDATE_BATCH, &mut call) }
+}
 
 /// Removes entries up to the first that is not there; says how many it removed.
 pub(crate) fn remove_batch<const N: usize>(
@@ -241,4 +257,5 @@ unsafe fn bpf<C>(command: libc::c_long, call: &mut C) -> io::Result<()> {
 
 const MAP_LOOKUP_AND_DELETE: libc::c_long = 21;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
 const MAP_DELETE_BATCH: libc::c_long = 27;

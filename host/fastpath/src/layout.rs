@@ -196,6 +196,13 @@ pub(crate) struct RawEgress {
 /// A prefix, as `aya` has it: its length in bits, and these.
 pub(crate) type RawAddress = [u8; 16];
 
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RawRefuser {
+    pub(crate) era: u64,
+    pub(crate) name: [u8; 72],
+}
+
 /// Addresses are in network byte order.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -267,6 +274,9 @@ pub(crate) const EITHER_WAY: u32 = 0x1_0000;
 /// Words of the bits that say which ports are reserved.
 pub(crate) const RESERVED_WORDS: usize = 65_536 / 32;
 
+/// Numbers of who has packets dropped.
+pub(crate) const MOST_REFUSERS: u32 = 4096;
+
 /// The place of a port in keys, for packets from the underlay.
 pub(crate) const UNDERLAY: u16 = 0;
 
@@ -309,6 +319,7 @@ const _: () = {
     assert!(offset_of!(RawSlot, over) == 12);
     assert!(size_of::<RawPunt>() == 16);
     assert!(size_of::<RawLimit>() == 32);
+    assert!(size_of::<RawRefuser>() == 80);
     assert!(size_of::<RawFilter>() == 8);
     assert!(size_of::<RawUplink>() == 72);
     assert!(offset_of!(RawUplink, own4) == 12);
@@ -384,8 +395,12 @@ mod tests {
             let line = format!("#define {line}\n");
             assert!(include_str!("../bpf/flow_cache.h").contains(&line), "{line}");
         }
-        let most = format!("#define MOST_CHANGES {MOST_CHANGES}\n");
-        assert!(include_str!("../bpf/flow_cache.h").contains(&most));
+        for line in [
+            format!("#define MOST_CHANGES {MOST_CHANGES}\n"),
+            format!("#define MOST_REFUSERS {MOST_REFUSERS}\n"),
+        ] {
+            assert!(include_str!("../bpf/flow_cache.h").contains(&line), "{line}");
+        }
         assert_eq!(
             enumerators("seen"),
             [one("SEEN_MORE", SEEN_MORE), one("SEEN_FIN", SEEN_FIN), one("SEEN_RST", SEEN_RST)]

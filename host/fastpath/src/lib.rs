@@ -12,7 +12,7 @@
 //! - [`Features`]: what the kernel has, and what of it may be used
 //! - [`Record`]: what else a successor has to know of a connection
 //! - [`remove_pins`]: the end of what [outlives the process](FlowCache::load_pinned)
-//! - [`Counter`]: what became of packets
+//! - [`Counter`]: what became of packets; [`Refuser`]: who has some dropped
 //!
 //! ```text
 //!  pod ──► tc ingress ──► entry? ──hit──► MACs, hop, count ──► pod, host or link
@@ -40,6 +40,7 @@ mod pins;
 mod ports;
 mod processes;
 mod records;
+mod refused;
 mod translation;
 mod tunnels;
 mod uplinks;
@@ -47,7 +48,7 @@ mod verdict;
 
 pub use acks::{Acks, Parked, Slot};
 pub use cache::{Capacity, Event, FlowCache, LoadError, MapFault, Settings};
-pub use captured::{CaptureFilter, CaptureRing, CarriedPacket};
+pub use captured::{CaptureFilter, CaptureRing, CarriedPacket, Tap};
 pub use carried::{Carried, Reader, Traffic};
 pub use changes::{Change, ChangeError};
 pub use entries::{Cursor, InsertError, Slice};
@@ -60,6 +61,7 @@ pub use pins::{HoldError, remove_pins};
 pub use ports::{AttachError, MissLimit};
 pub use processes::{AttendError, Cgroup};
 pub use records::{Name, Record};
+pub use refused::{RefusedBy, Refuser, RefuserName};
 pub use translation::Translation;
 pub use tunnels::{Prefix, Remote};
 pub use uplinks::Uplink;

@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::layout::{
     RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt,
-    RawSlot, RawUplink,
+    RawRefuser, RawSlot, RawUplink,
 };
 use crate::records::{Name, Record};
 
@@ -186,9 +186,11 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 22] = [
+pub(crate) const MAPS: [(&str, usize, usize); 26] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
+    ("changing4", 4, size_of::<RawEntry<4>>()),
+    ("changing6", 4, size_of::<RawEntry<16>>()),
     ("punted4", size_of::<RawKey<4>>(), 8),
     ("punted6", size_of::<RawKey<16>>(), 8),
     ("slots", 4, size_of::<RawSlot>()),
@@ -208,5 +210,7 @@ pub(crate) const MAPS: [(&str, usize, usize); 22] = [
     ("records", size_of::<Name>(), size_of::<Record>()),
     ("numbers", 4, 4),
     ("counters", 4, 8),
+    ("refused", 4, 8),
+    ("refusers", 4, size_of::<RawRefuser>()),
     ("events", 0, 0),
 ];

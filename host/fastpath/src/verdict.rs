@@ -7,7 +7,7 @@ use crate::layout::{
     DROP, FORWARD, PUNT, RawHead, SEEN_FIN, SEEN_MORE, SEEN_RST, TO_HOST, TO_NEIGHBOUR, TO_PEER,
     TO_TUNNEL, TRANSLATE, TTL,
 };
-use crate::{PortId, Translation};
+use crate::{PortId, Refuser, Translation};
 
 /// What is to become of the packets of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Verdict {
         /// Of the worker that has the flow; taken modulo the queues of the punt pair.
         queue: u32,
     },
-    /// They are dropped.
-    Drop,
+    /// They are dropped, and counted for who has them dropped.
+    Drop(Refuser),
 }
 
 /// How packets are sent on.
@@ -162,7 +162,7 @@ impl Verdict {
                 }
             }
             Self::Punt { queue } => RawHead { kind: PUNT, egress: queue, ..blank },
-            Self::Drop => RawHead { kind: DROP, ..blank },
+            Self::Drop(Refuser(number)) => RawHead { kind: DROP, egress: number, ..blank },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to look on: captures, and what happens to packets as they pass.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
@@ -43,6 +43,17 @@ pub(super) struct Wanted {
     count: Option<u64>,
     /// For so long.
     seconds: Option<u64>,
+    /// What it is ended by.
+    #[serde(default)]
+    name: String,
+}
+
+/// Which ones are to end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ended {
+    /// Those that were begun under this name; all, if there is none.
+    name: Option<String>,
 }
 
 /// Packets as they pass: pcapng, until there are as many as were wanted, the time is over, the
@@ -68,12 +79,25 @@ pub(super) async fn live(
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// Ends the capture that is under way, if there is one: it comes to its statistics.
-pub(super) async fn end(State(host): Shared) -> StatusCode {
-    if let Some(end) = &*host.looking_on.lock() {
-        end.store(true, Ordering::Release);
+/// Ends the captures and live traces of a name, or all: they come to their statistics.
+pub(super) async fn end(
+    State(host): Shared,
+    ended: Result<Query<Ended>, QueryRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Query(ended) = ended.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    for end in host.looking_on.lock().iter().filter_map(Weak::upgrade) {
+        if ended.name.as_ref().is_none_or(|name| *name == end.name) {
+            end.is_near.store(true, Ordering::Release);
+        }
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The end of a capture or live trace.
+#[derive(Debug)]
+pub(crate) struct End {
+    name: String,
+    is_near: AtomicBool,
 }
 
 /// Somebody who looks on.
@@ -81,7 +105,7 @@ struct Watch {
     host: Arc<Host>,
     capture: Capture,
     to: mpsc::Sender<Bytes>,
-    end: Arc<AtomicBool>,
+    end: Arc<End>,
     left: u64,
     until: Option<Instant>,
     snap: u32,
@@ -104,8 +128,10 @@ async fn watch(host: Arc<Host>, wanted: Wanted) -> Result<(Watch, Body), ApiErro
         };
         let snap = wanted.snap as usize;
         let capture = asked.plane.capture(CaptureRequest { expression, port, snap })?;
-        let end = Arc::new(AtomicBool::new(false));
-        *asked.looking_on.lock() = Some(Arc::clone(&end));
+        let end = Arc::new(End { name: wanted.name, is_near: AtomicBool::new(false) });
+        let mut looking_on = asked.looking_on.lock();
+        looking_on.retain(|end| end.strong_count() > 0);
+        looking_on.push(Arc::downgrade(&end));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok::<_, ApiError>(Watch {
             host,
@@ -125,7 +151,7 @@ impl Watch {
     /// Whether somebody still wants to see something.
     fn goes_on(&self) -> bool {
         self.left > 0
-            && !self.end.load(Ordering::Acquire)
+            && !self.end.is_near.load(Ordering::Acquire)
             && !self.to.is_closed()
             && !*self.host.ended.borrow()
             && self.until.is_none_or(|until| Instant::now() < until)

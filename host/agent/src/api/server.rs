@@ -1,8 +1,8 @@
 //! Answers requests: the routes, what handlers share, and requests that are no JSON.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use axum::Json;
@@ -50,8 +50,8 @@ pub(crate) struct Host {
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.
     pub(crate) metrics: Option<String>,
-    /// What ends the capture that is under way, or was last.
-    pub(crate) looking_on: Mutex<Option<Arc<AtomicBool>>>,
+    /// What ends the captures and live traces that go on.
+    pub(crate) looking_on: Mutex<Vec<Weak<capture::End>>>,
     /// True once the host is to end: whoever streams stops then.
     pub(crate) ended: watch::Receiver<bool>,
 }
@@ -156,6 +156,7 @@ impl Host {
             workers: self.plane.workers()?,
             filters: self.plane.stages()?,
             fates: self.fates()?,
+            refused: self.known.as_ref().map_or_else(Vec::new, |it| it.lock().refusals.status()),
         })
     }
 
@@ -228,6 +229,7 @@ async fn fates(State(host): Shared) -> Answer<Vec<FateStatus>> {
 async fn drops_by_rule(State(host): Shared) -> Answer<Vec<RuleDrops>> {
     let named = |host: &Host| {
         let mut drops = host.plane.drops_by_rule();
+        drops.extend(host.plane.kernel_drops_by_rule()?);
         for RuleDrops { stage, rule, .. } in &mut drops {
             rule.name = host.policy_rule(Some(stage), rule.id).or(rule.name.take());
         }

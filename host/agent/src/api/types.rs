@@ -31,7 +31,7 @@ pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::node::{ChainStanding, FilterStanding};
+use crate::node::{ChainStanding, FilterStanding, RefusedStatus};
 use crate::text::{self, ByteCount, Span, Word, words};
 
 /// A port to be added.
@@ -238,6 +238,8 @@ pub(crate) struct Stats {
     pub(crate) filters: Vec<StageStatus>,
     /// What became of packets.
     pub(crate) fates: Vec<FateStatus>,
+    /// What the kernel refuses of the node's network, by matter; empty if this is no node.
+    pub(crate) refused: Vec<RefusedStatus>,
 }
 
 /// Connections.

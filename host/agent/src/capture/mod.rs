@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -29,8 +30,8 @@ use crate::workbench::summary;
 /// a comment: its fate, the stage and the rule that decided, where it left, and who carried it (the
 /// chain was asked, a worker remembered, or the kernel did). Files are pcapng, for Wireshark and
 /// others, and for `millrace filter test`. Who is too slow loses packets, which are counted in the
-/// statistics at the end. One capture or live trace is there at a time; without one, packets pay
-/// nothing.
+/// statistics at the end. Up to 8 captures and live traces go on at a time, each with packets of its
+/// own; without one, packets pay nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace capture host 10.1.0.3 and tcp port 80
@@ -68,7 +69,8 @@ pub(crate) struct CaptureArgs {
 
 /// Asks, and shows or writes what comes.
 pub(crate) fn run(args: &CaptureArgs) -> anyhow::Result<()> {
-    let mut query = format!("snap={}", args.snap);
+    let interrupts = Interrupts::listen(args.asking.client()?)?;
+    let mut query = format!("name={}&snap={}", interrupts.name(), args.snap);
     let filter = args.filter.join(" ");
     if !filter.is_empty() {
         query.push_str(&format!("&filter={}", segment(&filter)));
@@ -89,7 +91,6 @@ pub(crate) fn run(args: &CaptureArgs) -> anyhow::Result<()> {
     }
 
     let client = args.asking.client()?;
-    let interrupts = Interrupts::listen(args.asking.client()?)?;
     let stream = client.stream(&format!("/v1/capture?{query}"))?;
     interrupts.end_capture();
     match &args.write {
@@ -113,6 +114,7 @@ pub(crate) struct Interrupts {
     runtime: Runtime,
     signals: Signal,
     client: Client,
+    name: String,
 }
 
 impl Interrupts {
@@ -123,16 +125,24 @@ impl Interrupts {
             let _inside = runtime.enter();
             signal(SignalKind::interrupt()).context("signals")?
         };
-        Ok(Self { runtime, signals, client })
+        // another of its number may be there in another container
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{}-{}", std::process::id(), now.as_nanos());
+        Ok(Self { runtime, signals, client, name })
+    }
+
+    /// The name to begin the capture under.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Has each of them end the capture that has begun.
     pub(crate) fn end_capture(self) {
-        let Self { runtime, mut signals, client } = self;
+        let Self { runtime, mut signals, client, name } = self;
         thread::spawn(move || {
             while runtime.block_on(signals.recv()).is_some() {
                 // a host that is gone has ended it
-                let _ = client.delete("/v1/capture");
+                let _ = client.delete(&format!("/v1/capture?name={name}"));
             }
         });
     }

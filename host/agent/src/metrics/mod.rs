@@ -113,6 +113,11 @@ fn render(stats: &Stats, process: &Process) -> String {
     }
     stats.workers.iter().for_each(|worker| add_worker(&mut page, worker));
     stats.fates.iter().for_each(|fate| add_fate(&mut page, fate));
+    for matter in &stats.refused {
+        let labels = [("matter", &*matter.matter)];
+        page.add(f::NODE_REFUSED, &labels, u8::from(matter.is_refused).into());
+        page.add(f::NODE_REFUSALS, &labels, matter.times as f64);
+    }
     stats.filters.iter().for_each(|stage| add_stage(&mut page, stage));
     for stage in &stats.filters {
         for (name, value) in &stage.counters.metrics {

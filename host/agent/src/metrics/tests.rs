@@ -9,6 +9,7 @@ use millrace_sandbox::{Sandbox, Settings};
 
 use super::*;
 use crate::api::types::MetricStatus;
+use crate::node::RefusedStatus;
 
 /// A plane in memory with a chain of filters through which a packet has passed, as it is seen.
 fn stats() -> Stats {
@@ -50,6 +51,7 @@ fn stats() -> Stats {
         workers: vec![WorkerStatus { hits: 7, ..WorkerStatus::default() }],
         filters: plane.stages.status().unwrap(),
         fates: fates.collect(),
+        refused: vec![RefusedStatus { matter: "routes".into(), is_refused: true, times: 4 }],
     }
 }
 
@@ -167,6 +169,8 @@ fn the_values_are_what_was_counted() {
     assert_eq!(read[r#"millrace_stage_asked_packets_total{stage="bridge"}"#], 1.0);
     assert_eq!(read[r#"millrace_stage_state{stage="bridge",state="running"}"#], 1.0);
     assert_eq!(read[r#"millrace_filter_learned_total{stage="bridge"}"#], 1.0);
+    assert_eq!(read[r#"millrace_node_refused{matter="routes"}"#], 1.0);
+    assert_eq!(read[r#"millrace_node_refusals_total{matter="routes"}"#], 4.0);
     assert_eq!(read["millrace_uptime_seconds"], 1.5);
     assert!(read[r#"millrace_process_resident_memory_bytes{kind="anonymous"}"#] > 0.0);
     assert!(read["millrace_process_cpu_seconds_total"] > 0.0);

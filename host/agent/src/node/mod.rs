@@ -48,6 +48,7 @@ pub(crate) use attach::{AttachError, Pods};
 pub(crate) use filters::{ChainStanding, ChainState, FilterStanding};
 pub(crate) use follow::Follower;
 pub(crate) use publisher::{Known, PolicyStatus, ServiceStatus};
+pub(crate) use refusals::RefusedStatus;
 pub(crate) use tunnel::TunnelArgs;
 
 use std::collections::BTreeMap;

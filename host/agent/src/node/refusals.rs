@@ -1,14 +1,19 @@
-//! What the kernel refuses of the node's network: said in `millrace status`, and tried again, soon at
-//! first and then ever more rarely.
+//! What the kernel refuses of the node's network: said in `millrace status`, counted for metrics, and
+//! tried again, soon at first and then ever more rarely.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
 
+use millrace_dataplane::control::status::Label;
+use serde::{Deserialize, Serialize};
+
 /// What is not as it should be.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     present: BTreeMap<Matter, Refusal>,
+    /// How often each was refused since the start.
+    times: BTreeMap<Matter, u64>,
     due: Instant,
     pause: Duration,
 }
@@ -26,6 +31,19 @@ pub(crate) enum Matter {
     Neighbours,
 }
 
+/// A matter of the node's network, which the kernel may refuse.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RefusedStatus {
+    /// `nodes`: links and routes to other nodes; `claims`, `routes`, `neighbours`: Services as they
+    /// are reached from outside, from the host, and by announced addresses.
+    pub(crate) matter: Label,
+    /// Whether it is refused now.
+    pub(crate) is_refused: bool,
+    /// How often it was.
+    pub(crate) times: u64,
+}
+
 #[derive(Debug)]
 struct Refusal {
     why: String,
@@ -35,7 +53,8 @@ struct Refusal {
 impl Refusals {
     /// There are none yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { present: BTreeMap::new(), due: now + EVERY, pause: EVERY }
+        let (present, times) = (BTreeMap::new(), BTreeMap::new());
+        Self { present, times, due: now + EVERY, pause: EVERY }
     }
 
     /// Notes how it went; what is refused in other words than before is logged.
@@ -46,6 +65,7 @@ impl Refusals {
             }
             return;
         };
+        *self.times.entry(matter).or_default() += 1;
         let why = error.to_string();
         let before = self.present.remove(&matter);
         if before.as_ref().is_none_or(|before| before.why != why) {
@@ -73,6 +93,30 @@ impl Refusals {
             format!("{matter}: {why} (refused {often}; this is tried again)")
         };
         self.present.iter().map(sentence).collect()
+    }
+
+    /// Each matter in numbers, those that were never refused included.
+    pub(crate) fn status(&self) -> Vec<RefusedStatus> {
+        let status = |matter: &Matter| RefusedStatus {
+            matter: matter.word().into(),
+            is_refused: self.present.contains_key(matter),
+            times: self.times.get(matter).copied().unwrap_or_default(),
+        };
+        Matter::ALL.iter().map(status).collect()
+    }
+}
+
+impl Matter {
+    const ALL: [Self; 4] = [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours];
+
+    /// The word in metrics.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Claims => "claims",
+            Self::Routes => "routes",
+            Self::Neighbours => "neighbours",
+        }
     }
 }
 
@@ -120,6 +164,26 @@ mod tests {
         refusals.note(Matter::Routes, Ok::<_, &str>(()));
         refusals.note(Matter::Nodes, Ok::<_, &str>(()));
         assert!(refusals.sentences().is_empty());
+    }
+
+    #[test]
+    fn how_often_a_matter_was_refused_is_counted_beyond_its_end() {
+        let mut refusals = Refusals::default();
+        let seen = |refusals: &Refusals| {
+            let status = refusals.status().into_iter();
+            status.map(|it| (it.matter.to_string(), it.is_refused, it.times)).collect::<Vec<_>>()
+        };
+        let never = ["nodes", "claims", "routes", "neighbours"];
+        let expected = never.map(|matter| (matter.to_owned(), false, 0));
+        assert_eq!(seen(&refusals), expected);
+        for _ in 0..2 {
+            refusals.note(Matter::Routes, Err("no room"));
+        }
+        assert_eq!(seen(&refusals)[2], ("routes".to_owned(), true, 2));
+        refusals.note(Matter::Routes, Ok::<_, &str>(()));
+        assert_eq!(seen(&refusals)[2], ("routes".to_owned(), false, 2));
+        refusals.note(Matter::Routes, Err("no link"));
+        assert_eq!(seen(&refusals)[2], ("routes".to_owned(), true, 3));
     }
 
     #[test]

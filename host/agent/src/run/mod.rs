@@ -275,7 +275,7 @@ fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result
         relieved: Notify::new(),
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
-        looking_on: Mutex::new(None),
+        looking_on: Mutex::default(),
         ended: ended.clone(),
     });
     let follower = follower.map(|follower| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The process that listens at a socket.
@@ -75,15 +76,16 @@ impl Process {
         // the kernel takes down what it had: maps, sockets, programs
         let mut ended = [PollFd::new(descriptor, PollFlags::IN)];
         let patience = Timespec::try_from(PATIENCE).expect("it is some seconds");
-        match poll(&mut ended, Some(&patience)) {
+        match retry_on_intr(|| poll(&mut ended, Some(&patience))) {
             Ok(0) => Err(anyhow!("the kernel is not done with it")).with_context(remedy),
             outcome => outcome.map(drop).with_context(remedy),
         }
     }
 }
 
-/// How long a killed process may take to go.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed process may take to go: the kernel waits for RCU grace periods, one socket
+/// after the other, and on a busy machine each takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

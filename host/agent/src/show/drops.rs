@@ -13,9 +13,9 @@ use crate::output::{Asking, Heading, Output, Table, count, print};
 
 /// Show which packets went no further, why, and who decided so.
 ///
-/// Those that the kernel's flow cache dropped before a worker saw them are counted by reason alone:
-/// they came in by any port. So the packets of a rule are those that workers have seen, the first of
-/// each connection among them; a rule of a policy names the policy, and the direction.
+/// Those that the kernel's flow cache dropped before a worker saw them are not counted by port: they
+/// came in by any. Those of connections that a rule refused while they lived are counted by the
+/// rule all the same. A rule of a policy names the policy, and the direction.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace drops
@@ -175,7 +175,10 @@ fn text(drops: &[Drops], before: Option<&BTreeMap<Place, u64>>) -> String {
         for (place, ByRule { rule, packets }) in
             places.iter().flat_map(|place| place.rules.iter().map(move |rule| (place, rule)))
         {
-            let from = place.pod.as_ref().unwrap_or(&place.fate.port);
+            let from = match &place.pod {
+                None if place.fate.port == ANY_PORT => "any port",
+                pod => pod.as_ref().unwrap_or(&place.fate.port),
+            };
             let unit = if *packets == 1 { "packet" } else { "packets" };
             let packets = count(*packets);
             let rule = rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.id));
@@ -234,18 +237,20 @@ mod tests {
                 fate("a", Some("deny"), Some("denied"), 5),
                 fate("b", Some("deny"), Some("denied"), 7),
                 fate("*", None, Some("agent-down"), 1),
+                fate("*", Some("deny"), Some("denied"), 2),
             ],
             vec![
                 rule("b", 300, Some("no egress rule of NetworkPolicy default/shop"), 6),
                 rule("b", 7, None, 1),
+                rule("*", 300, Some("no egress rule of NetworkPolicy default/shop"), 2),
             ],
             &[("b".to_owned(), "default/shop".to_owned())].into(),
         );
         let said: Vec<_> = drops.iter().map(|d| (&*d.reason, d.packets, d.places.len())).collect();
-        assert_eq!(said, [("denied", 12, 2), ("no-decision", 3, 1), ("agent-down", 1, 1)]);
+        assert_eq!(said, [("denied", 14, 3), ("no-decision", 3, 1), ("agent-down", 1, 1)]);
 
         let text = text(&drops, None);
-        assert!(text.contains("denied: 12 packets. A rule says so."), "{text}");
+        assert!(text.contains("denied: 14 packets. A rule says so."), "{text}");
         for said in [
             "the host",
             "b (default/shop)",
@@ -253,6 +258,7 @@ mod tests {
             "the kernel",
             "6 packets from default/shop: no egress rule of NetworkPolicy default/shop\n",
             "1 packet from default/shop: rule 7\n",
+            "2 packets from any port: no egress rule of NetworkPolicy default/shop\n",
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }

@@ -106,8 +106,9 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<()> {
 /// Traces packets as they pass.
 fn live(args: &TraceArgs, filter: &str) -> anyhow::Result<()> {
     let client = args.asking.client()?;
-    let query = format!("filter={}&count={}", segment(filter), args.count);
     let interrupts = Interrupts::listen(args.asking.client()?)?;
+    let (name, filter) = (interrupts.name(), segment(filter));
+    let query = format!("name={name}&filter={filter}&count={}", args.count);
     let mut packets = client.lines(&format!("/v1/trace/live?{query}"))?;
     interrupts.end_capture();
     while let Some(packet) = packets.next::<LiveTrace>()? {

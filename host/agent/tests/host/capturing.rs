@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 
 use millrace_filter::testing::capture;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -24,8 +25,6 @@ fn a_capture_that_is_interrupted_has_what_passed_and_ends_with_statistics() {
         move |_: &Value| fs::metadata(file).is_ok_and(|file| file.len() >= bytes)
     };
     host.until(&["status"], holds(1));
-    let refused = host.refuses(&["capture", "-c", "1"]);
-    assert!(refused.contains("one capture or live trace is there at a time"), "{refused}");
     let wrong = host.refuses(&["capture", "prot", "80"]);
     assert!(wrong.contains("`prot`: it is no term"), "{wrong}");
 
@@ -44,6 +43,50 @@ fn a_capture_that_is_interrupted_has_what_passed_and_ends_with_statistics() {
         assert!(a.pings(b));
     }
     assert!(child.wait().expect("it is a child").success());
+}
+
+#[test]
+fn captures_go_on_side_by_side_and_each_ends_alone_and_one_too_many_is_refused() {
+    let Some(bed) = Bed::new(2) else { return };
+    let [a, b] = &bed.pods[..] else { unreachable!("there are two") };
+    let host = bed.run(&["--filter=bridge"]);
+    // two that differ, and as many others as there can be
+    let filters = [&["arp"][..], &["icmp"]].into_iter().chain([&["udp"][..]; 6]);
+    let mut captures = Vec::from_iter(filters.enumerate().map(|(number, filter)| {
+        let file = bed.path(&format!("capture-{number}.pcapng"));
+        let path = file.display().to_string();
+        let child = host.command(&[&["capture", "-w", &path], filter].concat()).spawn().unwrap();
+        let begun = |_: &Value| fs::metadata(&file).is_ok_and(|file| file.len() > 0);
+        host.until(&["status"], begun);
+        (file, child)
+    }));
+    let refused = host.refuses(&["capture"]);
+    assert!(refused.contains("8 captures and live traces go on"), "{refused}");
+
+    assert!(a.pings(b));
+    let end = |child: &mut Child| {
+        kill_process(Pid::from_child(child), Signal::INT).expect("it is not reaped yet");
+        assert!(child.wait().expect("it is a child").success());
+    };
+    let (arp, others) = captures.split_first_mut().expect("there are eight");
+    let (icmp, idle) = others.split_first_mut().expect("there are eight");
+    let size = |file: &Path| fs::metadata(file).expect("it is there").len();
+    let empty = size(&idle[0].0);
+    host.until(&["status"], |_| size(&arp.0) > empty);
+    end(&mut arp.1);
+    assert!(icmp.1.try_wait().expect("it is a child").is_none(), "it was another that ended");
+    // far more than one exchange has
+    let before = size(&icmp.0);
+    host.until(&["status"], |_| a.pings(b) && size(&icmp.0) > before + 2000);
+    end(&mut icmp.1);
+    idle.iter_mut().for_each(|(_, child)| end(child));
+
+    let of = |file: &Path| capture::read(file).expect("it is whole");
+    let is_arp = |frame: &[u8]| frame[12..14] == [8, 6];
+    assert!(of(&arp.0).iter().all(|packet| is_arp(&packet.frame)));
+    let icmp = of(&icmp.0);
+    assert!(icmp.len() > 4 && icmp.iter().all(|packet| !is_arp(&packet.frame)), "{icmp:?}");
+    assert!(idle.iter().all(|(file, _)| of(file).is_empty()));
 }
 
 /// Blocks of statistics in a capture.

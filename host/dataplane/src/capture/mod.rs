@@ -1,4 +1,4 @@
-//! Copies of packets as they pass, for who looks on.
+//! Copies of packets as they pass, for those who look on.
 //!
 //! - [`Expression`]: which packets are meant
 //! - `tap`: what a worker copies them with

@@ -74,6 +74,11 @@ pub(crate) fn tap(wanted: Arc<Wanted>, lost: Arc<AtomicU64>) -> (Tap, Outlet) {
 }
 
 impl Tap {
+    /// Whether it is there for these.
+    pub(crate) fn is_of(&self, wanted: &Arc<Wanted>) -> bool {
+        Arc::ptr_eq(&self.wanted, wanted)
+    }
+
     /// Copies a packet if it is wanted; what becomes of it is yet to be said.
     pub(crate) fn offer(&mut self, slot: &Slot, frame: &[u8], verdict: &Verdict, asked: bool) {
         let wanted = &self.wanted;

@@ -6,11 +6,12 @@ use millrace_abi::{NO_PORT, Tag, TagKind, limits};
 use millrace_wire::tcp::Flags;
 
 use super::list::Link;
+use super::marks::{Mark, Marks};
 use super::opener::Opener;
 use super::tcp::{Segment, Step, TcpState};
 use super::wheel::TICK_BITS;
 use super::{Closing, Direction, Key, Packet, State, Timeouts, Usage, Way, Zone};
-use crate::verdict::{MAX_STAGES, Tags};
+use crate::verdict::Tags;
 
 /// One connection. What there are two of is by [`Direction`].
 pub(super) struct Connection {
@@ -35,14 +36,11 @@ pub(super) struct Connection {
     pub(super) idle_ms: u32,
     /// Raised whenever its ways are others: what was derived from those before does not count.
     pub(super) revision: u32,
-    pub(super) owner: Zone,
     pub(super) state: State,
     pub(super) phase: Phase,
     /// Where its timer is.
     pub(super) bucket: u8,
     pub(super) marks: Marks,
-    /// How many more packets each stage wants to see that looks into it, by its ways.
-    pub(super) inspect_left: Option<Box<[u16; MAX_STAGES]>>,
 }
 
 /// Packets that took a direction.
@@ -71,21 +69,6 @@ pub(super) enum Phase {
     Freeing,
 }
 
-/// What happened to a connection so far, beside its state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// Both sides take part, so it is nobody's flood: it is not evicted any more.
-    pub(super) settled: bool,
-    /// Which directions had packets that are not bare SYNs.
-    pub(super) spoke: [bool; 2],
-    /// The kernel may have carried packets that user space never saw.
-    pub(super) cached: bool,
-    /// It has to make room, unless the kernel saw it settle.
-    pub(super) evicted: bool,
-    /// It is among those that its endpoint is said to have.
-    pub(super) counted: bool,
-}
-
 /// What a packet says about its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -104,6 +87,17 @@ impl Connection {
         self.keys[direction as usize]
     }
 
+    /// Whose share it is of: that of the port that its opener came in by.
+    pub(super) fn owner(&self) -> Zone {
+        self.opener.owner()
+    }
+
+    /// Whether both sides take part in it.
+    #[inline]
+    pub(super) fn is_settled(&self) -> bool {
+        self.marks.has(Mark::Settled)
+    }
+
     /// Which of its directions has this key.
     #[inline]
     pub(super) fn direction_of(&self, key: &Key) -> Option<Direction> {
@@ -116,11 +110,7 @@ impl Connection {
         for way in &mut self.ways {
             way.verdict.inspect &= !(1 << position);
         }
-        let is_over = self.ways.iter().all(|way| way.verdict.inspect == 0);
-        if is_over {
-            self.inspect_left = None;
-        }
-        was_seen && is_over
+        was_seen && self.ways.iter().all(|way| way.verdict.inspect == 0)
     }
 
     /// Whether a packet came back.
@@ -135,9 +125,9 @@ impl Connection {
 
     /// When it is over if nothing else is seen.
     pub(super) fn ends_ns(&self, timeouts: &Timeouts) -> u64 {
-        let of_protocol = timeouts.silence(self.keys[0].protocol, self.state, self.marks.settled);
+        let of_protocol = timeouts.silence(self.keys[0].protocol, self.state, self.is_settled());
         let stated = self.idle_ms != 0
-            && self.marks.settled
+            && self.is_settled()
             && matches!(self.state, State::Replied | State::Tcp(TcpState::Established));
         let silence = match stated {
             true => u64::from(self.idle_ms) * NS_PER_MS,
@@ -164,8 +154,8 @@ impl Connection {
     /// Whether a connection that was due is not over: packets came, or it settled when it had to
     /// make room.
     pub(super) fn goes_on(&self, timeouts: &Timeouts, now_ns: u64) -> bool {
-        match self.marks.evicted {
-            true => self.marks.settled,
+        match self.marks.has(Mark::Evicted) {
+            true => self.is_settled(),
             false => self.ends_ns(timeouts) > now_ns,
         }
     }
@@ -174,7 +164,7 @@ impl Connection {
     pub(super) fn look_ns(&self, timeouts: &Timeouts) -> u64 {
         let handed_out_ns = u64::from(self.handed_out) << TICK_BITS;
         match self.phase {
-            Phase::Live if !self.marks.evicted => {
+            Phase::Live if !self.marks.has(Mark::Evicted) => {
                 let next = self.ends_ns(timeouts).min(self.leaves_kernel_ns(timeouts));
                 next.max(handed_out_ns)
             }
@@ -203,7 +193,7 @@ impl Connection {
     pub(super) fn closing(&mut self, direction: Direction, how: Closing, now_ns: u64) {
         let State::Tcp(state) = self.state else { return };
         self.seen_at(direction, now_ns);
-        self.marks.cached = true;
+        self.marks.set(Mark::Cached, true);
         let next = match (how, state) {
             // refused, rather than broken off
             (Closing::Reset, state) if !state.is_synchronised() => TcpState::Close,
@@ -233,8 +223,8 @@ impl Connection {
             return;
         }
         self.seen_at(direction, usage.last_seen_ns);
-        self.marks.cached = true;
-        self.marks.spoke[direction as usize] |= usage.beyond_syn;
+        self.marks.set(Mark::Cached, true);
+        self.marks.add(Mark::spoke(direction), usage.beyond_syn);
         let next = match self.state {
             State::Tcp(state) => State::Tcp(self.carried(state)),
             other => other,
@@ -245,21 +235,21 @@ impl Connection {
     /// Judges a segment, and notes whether it is more than a SYN.
     fn judge(&mut self, state: TcpState, direction: Direction, flags: Flags) -> Seen {
         let Some(segment) = Segment::of(flags) else { return Seen::Invalid };
-        let shaking = self.marks.cached && !state.is_synchronised();
+        let is_cached = self.marks.has(Mark::Cached);
+        let shaking = is_cached && !state.is_synchronised();
         let goes_on = matches!(segment, Segment::Ack | Segment::Fin);
-        let spoke = &mut self.marks.spoke[direction as usize];
         match state.after(direction, segment) {
             Step::To(next) => {
-                *spoke |= segment != Segment::Syn;
+                self.marks.add(Mark::spoke(direction), segment != Segment::Syn);
                 Seen::Fits(State::Tcp(next))
             }
             // where the kernel may have carried the rest of the handshake, this can be its end
             Step::Invalid | Step::Ignored if shaking && goes_on => {
-                *spoke = true;
+                self.marks.set(Mark::spoke(direction), true);
                 Seen::Fits(State::Tcp(self.carried(state)))
             }
             Step::Ignored => Seen::Ignored,
-            Step::Invalid if self.marks.cached => Seen::Ignored,
+            Step::Invalid if is_cached => Seen::Ignored,
             Step::Invalid => Seen::Invalid,
             Step::Afresh => Seen::Afresh,
         }
@@ -275,17 +265,20 @@ impl Connection {
     fn carried(&self, state: TcpState) -> TcpState {
         let shaking =
             matches!(state, TcpState::SynSent | TcpState::SynSent2 | TcpState::SynReceived);
-        if shaking && self.marks.spoke == [true; 2] { TcpState::Established } else { state }
+        let spoke = Direction::BOTH.into_iter().all(|side| self.marks.has(Mark::spoke(side)));
+        if shaking && spoke { TcpState::Established } else { state }
     }
 
     /// Takes the next state; settles what both sides take part in.
     fn advance(&mut self, next: State) {
         let replied = self.is_replied();
-        (self.state, self.marks.settled) = match next {
-            State::Tcp(state) => (next, self.marks.settled || (replied && state.is_synchronised())),
+        let (next, settled) = match next {
+            State::Tcp(state) => (next, self.is_settled() || (replied && state.is_synchronised())),
             _ if replied => (State::Replied, true),
             _ => (State::Unreplied, false),
         };
+        self.state = next;
+        self.marks.set(Mark::Settled, settled);
     }
 }
 
@@ -336,6 +329,6 @@ impl Labels {
 const NS_PER_MS: u64 = 1_000_000;
 
 const _: () = assert!(
-    size_of::<Option<Connection>>() <= 408,
-    "all told it may be 512: keys take up to 60, and an entry that waits up to 39"
+    size_of::<Option<Connection>>() <= 392,
+    "all told it may be 512: keys take up to 60, and an entry that waits up to 21"
 );

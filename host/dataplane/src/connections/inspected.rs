@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 
 use millrace_abi::INSPECT_ALL;
 
+use super::shard::Shard;
 use super::{ConnectionId, Connections, Direction, Key, Translation, Way};
 use crate::verdict::MAX_STAGES;
 
@@ -39,8 +40,9 @@ pub struct Side {
 impl Connections {
     /// Has the stages that look into a connection, by its ways, see so many more packets each.
     pub fn inspect(&self, id: ConnectionId, left: &[u16; MAX_STAGES]) {
-        if let Some(connection) = self.lock(id.place.shard()).known(id) {
-            connection.inspect_left = Some(Box::new(*left));
+        let mut shard = self.lock(id.place.shard());
+        if shard.known(id).is_some() {
+            shard.inspect_left.insert(id.place.at(), *left);
         }
     }
 
@@ -53,13 +55,13 @@ impl Connections {
         if connection.ways[0].verdict.inspect & (1 << position) == 0 {
             return Showing::No;
         }
-        let Some(left) = connection.inspect_left.as_mut() else { return Showing::Yes };
+        let Some(left) = shard.inspect_left.get_mut(&id.place.at()) else { return Showing::Yes };
         let left = &mut left[position];
         if *left != INSPECT_ALL {
             *left = left.saturating_sub(1);
         }
         let is_enough = *left == 0;
-        match is_enough && connection.look_away(position) {
+        match is_enough && shard.look_away(id, position) {
             true => Showing::Last,
             false => Showing::Yes,
         }
@@ -69,7 +71,7 @@ impl Connections {
     /// leaves none that does.
     pub fn released(&self, id: ConnectionId, position: usize) -> bool {
         let mut shard = self.lock(id.place.shard());
-        shard.known(id).is_some_and(|connection| connection.look_away(position))
+        shard.look_away(id, position)
     }
 
     /// Both directions of a connection, if it is there.
@@ -86,5 +88,17 @@ impl Connections {
                 revision: connection.revision,
             }
         }))
+    }
+}
+
+impl Shard {
+    /// Shows the stage at `position` no more packets of a connection; whether that leaves none that
+    /// sees any.
+    fn look_away(&mut self, id: ConnectionId, position: usize) -> bool {
+        let is_over = self.known(id).is_some_and(|connection| connection.look_away(position));
+        if is_over {
+            self.inspect_left.remove(&id.place.at());
+        }
+        is_over
     }
 }

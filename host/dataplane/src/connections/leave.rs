@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_abi::{Tag, TagKind};
 
 use super::connection::{Connection, Phase};
+use super::marks::Mark;
 use super::shard::Shard;
 use super::{ConnectionId, Connections, Key, View};
 
@@ -121,8 +122,8 @@ impl Connections {
         shard.wheel.clear(&mut shard.slab, at);
         let connection = shard.slab.present(at);
         connection.phase = Phase::Freeing;
-        if !connection.marks.evicted {
-            self.owners.loses(connection.owner);
+        if !connection.marks.has(Mark::Evicted) {
+            self.owners.loses(connection.owner());
         }
         let keys = connection.keys.map(|key| self.locate(&key));
 
@@ -136,15 +137,16 @@ impl Connections {
                 guard = self.lock(home);
             }
         }
-        guard.slab.take(at)
+        guard.take(at)
     }
 
     /// Nobody has the connection to retire any more.
     fn stay(&self, shard: &mut Shard, at: u32) {
         let connection = shard.slab.present(at);
         connection.handed_out = 0;
-        if std::mem::take(&mut connection.marks.evicted) {
-            self.owners.gains(connection.owner);
+        if connection.marks.has(Mark::Evicted) {
+            connection.marks.set(Mark::Evicted, false);
+            self.owners.gains(connection.owner());
         }
         shard.set_timer(at, &self.timeouts);
     }

@@ -9,6 +9,7 @@ use millrace_sandbox::maps::{HostMap, Served};
 use millrace_wire::IpProtocol;
 
 use super::connection::{Connection, Phase};
+use super::marks::Mark;
 use super::shard::Shard;
 use super::{Connections, Cursor, Direction};
 
@@ -31,14 +32,14 @@ impl Shard {
         let Some(loads) = &self.loads else { return };
         let connection = self.slab.present(at);
         let counts = connection.phase == Phase::Live && !connection.state.is_over();
-        if counts == connection.marks.counted {
+        if counts == connection.marks.has(Mark::Counted) {
             return;
         }
         let Some(served) = connection.served() else { return };
         if counts {
-            connection.marks.counted = loads.raise(&served);
+            connection.marks.set(Mark::Counted, loads.raise(&served));
         } else {
-            connection.marks.counted = false;
+            connection.marks.set(Mark::Counted, false);
             loads.lower(&served);
         }
     }

@@ -24,6 +24,7 @@ mod key;
 mod leave;
 mod list;
 mod loads;
+mod marks;
 mod open;
 mod opener;
 mod owners;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use millrace_abi::{Reason, Slot};
 use millrace_wire::{IpProtocol, tcp::Flags};
 
-use super::connection::{Connection, Labels, Marks, Phase, Traffic};
+use super::connection::{Connection, Labels, Phase, Traffic};
 use super::list::Link;
+use super::marks::Marks;
 use super::opener::Opener;
 use super::tcp::Segment;
 use super::walk::milliseconds;
@@ -16,7 +17,7 @@ use crate::verdict::Tags;
 /// What is known of a connection when it is opened.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// The packet that opens it, which is counted.
+    /// The packet that opens it, which is counted; it is of the share of the port it came in by.
     pub slot: Slot,
     /// Where that came in.
     pub zone: Zone,
@@ -29,8 +30,6 @@ pub struct Opening {
     /// How long it may be silent once both sides take part, if not for as long as its protocol
     /// has it.
     pub idle: Option<Duration>,
-    /// Whose share it is of.
-    pub owner: Zone,
 }
 
 /// A connection was opened.
@@ -59,6 +58,16 @@ pub enum OpenError {
     /// The packet is dropped.
     #[error("{reason}", reason = .0.help())]
     Refused(Reason),
+}
+
+impl Opening {
+    /// Whose share it is of.
+    ///
+    /// # Panics
+    /// If the packet came in by no port.
+    pub(super) fn owner(&self) -> Zone {
+        Zone::port(self.slot.ingress)
+    }
 }
 
 /// Who has a key.
@@ -99,11 +108,11 @@ impl Connections {
         }
         let replaced = over.and_then(|id| Some(self.let_go(id)?.due(id)));
         let near = self.locate(&original).shard;
-        let opened = match self.admit(opening.owner, near, opening.slot.now_ns) {
+        let opened = match self.admit(opening.owner(), near, opening.slot.now_ns) {
             Ok(evicted) => match self.insert(opening, &original) {
                 Ok(id) => return Ok(Opened { id, reply: opening.reply, replaced, evicted }),
                 Err(error) => {
-                    self.owners.loses(opening.owner);
+                    self.owners.loses(opening.owner());
                     Err(error)
                 }
             },
@@ -162,7 +171,7 @@ impl Connections {
 
 impl Connection {
     fn opening(opening: &Opening, original: &Key) -> Self {
-        let Opening { slot, zone: _, reply, ways, tags, idle, owner } = opening;
+        let Opening { slot, zone: _, reply, ways, tags, idle } = opening;
         let mut connection = Self {
             keys: [*original, *reply],
             opener: Opener::of(slot),
@@ -178,12 +187,10 @@ impl Connection {
             handed_out: 0,
             idle_ms: milliseconds(*idle),
             revision: 0,
-            owner: *owner,
             state: State::opening(slot.protocol),
             phase: Phase::Opening,
             bucket: 0,
             marks: Marks::default(),
-            inspect_left: None,
         };
         connection.labels = connection.labels_with(tags);
         connection

@@ -4,7 +4,7 @@ use millrace_abi::{Origin, Slot};
 use millrace_parse::flow_hash;
 use millrace_wire::{EtherType, IpProtocol};
 
-use super::{Key, Translation};
+use super::{Key, Translation, Zone};
 
 /// What of a slot is neither in the connection's keys nor a decision, nor follows from the rest.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,11 @@ impl Opener {
             icmp_type: slot.icmp_type,
             icmp_code: slot.icmp_code,
         }
+    }
+
+    /// Each port has its share of connections, also those that are of one zone.
+    pub(super) fn owner(&self) -> Zone {
+        Zone::port(self.ingress)
     }
 
     /// The slot by which the chain decides anew about the connection with these keys.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use millrace_abi::Reason;
 use millrace_wire::IpProtocol;
+use num_integer::Integer;
 use parking_lot::Mutex;
 
 use super::{Connections, Endpoint, Key, OpenError, Opened, Opening};
@@ -86,7 +87,7 @@ impl Masquerade {
         let chance = self.seed.hash_one(self.choices.fetch_add(1, Relaxed));
         let start = (chance >> 32) as usize % count.max(1);
         let stride = (chance as u32 as usize % count.max(1)..)
-            .find(|stride| gcd(*stride, count) == 1)
+            .find(|stride| stride.gcd(&count) == 1)
             .expect("of numbers in a row, one shares no factor with the count");
         (0..count.min(ATTEMPTS)).map(move |turn| self.ports[(start + turn * stride) % count])
     }
@@ -122,10 +123,6 @@ fn answers_to(answering: Key, source: Endpoint) -> Key {
 /// Whether what stands for the ports is an identifier, the same at both ends.
 fn has_identifier(key: &Key) -> bool {
     matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6)
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Ports that are tried: with this many, one in five hundred connections fails when 98 of 100

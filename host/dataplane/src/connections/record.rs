@@ -52,7 +52,6 @@ impl View {
         record.put([tags.len().min(limits::MAX_TAGS) as u8]);
         tags.iter().take(limits::MAX_TAGS).for_each(|tag| record.put(tag.bits().to_ne_bytes()));
         record.put(milliseconds(self.idle).to_ne_bytes());
-        record.put(self.owner.number().to_ne_bytes());
         record.bytes
     }
 }
@@ -68,14 +67,17 @@ impl Opening {
         let reply = Key { protocol: key.protocol, ..record.key()? };
         let ways = [record.way()?, record.way()?];
         let slot = record.opener(&key, now_ns)?;
+        // whose share it is of
+        if !(1..=limits::MAX_PORT).contains(&slot.ingress) {
+            return None;
+        }
         let mut tags = Tags::default();
         for _ in 0..record.byte()? {
             tags.add(Tag::from_bits(u32::from_ne_bytes(record.take()?)));
         }
         let idle_ms = u64::from(u32::from_ne_bytes(record.take()?));
-        let owner = record.zone()?;
         let idle = (idle_ms != 0).then(|| Duration::from_millis(idle_ms));
-        Some(Self { slot, zone: key.zone, reply, ways, tags, idle, owner })
+        Some(Self { slot, zone: key.zone, reply, ways, tags, idle })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 
 use super::connection::Connection;
+use super::marks::Mark;
 use super::{Closing, ConnectionId, Connections, Direction, Key, Opening, State, TcpState, Usage};
 
 impl Connections {
@@ -14,7 +15,7 @@ impl Connections {
         let connection = shard.known(id)?;
         // its opener was counted in its time
         connection.traffic = Default::default();
-        connection.marks.cached = true;
+        connection.marks.set(Mark::Cached, true);
         Some(id)
     }
 

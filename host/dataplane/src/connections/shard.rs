@@ -1,6 +1,5 @@
 //! A part of the table under one lock: connections, and the keys that hash to it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use millrace_abi::Tag;
@@ -9,10 +8,12 @@ use millrace_sandbox::maps::HostMap;
 use super::connection::{Connection, Labels, Phase};
 use super::index::{Index, Place};
 use super::list::List;
+use super::marks::Mark;
 use super::owners::Owners;
 use super::slab::Slab;
 use super::wheel::{TICK_BITS, Wheel};
 use super::{ConnectionId, Due, Timeouts, Zone};
+use crate::verdict::MAX_STAGES;
 
 /// A part of the table. Whoever holds its lock takes no other but that of a count in `loads`.
 pub(super) struct Shard {
@@ -20,9 +21,11 @@ pub(super) struct Shard {
     pub(super) index: Index,
     pub(super) slab: Slab,
     pub(super) wheel: Wheel,
-    labels: HashMap<u32, List>,
+    labels: Map<u32, List>,
     /// By owner, oldest first: who makes room if the owner has more than its share.
-    unsettled: HashMap<Zone, List>,
+    unsettled: Map<Zone, List>,
+    /// Of connections that stages look into: how many more packets each wants to see.
+    pub(super) inspect_left: Map<u32, [u16; MAX_STAGES]>,
     /// Where endpoints' connections are counted, once somebody asks for that.
     pub(super) loads: Option<Arc<HostMap>>,
     stamp: u32,
@@ -35,8 +38,9 @@ impl Shard {
             index: Index::default(),
             slab: Slab::default(),
             wheel: Wheel::new(),
-            labels: HashMap::new(),
-            unsettled: HashMap::new(),
+            labels: Map::default(),
+            unsettled: Map::default(),
+            inspect_left: Map::default(),
             loads: None,
             stamp: 0,
         }
@@ -47,6 +51,12 @@ impl Shard {
         self.stamp = self.stamp.wrapping_add(1);
         let at = self.slab.put(Connection { stamp: self.stamp, ..connection });
         self.id(at)
+    }
+
+    /// Takes a connection out that nobody can find any more.
+    pub(super) fn take(&mut self, at: u32) -> Option<Connection> {
+        self.inspect_left.remove(&at);
+        self.slab.take(at)
     }
 
     /// The id of the connection at `at`.
@@ -81,11 +91,11 @@ impl Shard {
         change: impl FnOnce(&mut Connection) -> R,
     ) -> R {
         let connection = self.slab.present(at);
-        let before = (connection.state, connection.marks.settled);
+        let before = (connection.state, connection.is_settled());
         let outcome = change(connection);
-        let after = (connection.state, connection.marks.settled);
+        let after = (connection.state, connection.is_settled());
         if before != after {
-            let waits = !before.1 && !connection.marks.evicted;
+            let waits = !before.1 && !connection.marks.has(Mark::Evicted);
             self.set_timer(at, timeouts);
             self.weigh(at);
             if after.1 && waits {
@@ -115,7 +125,7 @@ impl Shard {
     /// Hides a live connection from packets and labels; time still finds it.
     pub(super) fn leave(&mut self, at: u32, owners: &Owners) {
         let connection = self.slab.present(at);
-        let waits = !connection.marks.settled && !connection.marks.evicted;
+        let waits = !connection.is_settled() && !connection.marks.has(Mark::Evicted);
         connection.phase = Phase::Leaving;
         if waits {
             self.stop_awaiting(at, owners);
@@ -129,7 +139,7 @@ impl Shard {
     pub(super) fn evict(&mut self, owner: Zone, owners: &Owners) -> Option<u32> {
         let at = self.unsettled.get(&owner)?.first()?;
         self.stop_awaiting(at, owners);
-        self.slab.present(at).marks.evicted = true;
+        self.slab.present(at).marks.set(Mark::Evicted, true);
         Some(at)
     }
 
@@ -145,7 +155,8 @@ impl Shard {
     pub(super) fn is_empty(&self) -> bool {
         let slab_is_empty = (0..self.slab.end()).all(|at| self.slab.at(at).is_none());
         let lists_are_empty = self.labels.is_empty() && self.unsettled.is_empty();
-        slab_is_empty && lists_are_empty && self.index.is_empty()
+        let index_is_empty = self.index.is_empty() && self.inspect_left.is_empty();
+        slab_is_empty && lists_are_empty && index_is_empty
     }
 
     /// The live connections that have the label.
@@ -191,14 +202,14 @@ impl Shard {
     }
 
     fn await_settling(&mut self, at: u32, owners: &Owners) {
-        let owner = self.slab.present(at).owner;
+        let owner = self.slab.present(at).owner();
         let list = self.unsettled.entry(owner).or_insert(List::EMPTY);
         list.put(&mut self.slab, at, |connection| &mut connection.unsettled_link);
         owners.awaits(owner);
     }
 
     fn stop_awaiting(&mut self, at: u32, owners: &Owners) {
-        let owner = self.slab.present(at).owner;
+        let owner = self.slab.present(at).owner();
         let Some(list) = self.unsettled.get_mut(&owner) else { return };
         list.take(&mut self.slab, at, |connection| &mut connection.unsettled_link);
         if list.is_empty() {
@@ -207,6 +218,9 @@ impl Shard {
         owners.stops_awaiting(owner);
     }
 }
+
+/// Hashed under secret seeds, and at less cost than by the standard library's default.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 fn position_of(connection: &Connection, tag: Tag) -> usize {
     connection.labels.position(tag).expect("a label's list holds connections with that label only")

@@ -7,6 +7,7 @@
 
 use millrace_abi::Reason;
 
+use super::marks::Mark;
 use super::{Connections, Due, Zone};
 
 /// Who is to make room.
@@ -55,7 +56,7 @@ impl Connections {
         (near..near + count).find_map(|turn| {
             let mut shard = self.lock(turn % count);
             let at = shard.evict(owner, &self.owners)?;
-            let cached = shard.slab.present(at).marks.cached;
+            let cached = shard.slab.present(at).marks.has(Mark::Cached);
             let due = shard.hand_out(at, &self.timeouts, now_ns);
             drop(shard);
             self.owners.evicted(owner);

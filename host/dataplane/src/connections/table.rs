@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::{Connection, Phase, Seen};
 use super::index::{Hashing, Located, Place};
+use super::marks::Mark;
 use super::owners::Owners;
 use super::shard::Shard;
 use super::{Direction, Due, Key, Limits, OwnerCounts, State, Timeouts, Translation, Way, Zone};
@@ -183,7 +184,7 @@ impl Connections {
         let as_decided =
             |known: &&mut Connection| known.phase == Phase::Live && known.revision == revision;
         let Some(connection) = shard.known(id).filter(as_decided) else { return false };
-        connection.marks.cached |= generation.is_some();
+        connection.marks.add(Mark::Cached, generation.is_some());
         connection.generations[direction as usize] = generation;
         if generation.is_some() {
             // its entries leave the kernel sooner than it ends

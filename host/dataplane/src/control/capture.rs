@@ -1,15 +1,15 @@
 //! Looking on: packets that workers and the kernel carry, copied as they pass.
 //!
-//! One looks on at a time. Workers have a tap for as long as that lasts, and the kernel's flow
-//! cache a switch; without it neither does anything.
+//! Some look on at a time, each at packets of its own. Workers have a tap for each for as long as
+//! that lasts, and so has the kernel's flow cache; without them neither does anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millrace_abi::{Class, Slot};
-use millrace_fastpath::{CaptureFilter, CaptureRing, CarriedPacket, MapFault};
+use millrace_fastpath::{self as fastpath, CaptureFilter, CaptureRing, CarriedPacket, MapFault};
 use parking_lot::Mutex;
 
 use super::Dataplane;
@@ -45,6 +45,8 @@ pub struct Capture {
     lost: Vec<Arc<AtomicU64>>,
     kernel: Option<Kernel>,
     wanted: Arc<Wanted>,
+    /// Goes last: by then there is room for another one.
+    _place: Place,
 }
 
 /// A packet that passed, in words.
@@ -78,8 +80,11 @@ pub struct CapturedPacket {
 /// Why nobody looks on.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// Somebody does already.
-    #[error("somebody looks on already: one capture or live trace is there at a time")]
+    /// As many look on as can.
+    #[error(
+        "{most} captures and live traces go on, and no more can at a time: end one first",
+        most = CaptureRing::MOST
+    )]
     Taken,
     /// There is no such port, or the kernel refuses.
     #[error(transparent)]
@@ -92,8 +97,12 @@ pub enum CaptureError {
 /// What the kernel carries.
 struct Kernel {
     ring: Arc<Mutex<CaptureRing>>,
+    tap: fastpath::Tap,
     flows: FlowReader,
 }
+
+/// One of those who look on, who are counted.
+struct Place(Arc<AtomicUsize>);
 
 impl Dataplane {
     /// Begins to look on.
@@ -108,34 +117,24 @@ impl Dataplane {
             let kernel = held.flows().zip(held.capture_ring());
             (number.map(|number| BTreeSet::from([number.number()])), kernel)
         };
-        if self.shared.observed.swap(true, Ordering::AcqRel) {
-            return Err(CaptureError::Taken);
-        }
+        let place = Place::take(&self.shared.onlookers).ok_or(CaptureError::Taken)?;
         let wanted = Arc::new(Wanted { expression, ports, snap });
+        let kernel = kernel.map(|(flows, ring)| Kernel::begin(flows, ring, &wanted)).transpose()?;
         let mut capture = Capture {
             shared: Arc::clone(&self.shared),
             outlets: Vec::new(),
             lost: Vec::new(),
-            kernel: kernel.map(|(flows, ring)| Kernel { ring, flows }),
+            kernel,
             wanted: Arc::clone(&wanted),
+            _place: place,
         };
         // what fails from here on takes back what was begun, as the end does
         for worker in &self.shared.workers {
             let lost = Arc::new(AtomicU64::new(0));
             let (tap, outlet) = tap(Arc::clone(&wanted), Arc::clone(&lost));
-            worker.postman.ask(move |worker| worker.tap = Some(tap))?;
+            worker.postman.ask(move |worker| worker.taps.push(tap))?;
             capture.outlets.push(outlet);
             capture.lost.push(lost);
-        }
-        if let Some(kernel) = &capture.kernel {
-            let needs = wanted.expression.needs();
-            let filter = CaptureFilter {
-                snap: u32::try_from(snap).unwrap_or(u32::MAX),
-                protocol: needs.protocol,
-                port: needs.port,
-                prefix: needs.prefix.map(|prefix| (prefix.address, prefix.mask)),
-            };
-            kernel.ring.lock().begin(&filter).map_err(refused)?;
         }
         Ok(capture)
     }
@@ -188,7 +187,7 @@ impl Capture {
     /// If the kernel does not say.
     pub fn lost(&self) -> Result<u64, CaptureError> {
         let workers: u64 = self.lost.iter().map(|lost| lost.load(Ordering::Relaxed)).sum();
-        let kernel = self.kernel.as_ref().map(|kernel| kernel.ring.lock().lost());
+        let kernel = self.kernel.as_ref().map(|kernel| kernel.ring.lock().lost(&kernel.tap));
         Ok(workers + kernel.transpose().map_err(refused)?.unwrap_or_default())
     }
 
@@ -206,7 +205,7 @@ impl Capture {
         if let Some(kernel) = &self.kernel {
             let mut ring = kernel.ring.lock();
             while packets.len() < AT_ONCE
-                && let Some(packet) = ring.take()
+                && let Some(packet) = ring.take(&kernel.tap)
             {
                 packets.extend(kernel.captured(packet, &self.wanted));
             }
@@ -217,24 +216,57 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        if let Some(kernel) = &self.kernel
-            && let Err(error) = kernel.ring.lock().end()
-        {
+        for worker in &self.shared.workers {
+            let wanted = Arc::clone(&self.wanted);
+            // a worker that is gone copies nothing
+            let _ = worker.postman.ask(move |worker| worker.taps.retain(|tap| !tap.is_of(&wanted)));
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if let Err(error) = self.ring.lock().end(&self.tap) {
             tracing::error!(%error, "the kernel goes on copying packets");
         }
-        for worker in &self.shared.workers {
-            // a worker that is gone copies nothing
-            let _ = worker.postman.ask(|worker| worker.tap = None);
-        }
-        self.shared.observed.store(false, Ordering::Release);
+    }
+}
+
+impl Place {
+    fn take(of: &Arc<AtomicUsize>) -> Option<Self> {
+        let next = |taken| (taken < CaptureRing::MOST).then_some(taken + 1);
+        of.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
+        Some(Self(Arc::clone(of)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Kernel {
+    fn begin(
+        flows: FlowReader,
+        ring: Arc<Mutex<CaptureRing>>,
+        wanted: &Wanted,
+    ) -> Result<Self, CaptureError> {
+        let needs = wanted.expression.needs();
+        let filter = CaptureFilter {
+            snap: u32::try_from(wanted.snap).unwrap_or(u32::MAX),
+            protocol: needs.protocol,
+            port: needs.port,
+            prefix: needs.prefix.map(|prefix| (prefix.address, prefix.mask)),
+        };
+        let tap = ring.lock().begin(&filter).map_err(refused)?.ok_or(CaptureError::Taken)?;
+        Ok(Self { ring, tap, flows })
+    }
+
     /// A packet that the kernel has carried, with what its connection says of it; nothing if it is
     /// not wanted.
     fn captured(&self, packet: CarriedPacket, wanted: &Wanted) -> Option<Captured> {
-        let CarriedPacket { time, from, key, length, mut frame, .. } = packet;
+        let CarriedPacket { time, from, key, length, frame, .. } = packet;
         let port = from.number();
         let key = kernel::connections_key(&key);
         let slot = Slot {
@@ -252,7 +284,6 @@ impl Kernel {
         if !here || !wanted.expression.matches(&slot) {
             return None;
         }
-        frame.truncate(wanted.snap);
         let verdict = self.flows.verdict(&key);
         Some(Captured {
             time_ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),

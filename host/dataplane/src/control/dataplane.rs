@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
@@ -51,8 +51,8 @@ pub(super) struct Shared {
     /// Whether there can be any.
     redecides: bool,
     pub(super) ended: AtomicBool,
-    /// Whether somebody looks on.
-    pub(super) observed: AtomicBool,
+    /// How many look on.
+    pub(super) onlookers: Arc<AtomicUsize>,
 }
 
 pub(super) struct WorkerHandle {
@@ -113,7 +113,7 @@ impl Dataplane {
             sandbox,
             workers,
             ended: AtomicBool::new(false),
-            observed: AtomicBool::new(false),
+            onlookers: Arc::default(),
         });
         let mut this = Self { shared, threads };
         let links = Namespace::current().map_err(NetlinkError::from)?.watch_links()?;

@@ -3,42 +3,90 @@
 use std::collections::BTreeMap;
 
 use millrace_abi::Reason;
-use millrace_fastpath::Counter;
+use millrace_fastpath::{Counter, RefusedBy};
 
 use super::Dataplane;
 use super::ports::{PortError, Ports};
 use super::punt::PuntError;
-use super::status::FateStatus;
+use super::status::{FateStatus, RuleDrops};
+use super::trace::RuleStatus;
 use crate::counters::Fate;
 use crate::port::PortId;
+use crate::tracking::refuser::Refuser;
 
 impl Dataplane {
-    /// What the kernel's flow cache dropped, and what found no room on its way to workers, by reason;
-    /// neither is counted by port. Nothing without a flow cache.
+    /// What the kernel's flow cache dropped, and what found no room on its way to workers, by reason,
+    /// and of connections that were refused while they lived by stage; nothing is counted by port.
+    /// Nothing without a flow cache.
     ///
     /// # Errors
     /// If the kernel does not say, or a worker is gone.
     pub fn kernel_drops(&self) -> Result<Vec<FateStatus>, PortError> {
-        let drops = self.shared.ports.lock().kernel_drops()?;
-        let status = |(reason, packets): (Reason, u64)| FateStatus {
+        let (drops, refused) = self.shared.ports.lock().kernel_drops()?;
+        let status = |stage: Option<String>, reason: Reason, packets| FateStatus {
             port: ANY_PORT.to_owned(),
-            stage: None,
+            stage,
             fate: Fate::Dropped(reason).label().into(),
             reason: Some(reason.label().into()),
             packets,
         };
-        Ok(drops.into_iter().map(status).collect())
+        let mut of_stages = BTreeMap::new();
+        for Refused { by: Refuser { stage, reason, .. }, packets, .. } in refused {
+            *of_stages.entry((stage, reason)).or_default() += packets;
+        }
+        let unnamed = drops.into_iter().map(|(reason, packets)| status(None, reason, packets));
+        let named = of_stages.into_iter();
+        let named = named.map(|((stage, reason), packets)| status(Some(stage), reason, packets));
+        Ok(unnamed.chain(named).collect())
+    }
+
+    /// Of connections that were refused while they lived, packets that the kernel dropped, by the
+    /// rule that refused: by those that this process knows. Nothing without a flow cache.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn kernel_drops_by_rule(&self) -> Result<Vec<RuleDrops>, PortError> {
+        let (_, refused) = self.shared.ports.lock().refused()?;
+        let stages = self.shared.stages.lock();
+        let numbers = stages.names();
+        let is_known = |refused: &Refused| refused.is_own && refused.by.rule != 0;
+        let drops = refused.into_iter().filter(is_known).map(|Refused { by, packets, .. }| {
+            let Refuser { stage, reason, rule: id } = by;
+            let number = numbers.iter().find(|(_, name)| ***name == *stage);
+            let rule = number.and_then(|(number, _)| stages.rule(*number, id));
+            RuleDrops {
+                port: ANY_PORT.to_owned(),
+                reason: reason.label().into(),
+                rule: rule.unwrap_or(RuleStatus { id, name: None, help: None }),
+                stage,
+                packets,
+            }
+        });
+        Ok(drops.collect())
     }
 }
 
+/// Packets that entries dropped.
+struct Refused {
+    by: Refuser,
+    /// Whether this process has refused them, and knows the rule.
+    is_own: bool,
+    packets: u64,
+}
+
 impl Ports {
-    /// What was dropped in the flow cache and behind it, if there is one.
-    fn kernel_drops(&self) -> Result<BTreeMap<Reason, u64>, PortError> {
+    /// What was dropped in the flow cache and behind it, if there is one; and apart from that, what
+    /// stages refused.
+    fn kernel_drops(&self) -> Result<(BTreeMap<Reason, u64>, Vec<Refused>), PortError> {
         let mut drops = BTreeMap::new();
-        let Some(punt) = &self.punt else { return Ok(drops) };
+        let Some(punt) = &self.punt else { return Ok((drops, Vec::new())) };
+        let (unnamed, refused) = self.refused()?;
         for counter in Counter::ALL {
             let Some(reason) = reason(counter) else { continue };
-            let packets = punt.cache.lock().count(counter).map_err(PuntError::from)?;
+            let packets = match counter {
+                Counter::DropEntry => unnamed,
+                _ => punt.cache.lock().count(counter).map_err(PuntError::from)?,
+            };
             *drops.entry(reason).or_default() += packets;
         }
         for kernel in self.socket_statistics(PortId::PUNT)? {
@@ -53,7 +101,31 @@ impl Ports {
             }
         }
         drops.retain(|_, packets| *packets > 0);
-        Ok(drops)
+        Ok((drops, refused))
+    }
+
+    /// What entries dropped for stages that are known by name, behind what they dropped for others.
+    fn refused(&self) -> Result<(u64, Vec<Refused>), PortError> {
+        let (mut unnamed, mut refused) = (0, Vec::new());
+        let Some(punt) = &self.punt else { return Ok((unnamed, refused)) };
+        for (by, packets) in punt.cache.lock().refused_by().map_err(PuntError::from)? {
+            match Refused::of(&by, packets) {
+                Some(known) => refused.push(known),
+                None => unnamed += packets,
+            }
+        }
+        Ok((unnamed, refused))
+    }
+}
+
+impl Refused {
+    fn of(by: &RefusedBy, packets: u64) -> Option<Self> {
+        let (name, is_own) = match by {
+            RefusedBy::Unnamed => return None,
+            RefusedBy::Own(name) => (name, true),
+            RefusedBy::Predecessor(name) => (name, false),
+        };
+        Some(Self { by: Refuser::of(name)?, is_own, packets })
     }
 }
 

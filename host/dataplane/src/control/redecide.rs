@@ -20,7 +20,7 @@ use crate::mailbox::{NoAnswer, Postman};
 use crate::stage::OnRefused;
 use crate::tracking::Upkeep;
 use crate::tracking::anew::Outcome;
-use crate::tracking::change::{Behind, Fate};
+use crate::tracking::change::{Behind, Fate, Treatment};
 use crate::verdict::{Decider, Verdict};
 use crate::worker::Worker;
 
@@ -83,6 +83,7 @@ struct Waiting {
 /// What a stage does about connections that it refuses.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
+    pub(super) stage: Arc<str>,
     pub(super) on_refused: OnRefused,
     /// What it does where one of these rules refuses, if tables tell it of rules.
     pub(super) by_rule: Option<Arc<BTreeMap<u32, OnRefused>>>,
@@ -267,9 +268,9 @@ impl<I: Io + 'static> Round<'_, I> {
     ) -> Result<(), ChangeError> {
         let now_ns = now_ns();
         for (view, outcome) in views.into_iter().zip(outcomes) {
-            let fate = match self.on_refused(outcome) {
-                Some(on_refused) => {
-                    self.who.upkeep.carry_out(&view, outcome, on_refused, now_ns, behind)?
+            let fate = match self.treatment(outcome) {
+                Some(treatment) => {
+                    self.who.upkeep.carry_out(&view, outcome, treatment, now_ns, behind)?
                 }
                 None => Fate::Unanswered,
             };
@@ -283,17 +284,15 @@ impl<I: Io + 'static> Round<'_, I> {
 
     /// What the stage that refused has for it; nothing if it had no filter to answer, which may be
     /// there in a moment.
-    fn on_refused(&self, outcome: &Outcome) -> Option<OnRefused> {
+    fn treatment(&self, outcome: &Outcome) -> Option<Treatment<'_>> {
+        let nobodys = Treatment { on_refused: OnRefused::default(), stage: None };
         let Outcome::Refused(Verdict { by, reason, rule, .. }) = outcome else {
-            return Some(OnRefused::default());
+            return Some(nobodys);
         };
-        match self.refusals.get(by) {
-            Some(refusal) => {
-                let is_absent = *reason == Some(Reason::FilterAbsent) && !refusal.is_ejected;
-                (!is_absent).then(|| refusal.of(*rule))
-            }
-            None => Some(OnRefused::default()),
-        }
+        let Some(refusal) = self.refusals.get(by) else { return Some(nobodys) };
+        let is_absent = *reason == Some(Reason::FilterAbsent) && !refusal.is_ejected;
+        let treatment = Treatment { on_refused: refusal.of(*rule), stage: Some(&refusal.stage) };
+        (!is_absent).then_some(treatment)
     }
 }
 
@@ -391,8 +390,12 @@ mod tests {
     #[test]
     fn a_rule_that_says_what_is_done_counts_before_its_stage() {
         let rules = Arc::new(BTreeMap::from([(300, OnRefused::Keep)]));
-        let told =
-            Refusal { on_refused: OnRefused::Reset, by_rule: Some(rules), is_ejected: false };
+        let told = Refusal {
+            stage: "policy".into(),
+            on_refused: OnRefused::Reset,
+            by_rule: Some(rules),
+            is_ejected: false,
+        };
         assert_eq!([300, 301].map(|rule| told.of(rule)), [OnRefused::Keep, OnRefused::Reset]);
         assert_eq!(Refusal { by_rule: None, ..told }.of(300), OnRefused::Reset);
     }

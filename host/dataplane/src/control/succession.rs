@@ -116,6 +116,10 @@ impl Ports {
     }
 
     /// Waits until all misses that came here have left again, and leaves the rest to a successor.
+    ///
+    /// What has come is counted, and what has left; what the kernel still has between the two ends
+    /// of the punt pair is not, by anybody: veth counts a packet when its far end is polled for it.
+    /// That is due in microseconds, so that some looks without a packet do.
     pub(super) fn drain(&self) -> Result<(), PortError> {
         let give_up = Instant::now() + PATIENCE;
         let mut quiet = 0;

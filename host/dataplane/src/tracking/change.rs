@@ -8,6 +8,7 @@ use millrace_fastpath::{self as fastpath, ChangeError, Generation, Verdict as En
 
 use super::anew::{Change, Outcome};
 use super::kernel::{self, KernelFlow};
+use super::refuser::Refuser;
 use super::upkeep::Upkeep;
 use crate::connections::{
     Anew, AnewError, Before, ConnectionId, Direction, Key, Labels, View, Way,
@@ -34,6 +35,14 @@ pub(crate) enum Fate {
     Unanswered,
 }
 
+/// What is done about a connection that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Treatment<'r> {
+    pub(crate) on_refused: OnRefused,
+    /// The stage that refuses it, if it is one that is there.
+    pub(crate) stage: Option<&'r str>,
+}
+
 /// An entry of the kernel that is still as it was, while its connection goes another way.
 pub(crate) struct Behind {
     change: fastpath::Change,
@@ -45,13 +54,13 @@ pub(crate) struct Behind {
 }
 
 impl Upkeep {
-    /// Does what there is to be done about a connection; `on_refused` says what if it is refused.
+    /// Does what there is to be done about a connection; `treatment` says what if it is refused.
     /// Entries that are to [follow](Self::follow) are added to `behind`.
     pub(crate) fn carry_out(
         &self,
         view: &View,
         outcome: &Outcome,
-        on_refused: OnRefused,
+        treatment: Treatment<'_>,
         now_ns: u64,
         behind: &mut Vec<Behind>,
     ) -> Result<Fate, ChangeError> {
@@ -64,7 +73,7 @@ impl Upkeep {
                 Err(_) => Fate::Over,
             },
             Outcome::Changed(change) => self.change(view, change, now_ns, behind)?,
-            Outcome::Refused(verdict) => self.refuse(view, verdict, on_refused, behind)?,
+            Outcome::Refused(verdict) => self.refuse(view, verdict, treatment, behind)?,
         };
         // one that is over is not there to be kept
         if let Some(succession) = &self.succession {
@@ -139,10 +148,10 @@ impl Upkeep {
         &self,
         view: &View,
         verdict: &Verdict,
-        on_refused: OnRefused,
+        treatment: Treatment<'_>,
         behind: &mut Vec<Behind>,
     ) -> Result<Fate, ChangeError> {
-        let (control, fate) = match on_refused {
+        let (control, fate) = match treatment.on_refused {
             OnRefused::Keep => return Ok(Fate::Kept),
             OnRefused::Drop => (Control::Drop, Fate::Dropped),
             OnRefused::Reset => (Control::Reject, Fate::Reset),
@@ -169,10 +178,17 @@ impl Upkeep {
             return Ok(Fate::Same);
         }
         let Ok(before) = self.connections.replace(view.id, &anew) else { return Ok(Fate::Over) };
+        let refuser = match (control, treatment.stage, verdict.reason) {
+            (Control::Drop, Some(stage), Some(reason)) => {
+                let refuser = Refuser { stage: stage.to_owned(), reason, rule: verdict.rule };
+                self.cache.lock().refuser(&refuser.name())?
+            }
+            _ => fastpath::Refuser::UNNAMED,
+        };
         for direction in Direction::BOTH {
             let key = &before.keys[direction as usize];
             match control {
-                Control::Drop => self.stop(view.id, &before, direction, behind),
+                Control::Drop => self.stop(view.id, &before, direction, refuser, behind),
                 // user space has something to say to each that sends
                 _ => self.take_back(view.id, &before, direction, key)?,
             }
@@ -222,13 +238,15 @@ impl Upkeep {
         id: ConnectionId,
         before: &Before,
         direction: Direction,
+        refuser: fastpath::Refuser,
         behind: &mut Vec<Behind>,
     ) {
         let side = direction as usize;
         let Some(generation) = before.generations[side] else { return };
         let Some(key) = kernel::key(&before.keys[side]) else { return };
-        self.hand_over.forget(&key);
-        let change = fastpath::Change { key, generation: generation.into(), verdict: Entry::Drop };
+        self.hand_over.forget(&key, Some(generation.into()));
+        let verdict = Entry::Drop(refuser);
+        let change = fastpath::Change { key, generation: generation.into(), verdict };
         behind.push(Behind { change, connection: id, direction, revision: before.revision });
     }
 
@@ -244,7 +262,7 @@ impl Upkeep {
         let side = direction as usize;
         let Some(generation) = before.generations[side] else { return Ok(()) };
         let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
-        self.hand_over.forget(&key);
+        self.hand_over.forget(&key, Some(generation.into()));
         if let Some(usage) = self.cache.lock().retire(&key)?
             && usage.generation == Generation::from(generation)
         {

@@ -231,7 +231,7 @@ mod tests {
         let settings = Settings { timeouts: Timeouts::default(), limits, shards: 1 };
         let (table, masquerade) = (Connections::new(settings), Masquerade::new([50_000]));
         let open = |service: u8, fields: &[Field]| {
-            let mut slot = Slot { as_addr: address(CLIENT), as_port: 4000, ..slot() };
+            let mut slot = Slot { as_addr: address(CLIENT), as_port: 4000, ingress: 1, ..slot() };
             slot.dst_addr[15] = service;
             let key = Key::of(&slot, Zone::port(1));
             let fields = fields.iter().fold(FieldSet::EMPTY, |fields, &field| fields.with(field));
@@ -244,7 +244,6 @@ mod tests {
                 ways: [way; 2],
                 tags: Tags::default(),
                 idle: None,
-                owner: key.zone,
             };
             leaving.open(&table, &masquerade, opening).map(|opened| opened.reply.destination)
         };

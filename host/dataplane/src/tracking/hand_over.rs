@@ -4,8 +4,8 @@
 //! frames are back from the kernel. A flow that never pauses goes over by force after a while; one
 //! that is silent may wait, since nothing of it can be overtaken but by a packet that comes.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use millrace_fastpath::{
@@ -24,13 +24,16 @@ pub(crate) struct HandOver {
 #[derive(Default)]
 struct Flows {
     /// Those that packets come of, which are looked at again and again.
-    busy: HashMap<Key, Waiting>,
+    busy: Map<Waiting>,
     /// Those that nothing came of since they were looked at. They go over with their next packet,
     /// or are busy again.
     silent: Silent,
     /// Those that stay with a worker until it releases them.
-    kept: HashMap<Key, Arc<Slot>>,
+    kept: Map<Arc<Slot>>,
 }
+
+/// By key, hashed under secret seeds: every packet of a flow that waits is looked up.
+type Map<V> = std::collections::HashMap<Key, V, foldhash::fast::RandomState>;
 
 struct Waiting {
     slot: Arc<Slot>,
@@ -109,7 +112,8 @@ impl HandOver {
     ) -> Result<Option<bool>, ChangeError> {
         let mut flows = self.flows.lock();
         let kept = flows.kept.remove(key);
-        let slot = flows.waiting(&self.acks, key).map(|waiting| Arc::clone(&waiting.slot));
+        let slot = flows.waiting(&self.acks, key, Some(generation));
+        let slot = slot.map(|waiting| Arc::clone(&waiting.slot));
         drop(flows);
         if let Some(slot) = kept {
             let changed = cache.change_waiting(key, generation, forward, &slot)?;
@@ -118,8 +122,12 @@ impl HandOver {
             }
             return Ok(Some(changed));
         }
-        if let Some(slot) = slot.filter(|slot| !slot.is_over()) {
+        let waits = |slot: &Arc<Slot>| !slot.is_over() && slot.generation() == generation;
+        if let Some(slot) = slot.filter(waits) {
             let changed = cache.change_waiting(key, generation, forward, &slot)?;
+            if !changed {
+                self.flows.lock().busy.remove(key);
+            }
             // if it went over meanwhile, it waits for nothing any more
             if !changed || !slot.is_over() {
                 return Ok(Some(changed));
@@ -145,13 +153,14 @@ impl HandOver {
         }
     }
 
-    /// What a packet of this key, which came just now, has to be noted at when it has left.
-    pub(crate) fn slot(&self, key: &Key) -> Option<Arc<Slot>> {
+    /// What a packet of this key, which came just now, has to be noted at when it has left;
+    /// `generation` is its entry's, if that is known.
+    pub(crate) fn slot(&self, key: &Key, generation: Option<Generation>) -> Option<Arc<Slot>> {
         let mut flows = self.flows.lock();
         if let Some(slot) = flows.kept.get(key) {
             return Some(Arc::clone(slot));
         }
-        let waiting = flows.waiting(&self.acks, key)?;
+        let waiting = flows.waiting(&self.acks, key, generation)?;
         waiting.came = true;
         Some(Arc::clone(&waiting.slot))
     }
@@ -165,12 +174,9 @@ impl HandOver {
         // what waits for packets to leave is not put away, and need not be looked at for that alone
         let goes_on = busy.values().any(|waiting| waiting.came);
         let is_silent = |waiting: &Waiting| !waiting.came && Arc::strong_count(&waiting.slot) == 1;
-        let gone: Vec<_> = busy.extract_if(|_, waiting| is_silent(waiting)).collect();
-        for (key, waiting) in gone {
+        for (_, waiting) in busy.extract_if(|_, waiting| is_silent(waiting)) {
             let slot = Arc::into_inner(waiting.slot).expect("nobody gets it without this lock");
-            if let Err(slot) = silent.put(&key, slot.park()) {
-                busy.insert(key, Waiting { came: false, ..Waiting::new(self.acks.resume(slot)) });
-            }
+            silent.put(slot.park());
         }
         for waiting in busy.values_mut().filter(|waiting| waiting.came) {
             waiting.came = false;
@@ -181,12 +187,12 @@ impl HandOver {
         goes_on
     }
 
-    /// Forgets a flow whose entry is gone.
-    pub(crate) fn forget(&self, key: &Key) {
+    /// Forgets a flow whose entry is gone, or is to go; that has this generation, if there is one.
+    pub(crate) fn forget(&self, key: &Key, generation: Option<Generation>) {
         let mut flows = self.flows.lock();
         flows.busy.remove(key);
         flows.kept.remove(key);
-        if let Some(slot) = flows.silent.take(key) {
+        if let Some(slot) = generation.and_then(|generation| flows.silent.take(generation)) {
             drop(self.acks.resume(slot));
         }
     }
@@ -202,13 +208,18 @@ impl Drop for HandOver {
 }
 
 impl Flows {
-    /// The entry with this key, if it waits; it is silent no longer.
-    fn waiting(&mut self, acks: &Acks, key: &Key) -> Option<&mut Waiting> {
+    /// The entry with this key and generation, if it waits; it is silent no longer.
+    fn waiting(
+        &mut self,
+        acks: &Acks,
+        key: &Key,
+        generation: Option<Generation>,
+    ) -> Option<&mut Waiting> {
         let Self { busy, silent, .. } = self;
         match busy.entry(*key) {
             Entry::Occupied(busy) => Some(busy.into_mut()),
             Entry::Vacant(vacant) => {
-                let slot = acks.resume(silent.take(key)?);
+                let slot = acks.resume(silent.take(generation?)?);
                 Some(vacant.insert(Waiting { came: false, ..Waiting::new(slot) }))
             }
         }

@@ -64,6 +64,6 @@ impl Tracking {
 
     /// Where an inspected packet's leaving is to be noted.
     pub(super) fn kept_slot(&self, key: &Key) -> Option<std::sync::Arc<fastpath::Slot>> {
-        self.hand_over.slot(&kernel::key(key)?)
+        self.hand_over.slot(&kernel::key(key)?, None)
     }
 }

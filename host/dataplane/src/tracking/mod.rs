@@ -7,7 +7,8 @@
 //! - `echo`: answers that come with the host's
 //! - `ends`: whom packets leave from, and for whom, when filters ask for translations
 //! - `kernel`: what the cache is told; `hand_over`: while packets are still here
-//! - `anew`, `change`: connections that are decided anew, and go another way
+//! - `anew`, `change`: connections that are decided anew, and go another way; `refuser`: who
+//!   refuses them
 //! - `inspected`: connections that stages look into; `preview`: what one would be like
 //! - `related`: ICMP errors about packets of connections; `reset`: TCP's ends are told it is over
 //! - `upkeep`: what is done about connections when no packet comes
@@ -21,6 +22,7 @@ mod hand_over;
 mod inspected;
 pub(crate) mod kernel;
 mod preview;
+pub(crate) mod refuser;
 mod related;
 pub(crate) mod reset;
 mod silent;
@@ -144,14 +146,14 @@ impl Tracking {
                 self.kept_slot(&key)
             }
             Some(_) if is_inspected => self.kept_slot(&key),
-            generation => {
+            known => {
                 let flow = kernel::flow(&key, &found.way, &found.translation, ports);
                 flow.and_then(|flow| {
-                    if generation.is_none() {
+                    if known.is_none() {
                         let generation = self.install(&flow);
                         self.note(found.id, found.direction, &flow.key, generation, found.revision);
                     }
-                    self.hand_over.slot(&flow.key)
+                    self.hand_over.slot(&flow.key, known.map(Generation::from))
                 })
             }
         };
@@ -200,8 +202,6 @@ impl Tracking {
                 .fields
                 .contains(Field::Idle)
                 .then(|| Duration::from_millis(terms.idle_ms.into())),
-            // each has its share, also of those who are of one zone
-            owner: Zone::port(slot.ingress),
         };
         let plain = opening.reply;
         let mut inspected = None;
@@ -238,7 +238,7 @@ impl Tracking {
         // the kernel has not counted a SYN, nor a fragment
         let counted = key.protocol != IpProtocol::TCP.0 && slot.class() != Class::Fragment;
         let counted = kernel::key(&key).filter(|_| counted);
-        let slot = counted.and_then(|key| self.hand_over.slot(&key));
+        let slot = counted.and_then(|key| self.hand_over.slot(&key, None));
         let rewrite = Rewrite { link, translation, slot, inspected };
         Ok(Some(Known { verdict: *verdict, rewrite }))
     }
@@ -267,13 +267,33 @@ impl Tracking {
         if let Some(succession) = &self.succession {
             succession.keep(id);
         }
+        let pair = match &flows {
+            [Some(there), Some(back)] if there.key.protocol() == Protocol::Tcp => {
+                self.insert_pair([there, back])
+            }
+            _ => None,
+        };
         for (direction, flow) in Direction::BOTH.into_iter().zip(flows) {
             let Some(flow) = flow else { continue };
             // nothing of these is on its way here: the SYN alone was, or no packet at all
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
-            let generation = if alone { self.insert(&flow) } else { self.install(&flow) };
+            let generation = match pair {
+                Some(generations) => kernel::generation(generations[direction as usize]),
+                None if alone => self.insert(&flow),
+                None => self.install(&flow),
+            };
             self.note(id, direction, &flow.key, generation, 0);
         }
+    }
+
+    /// Gives both directions to the kernel at once, which carries them from now on; nothing if that
+    /// cannot be, and then one of them may.
+    fn insert_pair(&self, pair: [&KernelFlow; 2]) -> Option<[Generation; 2]> {
+        let [there, back] = pair.map(|flow| (&flow.key, Entry::Forward(flow.forward)));
+        let pair = [(there.0, &there.1), (back.0, &back.1)];
+        let generations = self.cache.lock().insert_pair(pair).ok()?;
+        add(&self.counters.installed, 2);
+        Some(generations)
     }
 
     /// Has the connection know its entry, which goes as well if the connection has gone or was
@@ -289,7 +309,7 @@ impl Tracking {
         if self.connections.cached(id, direction, generation, revision) || generation.is_none() {
             return;
         }
-        self.hand_over.forget(key);
+        self.hand_over.forget(key, generation.map(Generation::from));
         if let Err(error) = self.cache.lock().remove(&[*key]) {
             tracing::error!(%error, "the kernel keeps a flow that is over");
         }
@@ -299,9 +319,14 @@ impl Tracking {
     /// `next` has its key it is left to that: a connection that is replaced is one of TCP, whose
     /// entries are inserted over.
     fn forget(&self, due: &Due, next: &[Option<KernelFlow>; 2], now_ns: u64) {
-        let mut keys: Vec<_> = due.keys.iter().filter_map(kernel::key).collect();
-        keys.iter().for_each(|key| self.hand_over.forget(key));
-        keys.retain(|key| next.iter().flatten().all(|flow| flow.key != *key));
+        let mut keys = Vec::new();
+        for (key, generation) in due.keys.iter().zip(due.generations) {
+            let Some(key) = kernel::key(key) else { continue };
+            self.hand_over.forget(&key, generation.map(Generation::from));
+            if next.iter().flatten().all(|flow| flow.key != key) {
+                keys.push(key);
+            }
+        }
         let echo = echo::forget(&self.cache, &due.keys);
         if let Err(error) = echo.and_then(|()| match keys.is_empty() {
             true => Ok(0),
@@ -331,9 +356,11 @@ impl Tracking {
         let inserted = match insert(&mut cache) {
             // of a connection that is gone
             Err(InsertError::Exists) => {
-                self.hand_over.forget(key);
-                let removed = cache.remove(&[*key]).map_err(InsertError::Refused);
-                removed.and_then(|_| insert(&mut cache))
+                let removed = cache.usage(key).and_then(|left| {
+                    self.hand_over.forget(key, left.map(|usage| usage.generation));
+                    cache.remove(&[*key])
+                });
+                removed.map_err(InsertError::Refused).and_then(|_| insert(&mut cache))
             }
             other => other,
         };

@@ -1,63 +1,44 @@
-//! Entries that wait, and that no packet comes of: each flow of a single packet leaves one until it
-//! ends, so there may be as many as flows, and one takes as little memory as it can.
+//! Slots of entries that wait, and that no packet comes of: each flow of a single packet leaves one
+//! until it ends, so there may be as many as flows, and one takes as little memory as it can.
 //!
-//! A key is told by a hash of 64 bits under secret seeds, and is not kept itself: among a million,
-//! a key that is not there is taken for another one once in 10^13 times, and then a packet is
-//! noted with a flow that it is not of.
+//! An entry is told by its generation, which no two entries have at a time; whose it is, its
+//! connection knows.
 
 use std::hash::BuildHasher;
 
-use hashbrown::{HashTable, hash_table::Entry};
-use millrace_fastpath::{Key, Parked};
+use hashbrown::HashTable;
+use millrace_fastpath::{Generation, Parked};
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Silent {
     seeds: foldhash::fast::RandomState,
-    entries: HashTable<Waiting>,
-}
-
-/// In halves, so that it has no padding.
-struct Waiting {
-    print: [u32; 2],
-    slot: Parked,
+    slots: HashTable<Parked>,
 }
 
 impl Silent {
-    /// Puts an entry's slot away; says so if there is one of that hash.
-    pub(super) fn put(&mut self, key: &Key, slot: Parked) -> Result<(), Parked> {
-        let print = self.seeds.hash_one(key);
-        match self.entries.entry(print, |waiting| waiting.print() == print, Waiting::print) {
-            Entry::Occupied(_) => Err(slot),
-            Entry::Vacant(vacant) => {
-                vacant.insert(Waiting { print: [print as u32, (print >> 32) as u32], slot });
-                Ok(())
-            }
-        }
+    /// Puts an entry's slot away.
+    pub(super) fn put(&mut self, slot: Parked) {
+        let Self { seeds, slots } = self;
+        let hash = |slot: &Parked| seeds.hash_one(slot.generation());
+        slots.insert_unique(hash(&slot), slot, hash);
     }
 
     /// Takes an entry's slot out.
-    pub(super) fn take(&mut self, key: &Key) -> Option<Parked> {
+    pub(super) fn take(&mut self, generation: Generation) -> Option<Parked> {
         // mostly nothing is silent, and every packet of a flow that is punted asks
-        if self.entries.is_empty() {
+        if self.slots.is_empty() {
             return None;
         }
-        let print = self.seeds.hash_one(key);
-        let entry = self.entries.find_entry(print, |waiting| waiting.print() == print).ok()?;
-        Some(entry.remove().0.slot)
+        let hash = self.seeds.hash_one(generation);
+        let is_it = |slot: &Parked| slot.generation() == generation;
+        Some(self.slots.find_entry(hash, is_it).ok()?.remove().0)
     }
 
     /// Takes all out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Parked> {
-        self.entries.drain().map(|waiting| waiting.slot)
+        self.slots.drain()
     }
 }
 
-impl Waiting {
-    fn print(&self) -> u64 {
-        let [low, high] = self.print;
-        u64::from(high) << 32 | u64::from(low)
-    }
-}
-
-const _: () = assert!(size_of::<Waiting>() == 16, "there may be as many as flows");
+const _: () = assert!(size_of::<Parked>() == 8, "there may be as many as flows");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_fastpath::{FlowCache, MapFault};
+use millrace_fastpath::{FlowCache, Generation, MapFault};
 use millrace_sandbox::maps::HostMap;
 use parking_lot::Mutex;
 
@@ -103,9 +103,9 @@ impl Upkeep {
     /// to the last.
     pub(super) fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
         echo::forget(&self.cache, &due.keys)?;
-        for key in &due.keys {
+        for (key, generation) in due.keys.iter().zip(due.generations) {
             let Some(entry) = kernel::key(key) else { continue };
-            self.hand_over.forget(&entry);
+            self.hand_over.forget(&entry, generation.map(Generation::from));
             let usage = self.cache.lock().retire(&entry)?;
             if let Some(usage) = usage
                 && let Some(generation) = kernel::generation(usage.generation)

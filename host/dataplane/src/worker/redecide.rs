@@ -20,6 +20,7 @@ impl<I: Io> Worker<I> {
         let mut slots: Vec<_> = views.iter().map(|view| Slot { now_ns, ..view.opening }).collect();
         let mut verdicts = vec![Verdict::OPEN; views.len()];
         let mut terms = vec![Terms::DEFAULT; views.len()];
+        let mut repeats = vec![false; views.len()];
         let mut open = (0..).take(views.len()).collect();
         let mut decisions = Decisions {
             origin: Origin::Redecide,
@@ -27,6 +28,7 @@ impl<I: Io> Worker<I> {
             slots: &mut slots,
             verdicts: &mut verdicts,
             terms: &mut terms,
+            repeats: &mut repeats,
             shadow: &mut self.shadow,
             emitted: &mut self.emitted,
         };

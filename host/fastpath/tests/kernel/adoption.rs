@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millrace_fastpath::{
-    Counter, Cursor, Egress, FlowCache, Left, LoadError, Protocol, Verdict, remove_pins,
+    Counter, Cursor, Egress, FlowCache, Left, LoadError, Protocol, RefusedBy, Refuser, Verdict,
+    remove_pins,
 };
 use millrace_netns::Neighbour;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -68,9 +69,63 @@ fn entries_carry_packets_while_nobody_is_there() {
         let usage = successor.usage(&flow).unwrap().unwrap();
         assert_eq!((usage.packets, usage.generation), (10, generation));
         let other = key(0, 6, Protocol::Udp, 1, 1);
-        let next = successor.insert(&other, &Verdict::Drop).unwrap();
+        let next = successor.insert(&other, &Verdict::Drop(Refuser::UNNAMED)).unwrap();
         assert!(next > generation, "{next:?} after {generation:?}");
-        assert!(successor.change(&flow, generation, &Verdict::Drop).unwrap());
+        assert!(successor.change(&flow, generation, &Verdict::Drop(Refuser::UNNAMED)).unwrap());
+    });
+}
+
+#[test]
+fn what_entries_drop_is_counted_by_who_has_it_dropped_and_stays_so_for_successors() {
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        let [one, other] = [1, 2].map(|n| [n; 72]);
+        let flow = |n| key(0, 4, Protocol::Udp, n, 2000);
+        let say = |n| {
+            bed.udp(0, 4, n).send_to(b"hello", (crate::bed::ip(1, 4), 2000)).unwrap();
+        };
+        let refuser = cache.refuser(&one).unwrap();
+        assert_eq!(cache.refuser(&one).unwrap(), refuser, "one number for one name");
+        let generation = cache.insert(&flow(1000), &Verdict::Drop(refuser)).unwrap();
+        let second = cache.refuser(&other).unwrap();
+        cache.insert(&flow(1001), &Verdict::Drop(second)).unwrap();
+        cache.insert(&flow(1002), &Verdict::Drop(Refuser::UNNAMED)).unwrap();
+        [1000, 1000, 1001, 1002].into_iter().for_each(say);
+        // somebody else refuses it from now on
+        assert!(cache.change(&flow(1000), generation, &Verdict::Drop(second)).unwrap());
+        say(1000);
+        let counted = |cache: &FlowCache| {
+            let mut refused = cache.refused_by().unwrap();
+            refused.sort_by_key(|(_, packets)| *packets);
+            refused
+        };
+        let named = |by: fn([u8; 72]) -> RefusedBy| [by(one), by(other)].map(|by| (by, 2));
+        let mut expected = vec![(RefusedBy::Unnamed, 1)];
+        expected.extend(named(RefusedBy::Own));
+        let is_expected = |cache: &FlowCache, expected: &[(RefusedBy, u64)]| {
+            let refused = counted(cache);
+            assert_eq!(refused.len(), expected.len(), "{refused:?}");
+            assert!(expected.iter().all(|it| refused.contains(it)), "{refused:?}");
+        };
+        is_expected(&cache, &expected);
+
+        // what was counted stays when an entry goes, and when the process does
+        cache.remove(&[flow(1001)]).unwrap();
+        drop(cache);
+        say(1000);
+        let mut successor = adopt(bed, folder);
+        let mut expected = vec![(RefusedBy::Unnamed, 1), (RefusedBy::Predecessor(other), 3)];
+        expected.push((RefusedBy::Predecessor(one), 2));
+        is_expected(&successor, &expected);
+        // it counts the same name apart from its predecessor's
+        let anew = successor.refuser(&one).unwrap();
+        assert_ne!(anew, refuser);
+        successor.insert(&flow(1003), &Verdict::Drop(anew)).unwrap();
+        say(1003);
+        expected.push((RefusedBy::Own(one), 1));
+        is_expected(&successor, &expected);
+        let all = expected.iter().map(|(_, packets)| packets).sum::<u64>();
+        assert_eq!(successor.count(Counter::DropEntry).unwrap(), all);
     });
 }
 

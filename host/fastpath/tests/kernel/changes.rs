@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millrace_fastpath::{Change, Counter, Forward, Generation, Protocol, Translation, Verdict};
+use millrace_fastpath::{
+    Change, Counter, Forward, Generation, Key, Protocol, Refuser, Translation, Verdict,
+};
 
 use crate::bed::{Ends, GATEWAY_MAC, ip, key, mac, port, way, with_and_without_features};
 use crate::edges::Arrival;
@@ -36,7 +38,7 @@ fn an_entry_changes_and_what_was_seen_of_it_stays() {
                 client.send_to(b"hello", to).unwrap();
                 assert_eq!(punt_end.await_frame(is_udp).queue, 1);
 
-                assert!(cache.change(&flow, generation, &Verdict::Drop).unwrap());
+                assert!(cache.change(&flow, generation, &Verdict::Drop(Refuser::UNNAMED)).unwrap());
                 client.send_to(b"hello", to).unwrap();
                 assert_eq!(cache.count(Counter::DropEntry).unwrap(), dropped + 1);
 
@@ -59,13 +61,13 @@ fn only_the_insertion_that_is_named_is_changed() {
         bed.run(|mut cache, _punt_end| {
             for family in [4, 6] {
                 let flow = key(0, family, Protocol::Udp, 1000, 2000);
-                let first = cache.insert(&flow, &Verdict::Drop).unwrap();
+                let first = cache.insert(&flow, &Verdict::Drop(Refuser::UNNAMED)).unwrap();
                 cache.remove(&[flow]).unwrap();
                 let change = |cache: &mut millrace_fastpath::FlowCache, named: Generation| {
                     cache.change(&flow, named, &Verdict::Forward(way(0))).unwrap()
                 };
                 assert!(!change(&mut cache, first));
-                let second = cache.insert(&flow, &Verdict::Drop).unwrap();
+                let second = cache.insert(&flow, &Verdict::Drop(Refuser::UNNAMED)).unwrap();
                 assert!(!change(&mut cache, first));
                 let dropped = cache.count(Counter::DropEntry).unwrap();
                 let to = SocketAddr::new(ip(1, family), 2000);
@@ -90,7 +92,7 @@ fn many_entries_change_together_and_each_that_is_not_there_is_named() {
                 .map(|&key| Change {
                     key,
                     generation: cache.insert(&key, &Verdict::Forward(way(0))).unwrap(),
-                    verdict: Verdict::Drop,
+                    verdict: Verdict::Drop(Refuser::UNNAMED),
                 })
                 .collect();
             cache.remove(&[flows[7], flows[30]]).unwrap();
@@ -110,51 +112,71 @@ fn many_entries_change_together_and_each_that_is_not_there_is_named() {
 }
 
 /// Each way has a source port of its own, and a destination port: a packet that went half by one
-/// and half by the other would show both.
+/// and half by the other would show both. One that went to user space instead would be overtaken by
+/// those behind it.
 #[test]
-fn a_packet_finds_the_old_entry_or_the_new_one() {
+fn each_packet_of_a_train_takes_the_old_entry_or_the_new_one_and_none_is_overtaken() {
     const PACKETS: u16 = 5000;
     with_and_without_features(|bed| {
         bed.run(|mut cache, _punt_end| {
-            for family in [4, 6] {
-                let flow = key(0, family, Protocol::Udp, 1000, 2000);
+            for (family, others) in [(4, 0), (6, 0), (4, 20), (6, 20)] {
+                // others that are written in the same run, before and after
+                let flows = Vec::from_iter(
+                    (0..=others).map(|n| key(0, family, Protocol::Udp, 990 + n, 2000)),
+                );
+                let flow = flows[usize::from(others / 2)];
+                let source_port = 990 + others / 2;
                 let ways = [0, 1].map(|way_number: u16| {
                     let source = SocketAddr::new(ip(87, family), 5000 + way_number);
                     let destination = SocketAddr::new(ip(1, family), 2000 + way_number);
                     let translation = Some(Translation { source, destination });
                     Verdict::Forward(Forward { translation, ..way(0) })
                 });
-                let client = bed.udp(0, family, 1000);
+                let client = bed.udp(0, family, source_port);
                 let servers = [2000, 2001].map(|number| bed.udp(1, family, number));
-                let generation = cache.insert(&flow, &ways[0]).unwrap();
-                let before = cache.count(Counter::Hit).unwrap();
-                let changed = cache.count(Counter::MissChanged).unwrap();
+                let inserted = Vec::from_iter(
+                    flows.iter().map(|flow| (*flow, cache.insert(flow, &ways[0]).unwrap())),
+                );
+                let before =
+                    [Counter::Hit, Counter::MissChanged].map(|it| cache.count(it).unwrap());
                 let done = AtomicBool::new(false);
                 std::thread::scope(|scope| {
                     let ends = Ends(&done);
                     scope.spawn(|| {
                         for way in ways.iter().cycle() {
-                            assert!(cache.change(&flow, generation, way).unwrap());
+                            let change = |&(key, generation): &(Key, Generation)| Change {
+                                key,
+                                generation,
+                                verdict: *way,
+                            };
+                            let changes = Vec::from_iter(inserted.iter().map(change));
+                            let there = cache.change_all(&changes).unwrap();
+                            assert!(there.iter().all(|it| *it));
                             if done.load(Ordering::Acquire) {
                                 break;
                             }
                         }
                     });
-                    for _ in 0..PACKETS {
-                        client.send_to(b"hello", (ip(1, family), 2000)).unwrap();
+                    for number in 0..PACKETS {
+                        client.send_to(&number.to_be_bytes(), (ip(1, family), 2000)).unwrap();
                     }
                     drop(ends);
                 });
-                let hits = cache.count(Counter::Hit).unwrap() - before;
-                let changed = cache.count(Counter::MissChanged).unwrap() - changed;
-                assert_eq!(hits + changed, u64::from(PACKETS));
-                for (number, server) in servers.iter().enumerate() {
+                let after = [Counter::Hit, Counter::MissChanged].map(|it| cache.count(it).unwrap());
+                assert_eq!([0, 1].map(|at| after[at] - before[at]), [u64::from(PACKETS), 0]);
+                for (way_number, server) in servers.iter().enumerate() {
                     server.set_nonblocking(true).unwrap();
-                    while let Ok((_, from)) = server.recv_from(&mut [0; 9]) {
-                        assert_eq!(usize::from(from.port()), 5000 + number);
+                    let mut bytes = [0; 2];
+                    let mut last = None;
+                    while let Ok((_, from)) = server.recv_from(&mut bytes) {
+                        assert_eq!(usize::from(from.port()), 5000 + way_number);
+                        let number = u16::from_be_bytes(bytes);
+                        assert!(last.is_none_or(|last| last < number), "{last:?}, then {number}");
+                        last = Some(number);
                     }
                 }
-                cache.remove(&[flow]).unwrap();
+                assert_eq!(cache.usage(&flow).unwrap().unwrap().packets, u64::from(PACKETS));
+                cache.remove(&flows).unwrap();
             }
         });
     });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millrace_fastpath::{
     Closing, Counter, Cursor, Egress, Event, Features, FlowCache, Forward, Hop, InsertError, Key,
-    Protocol, Verdict,
+    Protocol, Refuser, Verdict,
 };
 
 use crate::bed::{
@@ -114,13 +114,16 @@ fn entries_are_seen_in_slices_and_removed_in_batches() {
         for n in 0..500 {
             for family in [4, 6] {
                 let key = key(0, family, Protocol::Udp, 1000 + n, 2000);
-                cache.insert(&key, &Verdict::Drop).unwrap();
+                cache.insert(&key, &Verdict::Drop(Refuser::UNNAMED)).unwrap();
                 keys.push(key);
             }
         }
-        assert!(matches!(cache.insert(&keys[0], &Verdict::Drop), Err(InsertError::Exists)));
+        assert!(matches!(
+            cache.insert(&keys[0], &Verdict::Drop(Refuser::UNNAMED)),
+            Err(InsertError::Exists)
+        ));
         let [old, new] = [false, true].map(|over| {
-            over.then(|| cache.insert_over(&keys[0], &Verdict::Drop).unwrap());
+            over.then(|| cache.insert_over(&keys[0], &Verdict::Drop(Refuser::UNNAMED)).unwrap());
             cache.usage(&keys[0]).unwrap().unwrap().generation
         });
         assert!(new > old, "the flow before is over");
@@ -145,10 +148,12 @@ fn a_full_cache_says_so() {
     bed.run(|mut cache, _punt_end| {
         let room = u16::try_from(bed.settings.capacity.0).unwrap();
         for n in 0..room {
-            cache.insert(&key(0, 4, Protocol::Udp, 1 + n, 1), &Verdict::Drop).unwrap();
+            cache
+                .insert(&key(0, 4, Protocol::Udp, 1 + n, 1), &Verdict::Drop(Refuser::UNNAMED))
+                .unwrap();
         }
         let one_more = key(0, 4, Protocol::Udp, 1 + room, 1);
-        let outcome = cache.insert(&one_more, &Verdict::Drop);
+        let outcome = cache.insert(&one_more, &Verdict::Drop(Refuser::UNNAMED));
         assert!(matches!(outcome, Err(InsertError::Full)), "{outcome:?}");
     });
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millrace_fastpath::{Counter, FlowCache, InsertError, Protocol, Slot, Verdict};
+use millrace_fastpath::{Counter, FlowCache, InsertError, Protocol, Refuser, Slot, Verdict};
 
 use crate::bed::{
     Bed, Ends, GATEWAY_MAC, key, mac, port, tcp_client, way, with_and_without_features,
@@ -247,15 +247,29 @@ fn a_tcp_connection_goes_over_in_the_middle() {
 }
 
 #[test]
-fn of_a_pair_both_entries_are_there_or_none() {
+fn a_pair_takes_the_place_of_flows_that_are_over() {
     let Some(bed) = Bed::new(millrace_fastpath::Features::of_kernel()) else { return };
     bed.run(|mut cache, _punt_end| {
-        let [there, back] = [key(0, 4, Protocol::Tcp, 1, 2), key(1, 4, Protocol::Tcp, 2, 1)];
-        cache.insert(&back, &Verdict::Drop).unwrap();
-        let outcome = cache.insert_pair([(&there, &Verdict::Drop), (&back, &Verdict::Drop)]);
-        assert!(matches!(outcome, Err(InsertError::Exists)), "{outcome:?}");
-        assert_eq!(cache.usage(&there).unwrap(), None);
-        assert!(cache.usage(&back).unwrap().is_some());
+        for family in [4, 6] {
+            let there = key(0, family, Protocol::Tcp, 1, 2);
+            let back = key(1, family, Protocol::Tcp, 2, 1);
+            let over = cache.insert(&back, &Verdict::Drop(Refuser::UNNAMED)).unwrap();
+            let pair = [
+                (&there, &Verdict::Drop(Refuser::UNNAMED)),
+                (&back, &Verdict::Drop(Refuser::UNNAMED)),
+            ];
+            let generations = cache.insert_pair(pair).unwrap();
+            assert!(!generations.contains(&over) && generations[0] != generations[1]);
+            let present = [there, back].map(|key| cache.usage(&key).unwrap().unwrap().generation);
+            assert_eq!(present, generations);
+        }
+        let families = [key(0, 4, Protocol::Tcp, 3, 4), key(1, 6, Protocol::Tcp, 4, 3)];
+        let pair = [
+            (&families[0], &Verdict::Drop(Refuser::UNNAMED)),
+            (&families[1], &Verdict::Drop(Refuser::UNNAMED)),
+        ];
+        assert!(matches!(cache.insert_pair(pair), Err(InsertError::Families)));
+        assert_eq!(cache.usage(&families[0]).unwrap(), None);
     });
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
-use millrace_fastpath::{Closing, Counter, FlowCache, Forward, Protocol, Verdict};
+use millrace_fastpath::{Closing, Counter, FlowCache, Forward, Protocol, Refuser, Verdict};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
 use crate::bed::{
@@ -246,7 +246,9 @@ fn a_tag_of_the_pods_own_is_dropped_even_where_there_is_an_entry() {
 fn an_entry_can_drop_and_without_a_punt_pair_misses_are_dropped() {
     with_and_without_features(|bed| {
         bed.run(|mut cache, _punt_end| {
-            cache.insert(&key(0, 4, Protocol::Udp, 1000, 2000), &Verdict::Drop).unwrap();
+            cache
+                .insert(&key(0, 4, Protocol::Udp, 1000, 2000), &Verdict::Drop(Refuser::UNNAMED))
+                .unwrap();
             let client = bed.udp(0, 4, 1000);
             client.send_to(b"hello", SocketAddr::new(ip(1, 4), 2000)).unwrap();
             assert_eq!(fates(&cache), [(Counter::DropEntry, 1)]);

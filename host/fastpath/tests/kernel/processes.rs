@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use millrace_fastpath::{Cgroup, FlowCache, Frontend, remove_pins};
 use millrace_netns::{Namespace, Netlink};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::adoption::with_pins;
 use crate::bed::{namespace, with_and_without_features};
@@ -63,6 +64,40 @@ fn sockets_of_ipv6_that_mean_ipv4_are_attended_as_well() {
         let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
         server.send_to(b"me", from).unwrap();
         assert_eq!(client.recv_from(&mut [0; 4]).unwrap(), (2, meant));
+    });
+}
+
+#[test]
+fn s14_a_socket_that_is_bound_to_the_loopback_finds_what_is_there_alone() {
+    on_a_node(|mut cache, _| {
+        cache.attend(&Cgroup::root().unwrap()).unwrap();
+        cache.claim(frontends()).unwrap();
+        cache.stand_in(stand_ins()).unwrap();
+        for [own, stands_in] in PAIRS {
+            let (meant, there) = (at(own, BOTH), at(stands_in, BOTH));
+            let served = (TcpListener::bind(there).unwrap(), udp(there));
+            TcpStream::connect(meant).unwrap();
+            bound(a_client(meant), meant).unwrap();
+            let loopback = LOOPBACK[usize::from(meant.is_ipv6())].parse().unwrap();
+            let error = bound(loopback, meant).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{meant}");
+            let client = udp(SocketAddr::new(loopback, 0));
+            client.connect(meant).unwrap();
+            client.send(b"who?").unwrap();
+            assert_eq!(client.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            // as somebody may be
+            let listener = TcpListener::bind(meant).unwrap();
+            bound(loopback, meant).unwrap();
+            listener.accept().unwrap();
+            drop(served);
+        }
+        // and of IPv6 sockets that mean IPv4
+        let [own, there] = PAIRS[0];
+        let _served = TcpListener::bind(at(there, BOTH)).unwrap();
+        let meant: SocketAddr = format!("[::ffff:{own}]:{BOTH}").parse().unwrap();
+        let error = bound(format!("::ffff:{own}").parse().unwrap(), meant).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        TcpStream::connect(meant).unwrap();
     });
 }
 
@@ -200,6 +235,14 @@ fn any(of: SocketAddr) -> IpAddr {
 /// One of the node's that nothing stands in for, and that does not stand in.
 fn a_client(to: SocketAddr) -> IpAddr {
     CLIENTS[usize::from(to.is_ipv6())].parse().unwrap()
+}
+
+/// A connection from an address that is stated.
+fn bound(from: IpAddr, to: SocketAddr) -> std::io::Result<()> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::new(from, 0))?;
+    Ok(connect(&socket, &to)?)
 }
 
 fn udp(at: SocketAddr) -> UdpSocket {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millrace_abi::{Capability, INSPECT_ALL, Reason, Slot, Tag, TagKind};
 use millrace_dataplane::control::request::{Load, StageTerms};
+use millrace_dataplane::control::status::FateStatus;
 use millrace_dataplane::control::{Redecided, Which};
 use millrace_dataplane::stage::OnRefused;
 use millrace_netns::Route;
@@ -96,6 +97,16 @@ fn a_connection_that_is_denied_now_is_dropped_in_the_kernel_until_it_is_allowed_
         end.write_all(b"!").expect("it is open");
     }
     assert!(bed.in_kernel("drop-entry") - dropped >= 4);
+    // counted for the stage that refused, and for nobody else besides
+    let drops = bed.plane.kernel_drops().expect("the kernel says");
+    let of = |stage: Option<&str>, reason: Reason| {
+        let ours = |it: &&FateStatus| {
+            it.stage.as_deref() == stage && it.reason.as_deref() == Some(reason.label())
+        };
+        drops.iter().filter(ours).map(|it| it.packets).sum::<u64>()
+    };
+    assert!(of(Some("crossing"), Reason::Denied) >= 4, "{drops:#?}");
+    assert_eq!(of(None, Reason::RefusedFlow), 0, "{drops:#?}");
     for end in &talk.udp {
         end.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
         let error = end.recv(&mut [0; 9]).expect_err("nothing has come");

@@ -57,6 +57,7 @@ fn slot(protocol: u8, client: u32, server: u16) -> Slot {
         tcp_flags: if protocol == 6 { SYN.0 } else { 0 },
         now_ns: SECOND,
         len: 60,
+        ingress: CLIENT.number(),
         ..Slot::ZERO
     };
     Slot { hash: flow_hash(&slot), ..slot }
@@ -75,7 +76,6 @@ fn opening(slot: Slot) -> Opening {
         ways: [way(2), way(1)],
         tags: Tags::default(),
         idle: None,
-        owner: CLIENT,
     }
 }
 
@@ -116,9 +116,10 @@ fn open_some(table: &Connections, owner: Zone, count: u16) -> Vec<Opening> {
     let opening = |port: u16| {
         let mut slot = slot(17, 9999, port);
         slot.src_addr[15] = owner.number() as u8;
+        slot.ingress = owner.number();
         slot.now_ns += u64::from(port) * 1_000_000;
         let reply = Key::of(&slot, owner).reversed(SERVER);
-        let opening = Opening { zone: owner, owner, reply, ..opening(slot) };
+        let opening = Opening { zone: owner, reply, ..opening(slot) };
         table.open(&opening).unwrap();
         opening
     };

@@ -51,12 +51,13 @@ struct Model {
 impl Which {
     fn opening(self, now_ns: u64) -> Opening {
         let owner = Zone::port(self.owner);
-        let slot = Slot { now_ns, ..slot(self.protocol, u32::from(self.client), 80) };
+        let ingress = self.owner;
+        let slot = Slot { now_ns, ingress, ..slot(self.protocol, u32::from(self.client), 80) };
         let mut reply = Key::of(&slot, owner).reversed(SERVER);
         if let Some(port) = self.nat {
             reply.destination = Endpoint { address: [8; 16], port };
         }
-        Opening { reply, zone: owner, owner, ..opening(slot) }
+        Opening { reply, zone: owner, ..opening(slot) }
     }
 }
 
@@ -114,7 +115,7 @@ impl Model {
             return Err(OpenError::ReplyTaken);
         }
         holder.map(|at| self.known.remove(at));
-        let own = |known: &Known| known.opening.owner == opening.owner;
+        let own = |known: &Known| known.opening.owner() == opening.owner();
         if self.known.iter().filter(|known| own(known)).count() == self.per_owner {
             let oldest = self.known.iter().position(|known| own(known) && !known.settled);
             let oldest = oldest.ok_or(OpenError::Refused(Reason::ConnectionLimit))?;

@@ -62,6 +62,7 @@ prop_compose! {
             slot.dst_port = 0;
         }
         (slot.src_mac, slot.dst_mac) = macs;
+        slot.ingress = owner;
         (slot.hash, slot.vlan, slot.ethertype, slot.flags) = numbers;
         [slot.ttl, slot.traffic_class, slot.ingress_kind, slot.class, slot.tcp_flags, slot.icmp_type,
             slot.icmp_code, _] = bytes;
@@ -82,8 +83,7 @@ prop_compose! {
             all.add(Tag::new(TagKind::Service, id));
         }
         let idle = idle.filter(|&ms| ms > 0).map(|ms| Duration::from_millis(ms.into()));
-        let owner = Zone::port(owner);
-        Opening { reply, ways: [way(0), way(1)], tags: all, idle, owner, ..opening(slot) }
+        Opening { reply, ways: [way(0), way(1)], tags: all, idle, ..opening(slot) }
     }
 }
 

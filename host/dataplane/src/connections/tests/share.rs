@@ -19,8 +19,9 @@ fn limited(total: usize, per_owner: usize) -> Connections {
 fn another(owner: Zone, client: u32) -> Opening {
     let mut slot = slot(6, client, 443);
     slot.src_addr[15] = owner.number() as u8;
+    slot.ingress = owner.number();
     let reply = Key::of(&slot, owner).reversed(SERVER);
-    Opening { zone: owner, owner, reply, ..opening(slot) }
+    Opening { zone: owner, reply, ..opening(slot) }
 }
 
 #[test]
@@ -131,7 +132,8 @@ fn what_made_way_for_a_connection_that_is_refused_is_not_forgotten() {
     let generation = NonZeroU32::new(3);
     assert!(table.cached(id, Direction::Reply, generation, 0));
 
-    let again = Opening { owner: NEIGHBOUR, ..refused };
+    let slot = Slot { ingress: NEIGHBOUR.number(), ..refused.slot };
+    let again = Opening { slot, ..refused };
     assert!(matches!(table.open(&again), Err(OpenError::Refused(_))));
     let due = table.due(SECOND, 9);
     assert_eq!(due.len(), 1);

@@ -139,6 +139,7 @@ impl<I: Io + 'static> Stages<I> {
             record.current.module.manifest().tables().contains(&Table::Policies)
         };
         let refusal = |record: &StageRecord| Refusal {
+            stage: Arc::clone(&record.name),
             on_refused: record.terms.on_refused,
             by_rule: knows_rules(record).then(|| Arc::clone(&self.refused_by)),
             is_ejected: record.state == StageState::Ejected,

@@ -74,7 +74,6 @@ fn connection() -> View {
         ways: ways(&slot, &verdict(), egress),
         tags: terms(7).tags,
         idle: None,
-        owner: zone,
     };
     let id = table.open(&opening).expect("there is room").id;
     table.view(id).expect("it was just opened")
