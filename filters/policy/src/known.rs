@@ -5,12 +5,15 @@
 use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use millrace_filter::prelude::*;
 use millrace_filter::tables::{
-    Action, Addresses, Block, Change, Clause, Identity, Key, Otherwise, Owner, Peer, Place,
+    Action, Addresses, Block, Change, Clause, Domain, Identity, Key, Otherwise, Owner, Peer, Place,
     Policies, PolicySet, Range, Row, Selector, Tier,
 };
+
+use crate::domains::Domains;
+use crate::names::Names;
 
 /// All that is known.
 #[derive(Default)]
@@ -19,12 +22,24 @@ pub(crate) struct Known {
     identities: Index<Identity, Box<[Selector]>>,
     blocks: Index<Block, Region>,
     sets: Index<PolicySet, Set>,
+    domains: Domains,
+    resolvers: HashSet<IpAddr, FixedState>,
     /// Pods of this node that others may not open any connection to.
     guarded: usize,
     /// Whether anything was told yet.
     is_told: bool,
-    /// Sets that owners and other sets name since the last commit, and blocks that sets do.
-    named: (Vec<PolicySet>, Vec<Block>),
+    /// What rows name since the last commit.
+    named: Named,
+}
+
+/// What rows name that has to be there.
+#[derive(Default)]
+struct Named {
+    /// By owners and other sets.
+    sets: Vec<PolicySet>,
+    /// By sets, as the rest.
+    blocks: Vec<Block>,
+    domains: Vec<Domain>,
 }
 
 /// The addresses of a block.
@@ -38,15 +53,18 @@ struct Set {
     otherwise: Otherwise,
     audit: PolicySet,
     clauses: Box<[Clause]>,
+    /// Whether clauses are about names of domains.
+    asks_for_names: bool,
 }
 
 /// What is judged: the other end of a connection, and what it is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject {
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'s> {
     pub(crate) peer: IpAddr,
-    pub(crate) protocol: u8,
-    pub(crate) port: u16,
     pub(crate) ends: Ends,
+    /// Which addresses names have, when the slot is asked about.
+    pub(crate) names: &'s Names,
+    pub(crate) slot: &'s Slot,
 }
 
 /// What both ends of a connection are to each other.
@@ -102,14 +120,31 @@ impl Known {
         self.guarded > 0
     }
 
+    /// Whether an address is a resolver's.
+    pub(crate) fn is_resolver(&self, address: IpAddr) -> bool {
+        self.resolvers.contains(&address)
+    }
+
+    /// The names that policies are about.
+    pub(crate) fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// Whether a set, or the one that it has audited, is about names of domains.
+    pub(crate) fn asks_for_names(&self, set: PolicySet) -> bool {
+        let asks = |set: &Set| set.asks_for_names;
+        let audited = |set: &Set| self.sets.get(&set.audit).is_some_and(asks);
+        self.sets.get(&set).is_some_and(|set| asks(set) || audited(set))
+    }
+
     /// What a set of policies says.
-    pub(crate) fn judge(&self, set: PolicySet, subject: Subject) -> Ruling {
+    pub(crate) fn judge(&self, set: PolicySet, subject: Subject<'_>) -> Ruling {
         // a set that is named is there: commits see to it
         let Some(set) = self.sets.get(&set) else { return Ruling::Denied(0) };
         let identity = self.owner(subject.peer).map_or(Identity::NONE, |owner| owner.identity);
         let selectors = self.identities.get(&identity).map_or(&[][..], |it| it);
         let is_about = |clause: &Clause| {
-            clause.is_about(subject.protocol, subject.port)
+            clause.is_about(subject.slot.protocol, subject.slot.to_port)
                 && match clause.peer {
                     Peer::Any => true,
                     Peer::Selected(selector) => selectors.binary_search(&selector).is_ok(),
@@ -117,6 +152,9 @@ impl Known {
                     Peer::Within(block) => {
                         self.blocks.get(&block).is_some_and(|it| it.contains(subject.peer))
                     }
+                    Peer::Called(domain) => self.domains.digest(domain).is_some_and(|pattern| {
+                        subject.names.is_called(subject.peer, pattern, subject.slot)
+                    }),
                 }
         };
         let is_own = subject.ends == Ends::Own;
@@ -139,7 +177,7 @@ impl Known {
     }
 
     /// By which rule policies would deny what goes on, if those that are audited counted.
-    pub(crate) fn audit(&self, set: PolicySet, subject: Subject) -> Option<u32> {
+    pub(crate) fn audit(&self, set: PolicySet, subject: Subject<'_>) -> Option<u32> {
         let audit = self.sets.get(&set)?.audit;
         match (audit != PolicySet::NONE).then(|| self.judge(audit, subject))? {
             Ruling::Denied(rule) => Some(rule),
@@ -151,7 +189,7 @@ impl Known {
         match row {
             Row::Owner(address, owner) => {
                 self.remove(&Key::Owner(address));
-                self.named.0.extend([owner.egress, owner.ingress]);
+                self.named.sets.extend([owner.egress, owner.ingress]);
                 self.guarded += usize::from(is_guarded(&owner));
                 self.owners.insert(address, owner);
             }
@@ -162,11 +200,12 @@ impl Known {
                 self.blocks.insert(block, Region::new(addresses)?);
             }
             Row::Policies(number, Policies { otherwise, audit, clauses }) => {
-                let set = Set { otherwise, audit, clauses: clauses.iter().collect() };
-                self.named.0.push(audit);
-                self.named.1.extend(set.blocks());
-                self.sets.insert(number, set);
+                self.named.sets.push(audit);
+                self.sets
+                    .insert(number, Set::new(otherwise, audit, clauses.iter(), &mut self.named));
             }
+            Row::Domain(domain, pattern) => self.domains.put(domain, pattern),
+            Row::Resolver(address) => drop(self.resolvers.insert(address)),
             // what it has not subscribed to it is not told
             Row::Service(..) | Row::Endpoints(..) | Row::Range(_) | Row::Source(_) => {}
         }
@@ -182,6 +221,8 @@ impl Known {
             Key::Identity(identity) => drop(self.identities.remove(identity)),
             Key::Block(block) => drop(self.blocks.remove(block)),
             Key::Policies(set) => drop(self.sets.remove(set)),
+            Key::Domain(domain) => self.domains.remove(*domain),
+            Key::Resolver(address) => drop(self.resolvers.remove(address)),
             Key::Service(_) | Key::Endpoints(_) | Key::Range(_) | Key::Source(_) => {}
         }
     }
@@ -195,22 +236,26 @@ impl Known {
             Table::Identities => self.identities.clear(),
             Table::Blocks => self.blocks.clear(),
             Table::Policies => self.sets.clear(),
+            Table::Domains => self.domains.clear(),
+            Table::Resolvers => self.resolvers.clear(),
             Table::Services | Table::Endpoints | Table::Ranges | Table::Sources => {}
         }
     }
 
-    /// Whether all sets are there that owners name, and all blocks that sets do.
+    /// Whether all is there that rows name.
     fn check(&mut self) -> Result<(), Error> {
-        let (sets, blocks) = std::mem::take(&mut self.named);
+        let Named { sets, blocks, domains } = std::mem::take(&mut self.named);
         let missing = |set: &&PolicySet| **set != PolicySet::NONE && !self.sets.contains_key(*set);
         if let Some(PolicySet(set)) = sets.iter().find(missing) {
             let text = format!("a pod, or a set, names the set {set} of policies: there is none");
             return Err(Error::new(text));
         }
-        match blocks.iter().find(|block| !self.blocks.contains_key(*block)) {
-            Some(Block(block)) => {
-                Err(Error::new(format!("a clause names the block {block}: there is none")))
-            }
+        let nothing = |what| Err(Error::new(format!("a clause names {what}: there is none")));
+        if let Some(Block(block)) = blocks.iter().find(|it| !self.blocks.contains_key(*it)) {
+            return nothing(format!("the block {block}"));
+        }
+        match domains.iter().find(|it| !self.domains.has(**it)) {
+            Some(Domain(domain)) => nothing(format!("the domain {domain}")),
             None => Ok(()),
         }
     }
@@ -232,11 +277,25 @@ impl Region {
 }
 
 impl Set {
-    fn blocks(&self) -> impl Iterator<Item = Block> {
-        self.clauses.iter().filter_map(|clause| match clause.peer {
-            Peer::Within(block) => Some(block),
-            _ => None,
-        })
+    fn new(
+        otherwise: Otherwise,
+        audit: PolicySet,
+        clauses: impl Iterator<Item = Clause>,
+        named: &mut Named,
+    ) -> Self {
+        let clauses: Box<[Clause]> = clauses.collect();
+        let mut asks_for_names = false;
+        for clause in &clauses {
+            match clause.peer {
+                Peer::Within(block) => named.blocks.push(block),
+                Peer::Called(domain) => {
+                    named.domains.push(domain);
+                    asks_for_names = true;
+                }
+                Peer::Any | Peer::Selected(_) | Peer::Is(_) => {}
+            }
+        }
+        Self { otherwise, audit, clauses, asks_for_names }
     }
 }
 

@@ -1,34 +1,40 @@
 //! Kubernetes NetworkPolicy and ClusterNetworkPolicy: a connection goes on if the policies of the pod
-//! that opens it allow that, and those of the pod that it is for.
-//! Policies that are audited deny nothing: a connection that they would deny goes on, is counted, and
-//! has the rule's name.
+//! that opens it allow that, and those of the pod that it is for. Policies that are audited deny
+//! nothing: what they would deny goes on, is counted, and has the rule's name.
 //!
-//! It has no configuration: what policies allow, and whose addresses are, it is told by tables.
-//! Judged is the connection as it is once a Service's address is translated, with the client that
-//! has opened it (N5). Of pods, those on this node are judged for: their own connections where they
-//! begin, others' where they end. The host carries the answers of a connection, and ICMP errors
-//! about it, without asking (N8).
+//! What policies allow, and whose addresses are, it is told by tables. Judged is the connection as
+//! it is once a Service's address is translated, with the client that has opened it (N5). Of pods,
+//! those on this node are judged for: their own connections where they begin, others' where they end.
+//! The host carries the answers of a connection, and ICMP errors about it, without asking (N8).
 //!
 //! Whatever is not known to be allowed to a pod that policies are for is dropped. Protocols that
 //! policies have no word for (ICMP and others) are what rules without ports alone are about (N9). A
 //! pod always reaches itself, and its own node reaches it; what it opens to that node, or to itself by
 //! way of a Service, is what ClusterNetworkPolicies alone are about (N10, N11).
 //!
-//! - `known`: what it was told
+//! Which addresses a name has (K4), it learns from what resolvers answer over UDP to pods with policies
+//! about names: it looks into those connections, and no others.
+//!
+//! - `known`: what it was told, `domains`: names among that; `names`: which addresses those have
 
+mod domains;
 mod known;
+mod names;
 
 use std::net::IpAddr;
 
 use millrace_filter::prelude::*;
 use millrace_filter::tables::{Owner, Place, PolicySet};
-use millrace_filter::{Class, Field, PortKind, Tag, TagKind};
+use millrace_filter::wire::{IpProtocol, dns, udp};
+use millrace_filter::{Class, Field, INSPECT_ALL, PortKind, Tag, TagKind};
 
 use known::{Ends, Known, Ruling, Subject};
+use names::Names;
 
 /// The policies.
 pub struct Policy {
     known: Known,
+    names: Names,
     allowed: Counter,
     denied_egress: Counter,
     denied_ingress: Counter,
@@ -39,14 +45,25 @@ pub struct Policy {
 impl Filter for Policy {
     const MANIFEST: Manifest = Manifest::new("policy", env!("CARGO_PKG_VERSION"))
         .describes("Allows connections of pods as NetworkPolicies and ClusterNetworkPolicies say.")
-        .wants(&[Capability::Drop])
-        .subscribes(&[Table::Owners, Table::Identities, Table::Blocks, Table::Policies])
-        .rules(&[UNKNOWN_SOURCE, TO_MANY, UNTOLD]);
+        .wants(&[Capability::Drop, Capability::Inspect])
+        .snap(MOST_OF_AN_ANSWER)
+        .subscribes(&[
+            Table::Owners,
+            Table::Identities,
+            Table::Blocks,
+            Table::Policies,
+            Table::Domains,
+            Table::Resolvers,
+        ])
+        .rules(&[UNKNOWN_SOURCE, TO_MANY, UNTOLD])
+        .map::<names::Asked, names::Asker>(names::ASKED)
+        .map::<names::Called, names::Until>(names::LEARNT);
     type Config = ();
 
     fn new((): (), setup: &mut Setup) -> Result<Self, Error> {
         Ok(Self {
             known: Known::default(),
+            names: Names::open(setup)?,
             allowed: setup.counter("allowed")?,
             denied_egress: setup.counter("denied_egress")?,
             denied_ingress: setup.counter("denied_ingress")?,
@@ -99,7 +116,7 @@ impl Filter for Policy {
             (ingress, source, &mut self.denied_ingress),
         ] {
             let Some(set) = set else { continue };
-            let subject = Subject { peer, protocol: slot.protocol, port: slot.to_port, ends };
+            let subject = Subject { peer, ends, names: &self.names, slot };
             decision.depends_on(Tag::new(TagKind::PolicySet, set.0));
             match self.known.judge(set, subject) {
                 Ruling::Allowed(rule) => {
@@ -109,6 +126,10 @@ impl Filter for Policy {
                 Ruling::Denied(rule) => {
                     denied.add(1);
                     decision.drop(Reason::Isolated).by_rule(rule);
+                    if self.known.asks_for_names(set) {
+                        // an answer may allow it at any time
+                        decision.revalidate_after(ASKED_AGAIN_MS);
+                    }
                     return;
                 }
             };
@@ -118,10 +139,35 @@ impl Filter for Policy {
             decision.by_rule(rule);
         }
         self.allowed.add(1);
+        if egress.is_some_and(|set| self.known.asks_for_names(set)) && is_for_names(slot) {
+            self.listen(slot, decision);
+        }
+    }
+
+    fn packet(&mut self, slot: &Slot, packet: &mut Packet<'_>) {
+        let message = udp::payload_in(packet.bytes()).and_then(dns::Message::new);
+        let Some(message) = message else { return };
+        // packets are those of connections to resolvers: what does not go there comes from there
+        let to = slot.destination().filter(|_| is_for_names(slot));
+        match to.is_some_and(|server| self.known.is_resolver(server)) {
+            true => self.names.ask(slot, message),
+            false => self.names.hear(slot, message, self.known.domains()),
+        }
     }
 }
 
-filter!(Policy: flow, update);
+impl Policy {
+    /// Looks into a connection to a resolver.
+    fn listen(&self, slot: &Slot, decision: &mut Decision) {
+        let Some(server) = slot.destination() else { return };
+        decision.depends_on(Tag::of_address(server));
+        if self.known.is_resolver(server) {
+            decision.inspect(INSPECT_ALL);
+        }
+    }
+}
+
+filter!(Policy: flow, packet, update);
 
 fn is(owner: Option<&Owner>, place: Place) -> bool {
     owner.is_some_and(|owner| owner.place == place)
@@ -130,6 +176,11 @@ fn is(owner: Option<&Owner>, place: Place) -> bool {
 /// The set of policies that a pod of this node has in a direction, if it has one.
 fn set(owner: Option<&Owner>, of: fn(&Owner) -> PolicySet) -> Option<PolicySet> {
     owner.filter(|owner| owner.place == Place::Here).map(of).filter(|set| *set != PolicySet::NONE)
+}
+
+/// Whether it is for whoever answers questions about names there.
+fn is_for_names(slot: &Slot) -> bool {
+    slot.protocol == IpProtocol::UDP.0 && slot.dst_port == dns::PORT
 }
 
 /// Whether several are to get the packet: some of them may be pods with policies.
@@ -149,6 +200,11 @@ const TO_MANY: Rule = Rule::new(
     "The packet is for all of the segment, and policies do not let everybody to some of them.",
 );
 const UNTOLD: Rule = Rule::new(3, "untold", "The host has not said yet which policies there are.");
+
+/// Octets of a frame with an answer: clients ask for 4096 at most, and networks carry less.
+const MOST_OF_AN_ANSWER: u32 = 4096;
+/// How long a connection that names may allow is dropped without a question.
+const ASKED_AGAIN_MS: u32 = 1000;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use millrace_filter::{Control, Decision, Field, Origin, PortKind, Reason, Slot, 
 
 use super::{Policy, TO_MANY, UNKNOWN_SOURCE, UNTOLD};
 
+mod names;
+
 const CLIENT: &str = "10.1.0.2";
 const SERVER: &str = "10.1.0.3";
 const ELSEWHERE: &str = "10.1.1.2";

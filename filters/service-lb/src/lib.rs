@@ -178,6 +178,11 @@ impl ServiceLb {
                 Algorithm::LeastConnections => group.least(&mut self.least, slot),
             },
         };
+        if endpoint == Endpoint::NOBODY {
+            self.refused.add(1);
+            decision.reject(Reason::NoBackend).by_rule(NO_ENDPOINT.id);
+            return;
+        }
         if service.affinity_s != 0 {
             self.affinity.note(slot, frontend, service, endpoint);
         }
@@ -276,7 +281,7 @@ fn hides_source(slot: &Slot, service: &Service, endpoint: Endpoint) -> bool {
 }
 
 const SERVICE: Rule = Rule::new(1, "service", "A Service's connection goes to an endpoint.");
-const NO_ENDPOINT: Rule = Rule::new(2, "no-endpoint", "The Service has no endpoint.");
+const NO_ENDPOINT: Rule = Rule::new(2, "no-endpoint", "There is no endpoint for it.");
 const NO_LOCAL_ENDPOINT: Rule =
     Rule::new(3, "no-local-endpoint", "The Service has no endpoint here, where it has to be.");
 const NO_PORT: Rule = Rule::new(4, "no-port", "The Service has no such port.");

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::octets::{self, Reader};
 
@@ -37,19 +37,12 @@ pub struct Endpoints<'u>(&'u [u8]);
 impl EndpointSet {
     /// No set: no endpoints.
     pub const NONE: Self = Self(0);
-
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.extend(self.0.to_le_bytes());
-    }
-
-    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
-        let mut from = Reader(octets);
-        let set = Self(from.u32()?);
-        from.end(set).filter(|set| *set != Self::NONE)
-    }
 }
 
 impl Endpoint {
+    /// Nobody: connections that get this one are refused.
+    pub const NOBODY: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 0 };
+
     /// The octets of endpoints of weight 1, as [`Endpoints`] has them.
     pub fn encode_all(endpoints: &[Self]) -> Vec<u8> {
         let backends: Vec<_> = endpoints.iter().copied().map(Backend::from).collect();

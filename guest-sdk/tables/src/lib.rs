@@ -11,6 +11,7 @@
 //!   may come from
 //! - [`Owner`], [`Identity`], [`Selectors`]: whose addresses are, and what they are to policies
 //! - [`PolicySet`], [`Policies`], [`Clause`], [`Block`]: what those allow
+//! - [`Domain`], [`Pattern`]: names that those are about
 //! - [`List`], [`Element`]: values of several things
 //! - [`Update`], [`Change`], [`Key`], [`Row`]: what a guest is given; [`Malformed`]
 //! - [`Tables`], [`Delta`], [`Draft`]: what the host keeps and publishes
@@ -19,6 +20,7 @@
 
 extern crate alloc;
 
+mod domain;
 mod draft;
 mod endpoints;
 mod list;
@@ -33,6 +35,7 @@ mod store;
 mod table;
 mod update;
 
+pub use domain::{Domain, Pattern};
 pub use draft::Draft;
 pub use endpoints::{Backend, Endpoint, EndpointSet, Endpoints};
 pub use list::{Element, List};

@@ -28,6 +28,16 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// One of these, by its number.
+    pub(crate) fn one_of<T: Copy, const N: usize>(
+        &mut self,
+        all: [T; N],
+        number: impl Fn(T) -> u8,
+    ) -> Option<T> {
+        let is = self.u8()?;
+        all.into_iter().find(|it| number(*it) == is)
+    }
+
     /// IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
     pub(crate) fn address(&mut self) -> Option<IpAddr> {
         Some(Ipv6Addr::from(self.array::<16>()?).to_canonical())
@@ -42,6 +52,13 @@ impl Reader<'_> {
     pub(crate) fn end<T>(self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
+}
+
+/// The number that these octets are.
+pub(crate) fn number(octets: &[u8]) -> Option<u32> {
+    let mut from = Reader(octets);
+    let number = from.u32()?;
+    from.end(number)
 }
 
 /// The 16 octets of an address.

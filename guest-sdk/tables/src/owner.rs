@@ -60,8 +60,7 @@ impl Owner {
         let mut from = Reader(octets);
         let identity = Identity(from.u32()?);
         let (egress, ingress) = (PolicySet(from.u32()?), PolicySet(from.u32()?));
-        let place = from.u8()?;
-        let place = Place::ALL.into_iter().find(|it| *it as u8 == place)?;
+        let place = from.one_of(Place::ALL, |it| it as u8)?;
         from.zeros::<3>()?;
         from.end(Self { place, identity, egress, ingress })
     }
@@ -75,16 +74,6 @@ impl Place {
 impl Identity {
     /// Nobody in particular.
     pub const NONE: Self = Self(0);
-
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.extend(self.0.to_le_bytes());
-    }
-
-    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
-        let mut from = Reader(octets);
-        let identity = Self(from.u32()?);
-        from.end(identity).filter(|identity| *identity != Self::NONE)
-    }
 }
 
 impl Element for Selector {
@@ -95,9 +84,7 @@ impl Element for Selector {
     }
 
     fn decode(octets: &[u8]) -> Option<Self> {
-        let mut from = Reader(octets);
-        let selector = Self(from.u32()?);
-        from.end(selector)
+        octets::number(octets).map(Self)
     }
 }
 

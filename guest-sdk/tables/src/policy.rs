@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::list::Element;
 use crate::octets::Reader;
-use crate::{Identity, List, Protocol, Range, Selector};
+use crate::{Domain, Identity, List, Protocol, Range, Selector};
 
 /// The number of a set of policies: the key of [`Table::Policies`](crate::Table::Policies). Pods
 /// that the same policies are for, in one direction, share it.
@@ -87,6 +87,8 @@ pub enum Peer {
     Is(Identity),
     /// Whoever has an address of a block.
     Within(Block),
+    /// Whoever has an address that a name of a pattern has.
+    Called(Domain),
 }
 
 /// The number of a block of addresses: the key of [`Table::Blocks`](crate::Table::Blocks). Which
@@ -100,16 +102,6 @@ pub type Addresses<'u> = List<'u, Range>;
 impl PolicySet {
     /// No set: nothing is asked for.
     pub const NONE: Self = Self(0);
-
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.extend(self.0.to_le_bytes());
-    }
-
-    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
-        let mut from = Reader(octets);
-        let set = Self(from.u32()?);
-        from.end(set).filter(|set| *set != Self::NONE)
-    }
 }
 
 impl Tier {
@@ -120,10 +112,6 @@ impl Tier {
 impl Action {
     /// Every action.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Pass];
-
-    fn from_u8(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| *action as u8 == number)
-    }
 }
 
 impl<'u> Policies<'u> {
@@ -138,7 +126,7 @@ impl<'u> Policies<'u> {
         let (header, clauses) = octets.split_at_checked(12)?;
         let mut from = Reader(header);
         let (rule, audit) = (from.u32()?, PolicySet(from.u32()?));
-        let action = Action::from_u8(from.u8()?).filter(|it| *it != Action::Pass)?;
+        let action = from.one_of([Action::Allow, Action::Deny], |it| it as u8)?;
         from.zeros::<3>()?;
         let clauses = List::<Clause>::new(clauses)?;
         let is_in_order = clauses.iter().is_sorted_by_key(|clause| clause.tier);
@@ -164,6 +152,7 @@ impl Element for Clause {
             Peer::Selected(Selector(number)) => (SELECTED, number),
             Peer::Is(Identity(number)) => (IS, number),
             Peer::Within(Block(number)) => (WITHIN, number),
+            Peer::Called(Domain(number)) => (CALLED, number),
         };
         out.extend(peer.to_le_bytes());
         out.extend(self.rule.to_le_bytes());
@@ -186,25 +175,13 @@ impl Element for Clause {
             (SELECTED, number) => Peer::Selected(Selector(number)),
             (IS, number) => Peer::Is(Identity(number)),
             (WITHIN, number) => Peer::Within(Block(number)),
+            (CALLED, number) => Peer::Called(Domain(number)),
             _ => return None,
         };
-        let tier = from.u8()?;
-        let tier = Tier::ALL.into_iter().find(|it| *it as u8 == tier)?;
-        let action = Action::from_u8(from.u8()?)?;
+        let tier = from.one_of(Tier::ALL, |it| it as u8)?;
+        let action = from.one_of(Action::ALL, |it| it as u8)?;
         let clause = Self { tier, action, peer, protocol, first, last, rule };
         from.end(clause).filter(|_| first <= last)
-    }
-}
-
-impl Block {
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.extend(self.0.to_le_bytes());
-    }
-
-    pub(crate) fn decode(octets: &[u8]) -> Option<Self> {
-        let mut from = Reader(octets);
-        let block = Self(from.u32()?);
-        from.end(block)
     }
 }
 
@@ -224,3 +201,4 @@ const ANY: u8 = 0;
 const SELECTED: u8 = 1;
 const IS: u8 = 2;
 const WITHIN: u8 = 3;
+const CALLED: u8 = 4;

@@ -133,13 +133,10 @@ impl Service {
         let number = from.u32()?;
         let (cluster, local) = (EndpointSet(from.u32()?), EndpointSet(from.u32()?));
         let (affinity_s, port) = (from.u32()?, from.u16()?);
-        let kind = from.u8()?;
-        let kind = FrontendKind::ALL.into_iter().find(|it| *it as u8 == kind)?;
-        let policy = from.u8()?;
-        let policy = TrafficPolicy::ALL.into_iter().find(|it| *it as u8 == policy)?;
+        let kind = from.one_of(FrontendKind::ALL, |it| it as u8)?;
+        let policy = from.one_of(TrafficPolicy::ALL, |it| it as u8)?;
         let sources = SourceSet(from.u32()?);
-        let algorithm = from.u8()?;
-        let algorithm = Algorithm::ALL.into_iter().find(|it| *it as u8 == algorithm)?;
+        let algorithm = from.one_of(Algorithm::ALL, |it| it as u8)?;
         from.zeros::<3>()?;
         from.end(Self {
             number,

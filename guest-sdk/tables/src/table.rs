@@ -22,11 +22,15 @@ pub enum Table {
     Policies = 7,
     /// Whom connections may come from: [`Source`](crate::Source) to nothing.
     Sources = 8,
+    /// Names that policies are about: [`Domain`](crate::Domain) to [`Pattern`](crate::Pattern).
+    Domains = 9,
+    /// Whose answers say which addresses names have: [`IpAddr`](core::net::IpAddr) to nothing.
+    Resolvers = 10,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Services,
         Self::Endpoints,
         Self::Ranges,
@@ -35,6 +39,8 @@ impl Table {
         Self::Blocks,
         Self::Policies,
         Self::Sources,
+        Self::Domains,
+        Self::Resolvers,
     ];
 
     /// The word used in manifests: the table, and the version of its rows.
@@ -48,6 +54,8 @@ impl Table {
             Self::Blocks => "blocks/0",
             Self::Policies => "policies/0",
             Self::Sources => "sources/0",
+            Self::Domains => "domains/0",
+            Self::Resolvers => "resolvers/0",
         }
     }
 

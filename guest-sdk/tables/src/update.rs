@@ -10,11 +10,11 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::octets::Reader;
+use crate::octets::{self, Reader};
 use crate::owner::{decode_address, encode_address};
 use crate::{
-    Addresses, Block, EndpointSet, Endpoints, Frontend, Identity, List, Malformed, Owner, Policies,
-    PolicySet, Range, Selectors, Service, Source, Table,
+    Addresses, Block, Domain, EndpointSet, Endpoints, Frontend, Identity, List, Malformed, Owner,
+    Pattern, Policies, PolicySet, Range, Selectors, Service, Source, Table,
 };
 
 /// Changes of tables, as octets. They hold together: what the last of them commits is in force at
@@ -51,6 +51,8 @@ pub enum Key {
     Block(Block),
     Policies(PolicySet),
     Source(Source),
+    Domain(Domain),
+    Resolver(IpAddr),
 }
 
 /// A row of a table.
@@ -65,6 +67,8 @@ pub enum Row<'u> {
     Block(Block, Addresses<'u>),
     Policies(PolicySet, Policies<'u>),
     Source(Source),
+    Domain(Domain, Pattern<'u>),
+    Resolver(IpAddr),
 }
 
 impl<'u> Update<'u> {
@@ -139,6 +143,8 @@ impl Key {
             Self::Block(_) => Table::Blocks,
             Self::Policies(_) => Table::Policies,
             Self::Source(_) => Table::Sources,
+            Self::Domain(_) => Table::Domains,
+            Self::Resolver(_) => Table::Resolvers,
         }
     }
 
@@ -146,27 +152,32 @@ impl Key {
         let mut out = Vec::new();
         match self {
             Self::Service(frontend) => frontend.encode(&mut out),
-            Self::Endpoints(set) => set.encode(&mut out),
             Self::Range(range) => range.encode(&mut out),
-            Self::Owner(address) => encode_address(*address, &mut out),
-            Self::Identity(identity) => identity.encode(&mut out),
-            Self::Block(block) => block.encode(&mut out),
-            Self::Policies(set) => set.encode(&mut out),
+            Self::Owner(address) | Self::Resolver(address) => encode_address(*address, &mut out),
             Self::Source(source) => source.encode(&mut out),
+            Self::Endpoints(EndpointSet(number))
+            | Self::Identity(Identity(number))
+            | Self::Block(Block(number))
+            | Self::Policies(PolicySet(number))
+            | Self::Domain(Domain(number)) => out.extend(number.to_le_bytes()),
         }
         out
     }
 
     fn decode(table: Table, key: &[u8]) -> Result<Self, Malformed> {
+        // where 0 says that there is none, nothing has that number
+        let numbered = || octets::number(key).filter(|number| *number != 0);
         match table {
             Table::Services => Frontend::decode(key).map(Self::Service),
-            Table::Endpoints => EndpointSet::decode(key).map(Self::Endpoints),
+            Table::Endpoints => numbered().map(|it| Self::Endpoints(EndpointSet(it))),
             Table::Ranges => Range::decode(key).map(Self::Range),
             Table::Owners => decode_address(key).map(Self::Owner),
-            Table::Identities => Identity::decode(key).map(Self::Identity),
-            Table::Blocks => Block::decode(key).map(Self::Block),
-            Table::Policies => PolicySet::decode(key).map(Self::Policies),
+            Table::Identities => numbered().map(|it| Self::Identity(Identity(it))),
+            Table::Blocks => octets::number(key).map(|it| Self::Block(Block(it))),
+            Table::Policies => numbered().map(|it| Self::Policies(PolicySet(it))),
             Table::Sources => Source::decode(key).map(Self::Source),
+            Table::Domains => octets::number(key).map(|it| Self::Domain(Domain(it))),
+            Table::Resolvers => decode_address(key).map(Self::Resolver),
         }
         .ok_or(Malformed::Key(table))
     }
@@ -184,6 +195,8 @@ impl<'u> Row<'u> {
             Self::Block(block, _) => Key::Block(*block),
             Self::Policies(set, _) => Key::Policies(*set),
             Self::Source(source) => Key::Source(*source),
+            Self::Domain(domain, _) => Key::Domain(*domain),
+            Self::Resolver(address) => Key::Resolver(*address),
         }
     }
 
@@ -192,11 +205,12 @@ impl<'u> Row<'u> {
         match self {
             Self::Service(_, service) => service.encode(&mut out),
             Self::Endpoints(_, endpoints) => out.extend(endpoints.octets()),
-            Self::Range(_) | Self::Source(_) => {}
+            Self::Range(_) | Self::Source(_) | Self::Resolver(_) => {}
             Self::Owner(_, owner) => owner.encode(&mut out),
             Self::Identity(_, selectors) => out.extend(selectors.octets()),
             Self::Block(_, addresses) => out.extend(addresses.octets()),
             Self::Policies(_, policies) => policies.encode(&mut out),
+            Self::Domain(_, pattern) => out.extend(pattern.text().as_bytes()),
         }
         out
     }
@@ -217,6 +231,8 @@ impl<'u> Row<'u> {
                 .map(|addresses| Self::Block(block, addresses)),
             Key::Policies(set) => Policies::decode(value).map(|it| Self::Policies(set, it)),
             Key::Source(source) => value.is_empty().then_some(Self::Source(source)),
+            Key::Domain(domain) => Pattern::decode(value).map(|it| Self::Domain(domain, it)),
+            Key::Resolver(address) => value.is_empty().then_some(Self::Resolver(address)),
         }
         .ok_or(Malformed::Value(table))
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use millrace_tables::{
-    Action, Algorithm, Backend, Block, Change, Clause, Endpoint, EndpointSet, Endpoints, Frontend,
-    FrontendKind, Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol,
-    Range, Row, Selector, Service, Source, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
+    Action, Algorithm, Backend, Block, Change, Clause, Domain, Endpoint, EndpointSet, Endpoints,
+    Frontend, FrontendKind, Identity, List, Otherwise, Owner, Pattern, Peer, Place, Policies,
+    PolicySet, Protocol, Range, Row, Selector, Service, Source, SourceSet, Table, Tables, Tier,
+    TrafficPolicy, Update,
 };
 
 const TEXT: &str = include_str!("../TABLES.md");
@@ -167,6 +168,7 @@ fn the_layouts_of_policies_are_those_that_are_written() {
         (Peer::Selected(Selector(3)), 1, 3),
         (Peer::Is(Identity(4)), 2, 4),
         (Peer::Within(Block(5)), 3, 5),
+        (Peer::Called(Domain(6)), 4, 6),
     ];
     for (peer, kind, number) in peers {
         let (protocol, rule) = (Some(Protocol::Sctp), 0x0908_0706);
@@ -194,6 +196,15 @@ fn the_layouts_of_policies_are_those_that_are_written() {
         ];
         check("Clause", clause, &expected);
     }
+}
+
+#[test]
+fn names_are_text_and_who_is_asked_for_them_has_an_address() {
+    let pattern = Pattern::new("*.example.com").expect("a pattern");
+    let (key, value) = written(Row::Domain(Domain(0x0102_0304), pattern));
+    assert_eq!((&key[..], &value[..]), (&[4, 3, 2, 1][..], &b"*.example.com"[..]));
+    let (key, value) = written(Row::Resolver(frontend().address));
+    assert_eq!((&key[..], &value[..]), (&MAPPED.to_be_bytes()[..], &[][..]));
 }
 
 #[test]

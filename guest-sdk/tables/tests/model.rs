@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use millrace_tables::{
-    Action, Algorithm, Backend, Block, Change, Clause, Draft, Endpoint, EndpointSet, Endpoints,
-    Frontend, FrontendKind, Identity, List, Malformed, Otherwise, Owner, Peer, Place, Policies,
-    PolicySet, Protocol, Range, Row, Selector, Service, Source, SourceSet, Table, Tables, Tier,
-    TrafficPolicy, Update,
+    Action, Algorithm, Backend, Block, Change, Clause, Domain, Draft, Endpoint, EndpointSet,
+    Endpoints, Frontend, FrontendKind, Identity, List, Malformed, Otherwise, Owner, Pattern, Peer,
+    Place, Policies, PolicySet, Protocol, Range, Row, Selector, Service, Source, SourceSet, Table,
+    Tables, Tier, TrafficPolicy, Update,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -22,6 +22,8 @@ enum Owned {
     Block(Block, Vec<u8>),
     Policies(PolicySet, Otherwise, Vec<u8>),
     Source(Source),
+    Domain(Domain, String),
+    Resolver(IpAddr),
 }
 
 impl Owned {
@@ -45,6 +47,10 @@ impl Owned {
                 )
             }
             Self::Source(source) => Row::Source(*source),
+            Self::Domain(domain, text) => {
+                Row::Domain(*domain, Pattern::new(text).expect("a pattern"))
+            }
+            Self::Resolver(address) => Row::Resolver(*address),
         }
     }
 }
@@ -85,6 +91,9 @@ fn row() -> impl Strategy<Value = Owned> {
         range().prop_map(Owned::Range),
         of_policies(),
         source.prop_map(Owned::Source),
+        (0..4u32, "(\\*\\.)?[a-z]([-_a-z0-9]{0,9}[a-z0-9])?(\\.[a-z0-9]{1,9}){1,3}")
+            .prop_map(|(number, text)| Owned::Domain(Domain(number), text)),
+        address().prop_map(Owned::Resolver),
     ]
 }
 
@@ -108,6 +117,7 @@ fn of_policies() -> impl Strategy<Value = Owned> {
         (0..9u32).prop_map(|it| Peer::Selected(Selector(it))),
         (0..9u32).prop_map(|it| Peer::Is(Identity(it))),
         (0..9u32).prop_map(|it| Peer::Within(Block(it))),
+        (0..9u32).prop_map(|it| Peer::Called(Domain(it))),
     ];
     let protocol = proptest::option::of(select(&Protocol::ALL[..]));
     let says = (select(&Tier::ALL[..]), select(&Action::ALL[..]));
@@ -268,7 +278,7 @@ fn what_is_wrong_with_an_update_is_said() {
         (record(1, 1, &[], &[])[..7].to_vec(), Malformed::Truncated),
         (record(3, 2, &[1, 0, 0, 0], &[])[..12].to_vec(), Malformed::Truncated),
         (record(9, 1, &[], &[]), Malformed::Operation(9)),
-        (record(1, 9, &[], &[]), Malformed::Table(9)),
+        (record(1, 11, &[], &[]), Malformed::Table(11)),
         (record(3, 1, &[0; 20], &[]), Malformed::Key(Table::Services)),
         (record(3, 2, &[0; 4], &[]), Malformed::Key(Table::Endpoints)),
         (record(3, 3, &range, &[]), Malformed::Key(Table::Ranges)),
@@ -284,6 +294,11 @@ fn what_is_wrong_with_an_update_is_said() {
         (record(3, 7, &[0; 4], &[]), Malformed::Key(Table::Policies)),
         (record(2, 7, &[1, 0, 0, 0], &[0; 7]), Malformed::Value(Table::Policies)),
         (record(2, 7, &[1, 0, 0, 0], &backwards), Malformed::Value(Table::Policies)),
+        (record(3, 9, &[0; 3], &[]), Malformed::Key(Table::Domains)),
+        (record(2, 9, &[1, 0, 0, 0], b"*.com"), Malformed::Value(Table::Domains)),
+        (record(2, 9, &[1, 0, 0, 0], b"a.\xff"), Malformed::Value(Table::Domains)),
+        (record(3, 10, &[0; 4], &[]), Malformed::Key(Table::Resolvers)),
+        (record(2, 10, &[0; 16], &[0]), Malformed::Value(Table::Resolvers)),
         (record(4, 0, &[1; 4], &[]), Malformed::Generation),
     ] {
         let outcome: Vec<_> = Update::new(&octets).changes().collect();

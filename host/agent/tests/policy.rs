@@ -83,10 +83,31 @@ fn k1_k6_a_cluster_network_policy_comes_first_and_what_of_it_is_not_understood_d
     let unclear = of_cluster("{domainNames: [example.com]}");
     let output = run(&unclear, &["--from", "web", "--to", "db:5432"]);
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    let names = "all.yaml:15: ClusterNetworkPolicy all: spec.egress[0].to[0].domainNames: names of";
+    let names =
+        "all.yaml:15: ClusterNetworkPolicy all: spec.egress[0].to[0].domainNames: rules that";
     assert!(complaint.contains(names), "{complaint}");
     let (success, text) = said(&output);
     assert!(!success && text.contains("denied by ClusterNetworkPolicy all"), "{text}");
+}
+
+#[test]
+fn k4_it_is_said_that_names_of_domains_are_nobodys_here() {
+    let policy = "
+---
+{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: all},
+ spec: {tier: Admin, priority: 1, subject: {namespaces: {}},
+  egress: [{action: Accept, to: [{domainNames: [example.com]}]}, {action: Deny, to: [{networks: [0.0.0.0/0]}]}]}}
+";
+    let output = run(&[MANIFESTS, policy].concat(), &["--from", "web", "--to", "192.0.2.1:443"]);
+    let note = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(note.contains("`domainNames`"), "{note}");
+    let (success, text) = said(&output);
+    assert!(
+        !success && text.contains("denied by ClusterNetworkPolicy all, spec.egress[1]"),
+        "{text}"
+    );
+    let output = run(MANIFESTS, &["--from", "web", "--to", "db:5432"]);
+    assert!(output.stderr.is_empty(), "where nothing is about names there is nothing to say");
 }
 
 #[test]

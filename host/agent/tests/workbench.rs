@@ -79,7 +79,7 @@ fn every_built_in_filter_can_be_inspected_and_those_that_look_into_flows_are_war
         };
         assert!(names("imports").iter().all(|import| import.starts_with("millrace.")));
         assert!(names("exports").contains(&"millrace_flow".to_owned()));
-        let inspects = ["bridge", "dns-log"].contains(&module.name);
+        let inspects = ["bridge", "dns-log", "policy"].contains(&module.name);
         assert_eq!(names("warnings").len(), usize::from(inspects), "{said}");
 
         let said = succeeds(millrace().args(["filter", "inspect", module.name]));

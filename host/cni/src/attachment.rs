@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::{PortMapping, Wanted};
+
 /// What tells an attachment from others. A pod's name does not: while one is taken down, another of
 /// the same name may be there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Attach {
     /// How much it may receive and send.
     #[serde(default)]
     pub bandwidth: Bandwidth,
+    /// What of its place is chosen already.
+    #[serde(default, skip_serializing_if = "Wanted::is_nothing")]
+    pub wanted: Wanted,
 }
 
 /// How many bits per second a container may receive and send; without a limit unless there is one.
@@ -69,6 +74,9 @@ pub struct Attached {
     pub gateways: Vec<IpNetwork>,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
+    /// Ports of the node that lead to it because its runtime wants them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
 }
 
 impl AttachmentId {

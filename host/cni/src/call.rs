@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::{AttachmentId, Code, Failure};
+use crate::{AttachmentId, Code, Failure, Wanted};
 
 /// A call, as its verb needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +25,13 @@ pub enum Call {
     Version,
 }
 
-/// What Kubernetes adds of the pod.
+/// What Kubernetes adds of the pod, and others of its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodArgs {
     /// The pod, as `namespace/name`.
     pub pod: Option<String>,
+    /// The addresses that are chosen, `IP` and `MAC`.
+    pub wanted: Wanted,
 }
 
 /// Looks up a variable.
@@ -67,17 +69,25 @@ impl PodArgs {
         let Some(args) = environment(ARGS) else { return Ok(Self::default()) };
         let args = args.into_string().map_err(|_| bad(ARGS, NO_TEXT))?;
         let (mut namespace, mut name) = (None, None);
+        let mut wanted = Wanted::default();
         for pair in args.split(';').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("K8S_POD_NAMESPACE", value)) => namespace = Some(value),
                 Some(("K8S_POD_NAME", value)) => name = Some(value),
+                Some(("IP", value)) => {
+                    let ips = value.split(',').map(str::parse).collect::<Result<_, _>>();
+                    wanted.ips = ips.map_err(|error: String| bad(ARGS, error))?;
+                }
+                Some(("MAC", value)) => {
+                    wanted.mac = Some(value.parse().map_err(|error: String| bad(ARGS, error))?);
+                }
                 Some(_) => {}
                 None => return Err(bad(ARGS, format!("`{pair}` is no `KEY=VALUE`"))),
             }
         }
         let is_name = |text: &&str| !text.is_empty() && !text.contains('/');
         let both = namespace.filter(is_name).zip(name.filter(is_name));
-        Ok(Self { pod: both.map(|(namespace, name)| format!("{namespace}/{name}")) })
+        Ok(Self { pod: both.map(|(namespace, name)| format!("{namespace}/{name}")), wanted })
     }
 }
 
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn a_call_says_which_container_of_which_pod_it_is_about() {
         let id = AttachmentId { container: "0123abc".into(), interface: "eth0".into() };
-        let pod = PodArgs { pod: Some("shop/web".into()) };
+        let pod = PodArgs { pod: Some("shop/web".into()), ..PodArgs::default() };
         let namespace = PathBuf::from("/run/netns/x");
         assert_eq!(read(&WHOLE), Ok(Call::Add(id.clone(), namespace.clone(), pod)));
         let with = |verb| [&WHOLE[..], &[("CNI_COMMAND", verb)]].concat();
@@ -148,7 +158,21 @@ mod tests {
             assert_eq!(read(&[("CNI_COMMAND", verb)]), Ok(call));
         }
         let alone = [&WHOLE[..], &[("CNI_ARGS", "K8S_POD_NAME=web")]].concat();
-        assert!(matches!(read(&alone), Ok(Call::Add(_, _, PodArgs { pod: None }))));
+        assert!(matches!(read(&alone), Ok(Call::Add(_, _, PodArgs { pod: None, .. }))));
+    }
+
+    #[test]
+    fn c8_arguments_may_choose_addresses() {
+        let with = |args| [&WHOLE[..], &[("CNI_ARGS", args)]].concat();
+        let call = read(&with("IP=10.1.0.9,fd01::9/64;MAC=0a:58:0a:01:00:09"));
+        let Ok(Call::Add(_, _, PodArgs { wanted, .. })) = call else { panic!("{call:?}") };
+        let ips: Vec<_> = wanted.ips.iter().map(ToString::to_string).collect();
+        assert_eq!(ips, ["10.1.0.9", "fd01::9"]);
+        assert_eq!(wanted.mac.map(|mac| mac.to_string()).as_deref(), Some("0a:58:0a:01:00:09"));
+        for wrong in ["IP=", "IP=10.1.0.256", "MAC=01:00:5e:00:00:01"] {
+            let failure = read(&with(wrong)).unwrap_err();
+            assert_eq!(failure.code, Code::Environment, "{wrong}");
+        }
     }
 
     #[test]

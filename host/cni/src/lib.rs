@@ -5,7 +5,7 @@
 //! - [`network`]: what it says on standard input, in one of the [`version`]s
 //! - [`plugin`]: what is done then: the six verbs
 //! - [`agent`]: who does it: the node's agent, over its admin socket
-//! - [`attachment`]: what both sides say of a container
+//! - [`attachment`]: what both sides say of a container, [`wanted`]: what of it the runtime may choose
 //! - [`departures`]: containers that went while no agent was there
 //! - [`outcome`]: what a runtime is told, [`failure`]: what it is told if that fails
 //!
@@ -21,6 +21,7 @@ pub mod network;
 pub mod outcome;
 pub mod plugin;
 pub mod version;
+pub mod wanted;
 
 pub use attachment::{Attach, Attached, AttachmentId, Bandwidth, segment};
 pub use call::Call;
@@ -28,3 +29,4 @@ pub use departures::Departures;
 pub use failure::{Code, Failure};
 pub use network::Network;
 pub use version::Version;
+pub use wanted::{MacAddress, PortMapping, Wanted};

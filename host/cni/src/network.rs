@@ -5,11 +5,11 @@
 
 use std::path::PathBuf;
 
-use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{AttachmentId, Bandwidth, Code, Failure, Version};
+use crate::wanted::Address;
+use crate::{AttachmentId, Bandwidth, Code, Failure, MacAddress, PortMapping, Version, Wanted};
 
 /// The configuration of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Network {
     pub dns: Option<Map<String, Value>>,
     /// How much the container may receive and send.
     pub bandwidth: Bandwidth,
+    /// What of the container's place is chosen already.
+    pub wanted: Wanted,
     /// What the plugins before have made, or of DEL and CHECK all plugins.
     pub previous: Option<Previous>,
     /// The attachments that there are to be, for GC.
@@ -58,6 +60,8 @@ struct Text {
     dns: Option<Map<String, Value>>,
     #[serde(default)]
     runtime_config: RuntimeConfig,
+    #[serde(default)]
+    args: Args,
     prev_result: Option<Previous>,
     #[serde(rename = "cni.dev/valid-attachments", default)]
     valid: Vec<Valid>,
@@ -69,8 +73,24 @@ struct RuntimeConfig {
     #[serde(default)]
     bandwidth: Rates,
     #[serde(default)]
-    ips: Vec<IpNetwork>,
-    mac: Option<String>,
+    ips: Vec<Address>,
+    mac: Option<MacAddress>,
+    #[serde(default)]
+    port_mappings: Vec<PortMapping>,
+}
+
+/// What of `args` is any plugin's (`args.cni`).
+#[derive(Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    cni: CniArgs,
+}
+
+#[derive(Default, Deserialize)]
+struct CniArgs {
+    #[serde(default)]
+    ips: Vec<Address>,
+    mac: Option<MacAddress>,
 }
 
 /// Bits per second; 0 is no limit. How much may burst follows from the rate.
@@ -131,13 +151,13 @@ impl Text {
                 "addresses are of the Node's podCIDRs: leave it out",
             );
         }
-        if !self.runtime_config.ips.is_empty() {
-            return refused("ips", &self.runtime_config.ips, "nobody can choose an address");
-        }
-        if let Some(mac) = &self.runtime_config.mac {
-            return refused("mac", mac, "nobody can choose a link-layer address");
-        }
-        let Rates { ingress_rate, egress_rate } = self.runtime_config.bandwidth;
+        let RuntimeConfig { bandwidth, ips, mac, mut port_mappings } = self.runtime_config;
+        // such a port is no port of the node
+        port_mappings.retain(|mapping| mapping.host_port != 0);
+        let Args { cni } = self.args;
+        let otherwise = Wanted { ips: cni.ips, mac: cni.mac, port_mappings: Vec::new() };
+        let wanted = Wanted { ips, mac, port_mappings }.or(otherwise);
+        let Rates { ingress_rate, egress_rate } = bandwidth;
         let rate = |rate| (rate > 0).then_some(rate);
         let id =
             |valid: Valid| AttachmentId { container: valid.container, interface: valid.interface };
@@ -147,6 +167,7 @@ impl Text {
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             dns: self.dns.filter(|dns| !dns.is_empty()),
             bandwidth: Bandwidth { ingress: rate(ingress_rate), egress: rate(egress_rate) },
+            wanted,
             previous: self.prev_result,
             valid: self.valid.into_iter().map(id).collect(),
         })
@@ -188,8 +209,12 @@ mod tests {
     fn a_configuration_says_what_counts_here() {
         let text = br#"{
             "cniVersion": "1.1.0", "name": "millrace", "type": "millrace-cni", "socket": "/x.sock",
-            "capabilities": {"bandwidth": true}, "args": {"others": 1},
-            "runtimeConfig": {"bandwidth": {"ingressRate": 8000, "egressRate": 0}},
+            "capabilities": {"bandwidth": true, "ips": true}, "args": {"others": 1,
+                "cni": {"ips": ["10.1.0.8"], "mac": "0a:58:0a:01:00:09", "labels": []}},
+            "runtimeConfig": {"bandwidth": {"ingressRate": 8000, "egressRate": 0},
+                "ips": ["10.1.0.9/24"], "portMappings": [
+                    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                    {"hostPort": 0, "containerPort": 81, "protocol": "tcp"}]},
             "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]
         }"#;
         let network = Network::read(text).unwrap();
@@ -198,6 +223,10 @@ mod tests {
         assert_eq!(network.bandwidth, Bandwidth { ingress: Some(8000), egress: None });
         let id = AttachmentId { container: "a".into(), interface: "eth0".into() };
         assert_eq!(network.valid, [id]);
+        let Wanted { ips, mac, port_mappings } = &network.wanted;
+        assert_eq!(ips[..], ["10.1.0.9".parse().unwrap()], "the runtime's word counts");
+        assert_eq!(mac.unwrap().to_string(), "0a:58:0a:01:00:09");
+        assert_eq!(port_mappings.iter().map(|it| it.host_port).collect::<Vec<_>>(), [8080]);
 
         let least = Network::read(br#"{"cniVersion": "0.3.1", "name": "n"}"#).unwrap();
         assert_eq!(least.socket, PathBuf::from(DEFAULT_SOCKET));
@@ -214,15 +243,14 @@ mod tests {
         assert_eq!(code(r#"{"cniVersion": "1.0.0", "name": 7}"#), Code::Decoding);
         assert_eq!(code(r#"{"cniVersion": "1.0.0"}"#), Code::Configuration);
         assert_eq!(code(r#"{"cniVersion": "1.0.0", "name": "../n"}"#), Code::Configuration);
-        for field in [
-            r#""ipam": {"type": "host-local"}"#,
-            r#""runtimeConfig": {"ips": ["10.1.0.9/24"]}"#,
-            r#""runtimeConfig": {"mac": "02:00:00:00:00:01"}"#,
+        for (field, expected) in [
+            (r#""ipam": {"type": "host-local"}"#, Code::Field),
+            (r#""runtimeConfig": {"ips": ["10.1.0"]}"#, Code::Decoding),
+            (r#""runtimeConfig": {"mac": "01:00:5e:00:00:01"}"#, Code::Decoding),
+            (r#""runtimeConfig": {"portMappings": [{"hostPort": 80}]}"#, Code::Decoding),
         ] {
-            assert_eq!(
-                code(&format!(r#"{{"cniVersion": "1.0.0", "name": "n", {field}}}"#)),
-                Code::Field
-            );
+            let said = code(&format!(r#"{{"cniVersion": "1.0.0", "name": "n", {field}}}"#));
+            assert_eq!(said, expected, "{field}");
         }
     }
 }

@@ -133,6 +133,7 @@ mod tests {
             addresses: vec!["10.1.0.2/24".parse().unwrap(), "fd01::2/64".parse().unwrap()],
             gateways: vec!["10.1.0.1/24".parse().unwrap(), "fd01::1/64".parse().unwrap()],
             mtu: 1450,
+            port_mappings: Vec::new(),
         }
     }
 

@@ -52,12 +52,13 @@ pub fn run(
 pub fn ask_agent(call: Call, network: &Network) -> Result<Option<Value>, Failure> {
     let agent = Agent::at(&network.socket);
     match call {
-        Call::Add(id, namespace, PodArgs { pod }) => {
+        Call::Add(id, namespace, PodArgs { pod, wanted }) => {
             let attach = Attach {
                 netns: namespace,
                 pod,
                 network: Some(network.name.clone()),
                 bandwidth: network.bandwidth,
+                wanted: network.wanted.clone().or(wanted),
             };
             add(&agent, &id, &attach).map(|attached| Some(outcome::added(network, &attached)))
         }

@@ -21,6 +21,8 @@ pub struct Changes {
     pub(crate) pools: BTreeSet<String>,
     pub(crate) policies: BTreeSet<QualifiedName>,
     pub(crate) cluster_policies: BTreeSet<String>,
+    /// Whether anything of the Gateway API is another.
+    pub(crate) gateways: bool,
 }
 
 /// One object that is there now in place of what was, or is gone.
@@ -45,6 +47,7 @@ impl Changes {
             pools: differing(&before.services.pools, &after.services.pools),
             policies: differing(&before.policies, &after.policies),
             cluster_policies: differing(&before.cluster_policies, &after.cluster_policies),
+            gateways: before.gateways != after.gateways,
         }
     }
 
@@ -58,7 +61,7 @@ impl Changes {
     /// Adds others.
     pub(crate) fn extend(&mut self, others: Self) {
         let Self { nodes, namespaces, pods, services, slices, ranges, pools, .. } = others;
-        let Self { policies, cluster_policies, .. } = others;
+        let Self { policies, cluster_policies, gateways, .. } = others;
         self.nodes.extend(nodes);
         self.namespaces.extend(namespaces);
         self.pods.extend(pods);
@@ -68,67 +71,92 @@ impl Changes {
         self.pools.extend(pools);
         self.policies.extend(policies);
         self.cluster_policies.extend(cluster_policies);
+        self.gateways |= gateways;
     }
 
     /// Makes a change of a world, and remembers it.
     pub(crate) fn make(&mut self, world: &mut World, change: Change) {
-        let services = &mut world.services;
         match change {
+            Change::Put(object) => self.put(world, *object),
+            Change::Remove(kind, name) => self.remove(world, kind, &name),
+        }
+    }
+
+    fn put(&mut self, world: &mut World, object: Object) {
+        let services = &mut world.services;
+        let filters = &mut world.filters;
+        match object {
             // who keeps the chain looks at the world's itself
-            Change::Put(object) => match *object {
-                Object::Filter(it) => {
-                    put(&mut world.filters.filters, it.name.clone(), *it, &mut BTreeSet::new());
-                }
-                Object::FilterChain(it) => {
-                    put(&mut world.filters.chains, it.name.clone(), it, &mut BTreeSet::new());
-                }
-                Object::Modules(it) if it.modules.is_empty() => {
-                    world.filters.modules.remove(&it.name);
-                }
-                Object::Modules(it) => {
-                    put(&mut world.filters.modules, it.name.clone(), it, &mut BTreeSet::new());
-                }
-                Object::Node(it) => put(&mut world.nodes, it.name.clone(), it, &mut self.nodes),
-                Object::Namespace(it) => {
-                    put(&mut world.namespaces, it.name.clone(), it, &mut self.namespaces);
-                }
-                Object::Pod(it) => put(&mut world.pods, it.name.clone(), it, &mut self.pods),
-                Object::Service(it) => {
-                    put(&mut services.services, it.name.clone(), it, &mut self.services);
-                }
-                Object::EndpointSlice(it) => {
-                    put(&mut services.slices, it.name.clone(), it, &mut self.slices);
-                }
-                Object::ServiceRange(it) => {
-                    put(&mut services.ranges, it.name.clone(), it, &mut self.ranges);
-                }
-                Object::AddressPool(it) => {
-                    put(&mut services.pools, it.name.clone(), it, &mut self.pools);
-                }
-                Object::NetworkPolicy(it) => {
-                    put(&mut world.policies, it.name.clone(), it, &mut self.policies);
-                }
-                Object::ClusterNetworkPolicy(it) => {
-                    let changed = &mut self.cluster_policies;
-                    put(&mut world.cluster_policies, it.name.clone(), it, changed);
-                }
-            },
-            Change::Remove(kind, name) => match kind {
-                Kind::Filter => remove(&mut world.filters.filters, &name, &mut BTreeSet::new()),
-                Kind::FilterChain => remove(&mut world.filters.chains, &name, &mut BTreeSet::new()),
-                Kind::Modules => remove(&mut world.filters.modules, &name, &mut BTreeSet::new()),
-                Kind::Node => remove(&mut world.nodes, &name, &mut self.nodes),
-                Kind::Namespace => remove(&mut world.namespaces, &name, &mut self.namespaces),
-                Kind::Pod => remove(&mut world.pods, &name, &mut self.pods),
-                Kind::Service => remove(&mut services.services, &name, &mut self.services),
-                Kind::EndpointSlice => remove(&mut services.slices, &name, &mut self.slices),
-                Kind::ServiceRange => remove(&mut services.ranges, &name, &mut self.ranges),
-                Kind::AddressPool => remove(&mut services.pools, &name, &mut self.pools),
-                Kind::NetworkPolicy => remove(&mut world.policies, &name, &mut self.policies),
-                Kind::ClusterNetworkPolicy => {
-                    remove(&mut world.cluster_policies, &name, &mut self.cluster_policies);
-                }
-            },
+            Object::Filter(it) => {
+                put(&mut filters.filters, it.name.clone(), *it);
+            }
+            Object::FilterChain(it) => {
+                put(&mut filters.chains, it.name.clone(), it);
+            }
+            Object::Modules(it) if it.modules.is_empty() => drop(filters.modules.remove(&it.name)),
+            Object::Modules(it) => {
+                put(&mut filters.modules, it.name.clone(), it);
+            }
+            Object::Node(it) => note(&mut world.nodes, it.name.clone(), it, &mut self.nodes),
+            Object::Namespace(it) => {
+                note(&mut world.namespaces, it.name.clone(), it, &mut self.namespaces);
+            }
+            Object::Pod(it) => note(&mut world.pods, it.name.clone(), it, &mut self.pods),
+            Object::Service(it) => {
+                note(&mut services.services, it.name.clone(), it, &mut self.services);
+            }
+            Object::EndpointSlice(it) => {
+                note(&mut services.slices, it.name.clone(), it, &mut self.slices);
+            }
+            Object::ServiceRange(it) => {
+                note(&mut services.ranges, it.name.clone(), it, &mut self.ranges);
+            }
+            Object::AddressPool(it) => {
+                note(&mut services.pools, it.name.clone(), it, &mut self.pools);
+            }
+            Object::NetworkPolicy(it) => {
+                note(&mut world.policies, it.name.clone(), it, &mut self.policies);
+            }
+            Object::ClusterNetworkPolicy(it) => {
+                let changed = &mut self.cluster_policies;
+                note(&mut world.cluster_policies, it.name.clone(), it, changed);
+            }
+            it @ (Object::GatewayClass(_)
+            | Object::Gateway(_)
+            | Object::Route(_)
+            | Object::ReferenceGrant(_)) => self.gateways |= world.gateways.put(it),
+        }
+    }
+
+    fn remove(&mut self, world: &mut World, kind: Kind, name: &str) {
+        let services = &mut world.services;
+        let filters = &mut world.filters;
+        match kind {
+            Kind::Filter => {
+                remove(&mut filters.filters, name);
+            }
+            Kind::FilterChain => {
+                remove(&mut filters.chains, name);
+            }
+            Kind::Modules => {
+                remove(&mut filters.modules, name);
+            }
+            Kind::Node => forget(&mut world.nodes, name, &mut self.nodes),
+            Kind::Namespace => forget(&mut world.namespaces, name, &mut self.namespaces),
+            Kind::Pod => forget(&mut world.pods, name, &mut self.pods),
+            Kind::Service => forget(&mut services.services, name, &mut self.services),
+            Kind::EndpointSlice => forget(&mut services.slices, name, &mut self.slices),
+            Kind::ServiceRange => forget(&mut services.ranges, name, &mut self.ranges),
+            Kind::AddressPool => forget(&mut services.pools, name, &mut self.pools),
+            Kind::NetworkPolicy => forget(&mut world.policies, name, &mut self.policies),
+            Kind::ClusterNetworkPolicy => {
+                forget(&mut world.cluster_policies, name, &mut self.cluster_policies);
+            }
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::TcpRoute
+            | Kind::UdpRoute
+            | Kind::ReferenceGrant => self.gateways |= world.gateways.remove(kind, name),
         }
     }
 }
@@ -143,23 +171,37 @@ fn differing<K: Clone + Ord, V: PartialEq>(
     changed.map(|(key, _)| key).chain(gone).cloned().collect()
 }
 
-fn put<K: Clone + Ord, V: PartialEq>(
+/// Puts something in, and says whether that changes anything.
+pub(crate) fn put<K: Ord, V: PartialEq>(there: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    let is_other = there.get(&key) != Some(&value);
+    if is_other {
+        there.insert(key, value);
+    }
+    is_other
+}
+
+/// Takes what is called so out, and says whether it was there.
+pub(crate) fn remove<K: FromStr + Ord, V>(there: &mut BTreeMap<K, V>, name: &str) -> bool {
+    // what nobody can be called is not there
+    name.parse().is_ok_and(|key| there.remove(&key).is_some())
+}
+
+/// Puts something in, and takes note of its key if that changes anything.
+fn note<K: Clone + Ord, V: PartialEq>(
     there: &mut BTreeMap<K, V>,
     key: K,
     value: V,
     changed: &mut BTreeSet<K>,
 ) {
-    if there.get(&key) != Some(&value) {
-        there.insert(key.clone(), value);
+    if put(there, key.clone(), value) {
         changed.insert(key);
     }
 }
 
-fn remove<K: FromStr + Ord, V>(there: &mut BTreeMap<K, V>, name: &str, changed: &mut BTreeSet<K>) {
-    // what nobody can be called is not there
-    let Ok(key) = name.parse::<K>() else { return };
-    if there.remove(&key).is_some() {
-        changed.insert(key);
+/// Takes what is called so out, and takes note of its key if it was there.
+fn forget<K: FromStr + Ord, V>(there: &mut BTreeMap<K, V>, name: &str, changed: &mut BTreeSet<K>) {
+    if remove(there, name) {
+        changed.extend(name.parse());
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_abi::{CapabilitySet, PortKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -88,12 +89,13 @@ pub struct ModuleBytes {
 }
 
 /// SHA-256 of a module, written as `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("maxLength" = 71, "pattern" = "^sha256:[0-9a-f]{64}$"))]
 pub struct ModuleDigest([u8; 32]);
 
 /// What happens to packets when a filter fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFault {
     /// They are dropped.
@@ -104,7 +106,7 @@ pub enum OnFault {
 }
 
 /// What happens to a live connection that a filter would not let go on any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRefused {
     /// Its packets are dropped.
@@ -117,7 +119,7 @@ pub enum OnRefused {
 }
 
 /// What happens where a filter's module cannot be had, and never could.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMissing {
     /// The chain does without it.
@@ -171,7 +173,9 @@ pub enum StageMode {
 }
 
 /// The filters that the chain of every node has, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum BuiltIn {
     /// Knows stations.

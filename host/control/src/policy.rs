@@ -13,7 +13,7 @@ use crate::{Labels, Protocol, QualifiedName};
 
 pub use cluster::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
-    ClusterTraffic, PodSelector,
+    ClusterTraffic, DomainName, PodSelector,
 };
 
 /// A NetworkPolicy. What it allows adds to what others do (N2).

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bits per second.
@@ -14,8 +15,14 @@ use serde::{Deserialize, Serialize};
 pub struct BitRate(pub u64);
 
 /// Bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(into = "String", try_from = "String")]
+#[schemars(extend("maxLength" = 32, "x-kubernetes-validations" = [{
+    "rule": "isQuantity(self)",
+    "message": "it has to be a quantity, as 64Mi",
+}]))]
 pub struct ByteCount(pub u64);
 
 impl FromStr for BitRate {

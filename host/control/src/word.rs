@@ -1,10 +1,12 @@
 //! Words of a fixed list, whose types live in crates that know nothing of flags, JSON or YAML.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
 use millrace_abi::{Capability, PortKind};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
@@ -63,6 +65,17 @@ impl<'de, T: Worded> Deserialize<'de> for Word<T> {
     /// What is wrong with it is said where the text stands.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(Reader(PhantomData))
+    }
+}
+
+impl<T: Worded> JsonSchema for Word<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::NOUN.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
+        json_schema!({ "type": "string", "enum": words })
     }
 }
 

@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filters;
+use crate::gateway::Gateways;
 use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::service::Services;
 use crate::{BitRate, QualifiedName};
@@ -36,6 +37,8 @@ pub struct World {
     pub cluster_policies: BTreeMap<String, ClusterNetworkPolicy>,
     /// Filters, and chains of them.
     pub filters: Filters,
+    /// What there is of the Gateway API.
+    pub gateways: Gateways,
 }
 
 /// Labels, by key.

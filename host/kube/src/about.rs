@@ -18,14 +18,14 @@ pub(crate) struct About {
     pub(crate) version: String,
     /// Counts what it was to be.
     pub(crate) generation: i64,
-    /// What was said of it, if it is of a kind of our own.
+    /// What was said of it, if we say something.
     pub(crate) status: Value,
 }
 
 /// What was known when the world was read last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
-    /// The generations of objects of our own kinds.
+    /// The generations of objects that we say something of.
     pub(crate) generations: BTreeMap<Key, i64>,
     /// Why objects do not count.
     pub(crate) complaints: BTreeMap<Key, String>,
@@ -74,5 +74,14 @@ impl Heard {
 
 /// Whether we say what has become of objects of a kind.
 pub(crate) fn has_status(kind: Kind) -> bool {
-    matches!(kind, Kind::AddressPool | Kind::Filter | Kind::FilterChain)
+    matches!(
+        kind,
+        Kind::AddressPool
+            | Kind::Filter
+            | Kind::FilterChain
+            | Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::TcpRoute
+            | Kind::UdpRoute
+    )
 }

@@ -3,8 +3,9 @@
 //! - [`Cluster`]: who is asked, and what was told last; [`Access`]: where, and as whom
 //! - `watch`: how objects of a kind are followed: listed once, watched from there on, listed anew
 //!   when the server does not remember any more, with longer and longer pauses while it is away
-//! - [`Report`]: what a node has to say of objects; `status` and `events`: what is to be written of it,
-//!   and `writer`, which takes its time; `about`: what is written there now
+//! - [`Report`]: what a node has to say of objects; `status`, `gateways`, `conditions` and `events`: what
+//!   is to be written of it, and `writer`, which takes its time; `about`: what is written there now
+//! - [`definition`]: what the API server is to know of our own kinds
 //! - [`Session`]: plain questions, for commands that people run
 //!
 //! A reader must not break this: what was told last stays in force for as long as nothing else is
@@ -13,7 +14,10 @@
 
 mod about;
 mod access;
+mod conditions;
+pub mod definition;
 mod events;
+mod gateways;
 mod report;
 mod session;
 mod status;

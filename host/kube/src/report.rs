@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use millrace_control::gateway::Judgement;
 use millrace_control::manifest::Kind;
 use millrace_control::{QualifiedName, Readiness, rendezvous};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An object, by its kind and its name: `namespace/name`, or `name` if it is in no namespace.
@@ -25,6 +27,8 @@ pub struct Report {
     pub assigned: BTreeMap<String, usize>,
     /// The addresses that Services for load balancers are to get.
     pub addresses: Vec<(QualifiedName, Vec<IpAddr>)>,
+    /// What becomes of objects of the Gateway API, which every node sees alike.
+    pub gateways: Judgement,
 }
 
 /// What has become of a Filter or FilterChain on a node.
@@ -48,9 +52,11 @@ pub struct Rollout {
 }
 
 /// What a node says of an object in its status. A field that is `null` in a patch goes away.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Whether it is in force.
+    // agents of another version may have other words
+    #[schemars(with = "String")]
     pub state: State,
     /// The generation of the object that this is about.
     pub generation: i64,

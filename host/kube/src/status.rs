@@ -6,32 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use millrace_control::Verdict;
 use millrace_control::manifest::Kind;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::about::{About, Heard};
+use crate::conditions::conditions;
 use crate::report::{Entry, Key, Report, State};
-
-/// A condition (KEP-1623).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Condition {
-    r#type: String,
-    status: String,
-    reason: String,
-    message: String,
-    observed_generation: i64,
-    last_transition_time: String,
-}
-
-/// What is to be said of an object.
-struct Verdict {
-    about: &'static str,
-    is_so: bool,
-    reason: &'static str,
-    message: String,
-}
 
 /// The nodes that say something of an object, as it will be.
 pub(crate) fn entries(key: &Key, about: &About, heard: &Heard, report: &Report) -> Entries {
@@ -71,7 +53,7 @@ pub(crate) fn patch(
     if is_speaker {
         let complaint = heard.complaints.get(key).map(String::as_str);
         let verdicts = verdicts(key.0, generation, complaint, &after);
-        let conditions = conditions(about, generation, verdicts, now);
+        let conditions = conditions(&about.status["conditions"], generation, &verdicts, now);
         if about.status.get("conditions") != Some(&conditions) {
             status.insert("conditions".to_owned(), conditions);
         }
@@ -179,25 +161,6 @@ fn conflicted(entries: &Entries) -> Verdict {
             Verdict { about, is_so: false, reason: "NoConflict", message }
         }
     }
-}
-
-/// The conditions; one that is as it was keeps its time.
-fn conditions(about: &About, generation: i64, verdicts: Vec<Verdict>, now: &str) -> Value {
-    let before = about.status.get("conditions").cloned().unwrap_or_default();
-    let before = Vec::<Condition>::deserialize(before).unwrap_or_default();
-    let condition = |verdict: Verdict| {
-        let status = if verdict.is_so { "True" } else { "False" };
-        let same = before.iter().find(|it| it.r#type == verdict.about && it.status == status);
-        Condition {
-            r#type: verdict.about.to_owned(),
-            status: status.to_owned(),
-            reason: verdict.reason.to_owned(),
-            message: verdict.message,
-            observed_generation: generation,
-            last_transition_time: same.map_or(now, |it| &it.last_transition_time).to_owned(),
-        }
-    };
-    json!(verdicts.into_iter().map(condition).collect::<Vec<_>>())
 }
 
 /// Characters of what is said of one node.

@@ -162,6 +162,11 @@ mod tests {
             ("millrace.dev/v1alpha1/filters", true),
             ("millrace.dev/v1alpha1/filterchains", true),
             ("v1/configmaps", true),
+            ("gateway.networking.k8s.io/v1/gatewayclasses", true),
+            ("gateway.networking.k8s.io/v1/gateways", true),
+            ("gateway.networking.k8s.io/v1/tcproutes", true),
+            ("gateway.networking.k8s.io/v1/udproutes", true),
+            ("gateway.networking.k8s.io/v1/referencegrants", true),
         ] {
             assert_eq!(names.iter().any(|it| it == name), is_there, "{names:?}");
         }

@@ -23,8 +23,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::about::{About, Heard};
 use crate::events::{Said, Trouble};
 use crate::report::{Key, Report};
-use crate::status;
 use crate::watch::{Told, resource};
+use crate::{gateways, status};
 
 /// What a node has to say, and what it knew when it said so.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,8 +107,11 @@ impl Writer {
         let told = self.told.0.lock();
         let of = |key: &Key| told.abouts.get(key);
         let own = heard.generations.keys().filter_map(|key| {
-            let patch = status::patch(key, of(key)?, heard, report, &time)?;
-            Some((key.clone(), patch))
+            let patch = match key.0 {
+                Kind::AddressPool | Kind::Filter | Kind::FilterChain => status::patch,
+                _ => gateways::patch,
+            };
+            Some((key.clone(), patch(key, of(key)?, heard, report, &time)?))
         });
         let given = if report.gives_addresses() { &report.addresses[..] } else { &[] };
         let given = given.iter().filter_map(|(name, addresses)| {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use millrace_control::manifest::Kind;
+use millrace_kube::definition::file;
 use serde::Deserialize;
 use serde_norway::Value;
 
@@ -27,6 +28,10 @@ fn agents_may_read_what_they_follow_and_write_what_has_become_of_it() {
         "patch millrace.dev/addresspools/status",
         "patch millrace.dev/filters/status",
         "patch millrace.dev/filterchains/status",
+        "patch gateway.networking.k8s.io/gatewayclasses/status",
+        "patch gateway.networking.k8s.io/gateways/status",
+        "patch gateway.networking.k8s.io/tcproutes/status",
+        "patch gateway.networking.k8s.io/udproutes/status",
         "create events.k8s.io/events",
     ];
     let mut needed: BTreeSet<_> = written.map(str::to_owned).into();
@@ -60,6 +65,15 @@ fn each_kind_of_our_own_is_defined_as_it_is_followed() {
 }
 
 #[test]
+fn definitions_are_what_the_types_give_that_objects_are_read_with() {
+    for (kind, expected) in Kind::ALL.into_iter().filter_map(|kind| Some((kind, file(kind)?))) {
+        let path = format!("crds/{}.yaml", plural(kind.name()));
+        let written = fs::read_to_string(deploy().join(&path)).expect("it is there");
+        assert!(written == expected, "{path} is of other types: `make crds` writes it");
+    }
+}
+
+#[test]
 fn manifests_name_the_image_of_this_version() {
     let image = format!("millrace.dev/millrace:{}", env!("CARGO_PKG_VERSION"));
     for (file, expected) in [("millrace.yaml", 1), ("cleanup.yaml", 2)] {
@@ -76,7 +90,7 @@ fn manifests_name_the_image_of_this_version() {
 
 /// The only object of a kind in a file.
 fn object(file: &str, kind: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file);
+    let path = deploy().join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
     let documents = serde_norway::Deserializer::from_str(&text);
     let objects = documents.map(|document| Value::deserialize(document).expect("it is YAML"));
@@ -84,6 +98,10 @@ fn object(file: &str, kind: &str) -> Value {
     let object = objects.next().unwrap_or_else(|| panic!("{file} has no {kind}"));
     assert!(objects.next().is_none(), "{file} has another {kind}");
     object
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
@@ -95,7 +113,8 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
 fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
     match kind.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{kind}s"),
+        Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+        _ if kind.ends_with('s') => format!("{kind}es"),
+        _ => format!("{kind}s"),
     }
 }

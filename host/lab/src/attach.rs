@@ -29,6 +29,7 @@ pub(crate) fn attach(socket: &Path, pod: &Pod, netns: &Path) -> Result<Attached,
             ingress: rate(pod.bandwidth.ingress),
             egress: rate(pod.bandwidth.egress),
         },
+        ..Attach::default()
     };
     // no runtime is here that has a name for it; a namespace's has no dot
     let container = format!("{}.{}", pod.name.namespace, pod.name.name);

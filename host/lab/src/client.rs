@@ -147,7 +147,7 @@ fn resolve(name: &str, wanted: &[IpAddr]) -> Outcome {
 const ATTEMPT: Duration = Duration::from_secs(2);
 const BETWEEN: Duration = Duration::from_millis(100);
 /// Questions under way together.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -126,6 +126,7 @@ impl Lab {
         next.policies = world.policies;
         next.cluster_policies = world.cluster_policies;
         next.filters = world.filters;
+        next.gateways = world.gateways;
         manifests::write(folder.path(), &manifests::with_addresses(&next, &lab.state))?;
         Ok(others)
     }
@@ -148,6 +149,12 @@ impl Lab {
         next.cluster_policies.retain(|it, _| !world.cluster_policies.contains_key(it));
         filters.filters.retain(|it, _| !world.filters.filters.contains_key(it));
         filters.chains.retain(|it, _| !world.filters.chains.contains_key(it));
+        let (gateways, gone) = (&mut next.gateways, &world.gateways);
+        gateways.classes.retain(|it, _| !gone.classes.contains_key(it));
+        gateways.gateways.retain(|it, _| !gone.gateways.contains_key(it));
+        gateways.tcp_routes.retain(|it, _| !gone.tcp_routes.contains_key(it));
+        gateways.udp_routes.retain(|it, _| !gone.udp_routes.contains_key(it));
+        gateways.grants.retain(|it, _| !gone.grants.contains_key(it));
         filters.modules.retain(|it, _| !world.filters.modules.contains_key(it));
         manifests::write(folder.path(), &next)
     }

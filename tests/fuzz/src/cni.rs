@@ -41,11 +41,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "prevResult": {"interfaces": [{"name": "eth0", "sandbox": "/n"}], "more": 1,
             "ips": [{"address": "10.1.0.2/24", "interface": 0}], "routes": [{"dst": "::/0"}]}}"#;
     let limits = r#"{"cniVersion": "0.3.1", "name": "n",
-        "runtimeConfig": {"bandwidth": {"ingressRate": 8, "egressRate": 9}}}"#;
+        "runtimeConfig": {"bandwidth": {"ingressRate": 8, "egressRate": 9}, "ips": ["10.1.0.2/24"],
+            "mac": "0a:00:00:00:00:01", "portMappings": [{"hostPort": 8, "containerPort": 9}]}}"#;
     let valid = r#"{"cniVersion": "1.1.0", "name": "n",
         "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "b"}]}"#;
     let call = |verb: &str, configuration: &str| {
-        format!("{verb}\n0a1b\n/n\neth0\nK8S_POD_NAMESPACE=a;K8S_POD_NAME=b\n{configuration}")
+        format!(
+            "{verb}\n0a1b\n/n\neth0\nK8S_POD_NAMESPACE=a;K8S_POD_NAME=b;IP=fd01::2\n{configuration}"
+        )
     };
     [("ADD", limits), ("ADD", previous), ("CHECK", previous), ("DEL", limits), ("GC", valid)]
         .map(|(verb, configuration)| call(verb, configuration).into_bytes())
@@ -88,6 +91,7 @@ fn attached(id: AttachmentId) -> Attached {
         addresses: vec![prefix("10.1.0.2/24"), prefix("fd01::2/64")],
         gateways: vec![prefix("10.1.0.1/24"), prefix("fd01::1/64")],
         mtu: 1500,
+        port_mappings: Vec::new(),
     }
 }
 

@@ -2,9 +2,9 @@
 //! wrong; and what it has read it would read again of what a host publishes of it.
 
 use millrace_tables::{
-    Action, Algorithm, Block, Clause, Endpoint, EndpointSet, Endpoints, Frontend, FrontendKind,
-    Identity, List, Otherwise, Owner, Peer, Place, Policies, PolicySet, Protocol, Range, Row,
-    Selector, Service, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
+    Action, Algorithm, Block, Clause, Domain, Endpoint, EndpointSet, Endpoints, Frontend,
+    FrontendKind, Identity, List, Otherwise, Owner, Pattern, Peer, Place, Policies, PolicySet,
+    Protocol, Range, Row, Selector, Service, SourceSet, Table, Tables, Tier, TrafficPolicy, Update,
 };
 
 /// Reads an update, and publishes what it has made.
@@ -70,4 +70,7 @@ fn policies(tables: &mut Tables) {
     let clauses = List::new(&clauses).expect("their ports are in order");
     let otherwise = Otherwise { action: Action::Deny, rule: 8 };
     tables.put(&Row::Policies(egress, Policies { otherwise, audit: PolicySet::NONE, clauses }));
+    let pattern = Pattern::new("*.example.com").expect("a pattern");
+    tables.put(&Row::Domain(Domain(6), pattern));
+    tables.put(&Row::Resolver([10, 96, 0, 53].into()));
 }

@@ -106,20 +106,39 @@ fn in_the_long_run_each_endpoint_gets_its_share_with_every_algorithm() {
     }
 }
 
+#[test]
+fn connections_that_nobody_is_to_get_are_refused_and_the_others_served() {
+    let somebody = Endpoint { address: address(BACKENDS[0]), port: 8080 };
+    let backends = [(Endpoint::NOBODY, 3), (somebody, 1)];
+    let backends = backends.map(|(endpoint, weight)| Backend { endpoint, weight });
+    let mut rig = served_by(Algorithm::Maglev, &backends);
+    let refused = clients(400).filter(|client| {
+        let decision = ask(&mut rig, PortKind::Pod, &syn(client, VIP));
+        match endpoint(&decision) {
+            Some(found) => assert_eq!(found, (somebody.address, somebody.port)),
+            None => assert_eq!(end(&decision), (Control::Reject, Reason::NoBackend)),
+        }
+        endpoint(&decision).is_none()
+    });
+    let refused = refused.count();
+    assert!((280..320).contains(&refused), "{refused} of about 300");
+}
+
 /// A Service with this algorithm, whose endpoints have weights.
 fn weighted(algorithm: Algorithm) -> Rig<ServiceLb> {
+    let backends = BACKENDS.iter().zip(WEIGHTS).map(|(it, weight)| Backend {
+        endpoint: Endpoint { address: address(it), port: 8080 },
+        weight,
+    });
+    served_by(algorithm, &backends.collect::<Vec<_>>())
+}
+
+/// A Service with these endpoints, in order.
+fn served_by(algorithm: Algorithm, backends: &[Backend]) -> Rig<ServiceLb> {
     let set = EndpointSet(9);
     let service = Service { algorithm, cluster: set, ..service(1) };
     let mut tables = tables(&[(frontend(VIP, Protocol::Tcp), service)]);
-    let backends: Vec<Backend> = BACKENDS
-        .iter()
-        .zip(WEIGHTS)
-        .map(|(it, weight)| Backend {
-            endpoint: Endpoint { address: address(it), port: 8080 },
-            weight,
-        })
-        .collect();
-    let octets = Backend::encode_all(&backends);
+    let octets = Backend::encode_all(backends);
     tables.put(&Row::Endpoints(set, Endpoints::new(&octets).expect("they are in order")));
     let mut rig = Rig::<ServiceLb>::new("{}");
     rig.publish(&tables).expect("they fit together");

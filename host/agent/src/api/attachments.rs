@@ -2,6 +2,8 @@
 //!
 //! Requests about the pods of a node.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::IF_NONE_MATCH;
@@ -10,6 +12,7 @@ use millrace_cni::{Attach, Attached, AttachmentId};
 
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Body, Shared};
+use crate::node::Publisher;
 
 /// The pods that are attached.
 pub(super) async fn list(State(host): Shared) -> Answer<Vec<Attached>> {
@@ -31,7 +34,9 @@ pub(super) async fn show(
 }
 
 /// Attaches a pod, and says what it got. Under the condition that it is not attached yet
-/// (`If-None-Match: *`, RFC 9110 section 13.1.2), one that is attached is an error.
+/// (`If-None-Match: *`, RFC 9110 section 13.1.2), one that is attached is an error. The cluster tells of a
+/// pod about when its kubelet has it attached: that is waited for, since policies drop what it sends before,
+/// and that comes again a second later.
 pub(super) async fn attach(
     State(host): Shared,
     Path(id): Path<(String, String)>,
@@ -41,6 +46,11 @@ pub(super) async fn attach(
     let id = named(id);
     let is_new = headers.get(IF_NONE_MATCH).is_some_and(|condition| condition == "*");
     let attached = host.ask(move |host| {
+        let publisher = host.own_pods()?.lock().publisher();
+        let pod = request.pod.as_ref().and_then(|pod| pod.parse().ok());
+        if let Some(pod) = pod.filter(|pod| !Publisher::await_pod(&publisher, pod, PATIENCE)) {
+            tracing::warn!(%pod, "the cluster has not told of it: all policies of its namespace are for it");
+        }
         let mut pods = host.own_pods()?.lock();
         Ok::<_, ApiError>(match is_new {
             true => pods.attach_new(&host.plane, id, request)?,
@@ -75,3 +85,6 @@ pub(super) async fn detach(
 fn named((container, interface): (String, String)) -> AttachmentId {
     AttachmentId { container, interface }
 }
+
+/// How long the cluster may take to tell of a pod that its kubelet knows already.
+const PATIENCE: Duration = Duration::from_secs(5);

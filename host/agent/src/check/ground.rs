@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use millrace_control::PodName;
 use millrace_kube::{ClusterError, Session};
-use millrace_lab::client::Answer;
+use millrace_lab::client::{AT_ONCE, Answer};
 use millrace_lab::server;
 use serde_json::Value;
 
@@ -107,8 +107,9 @@ impl<'s> Ground<'s> {
             let pod = objects::pod(&client.name, client.role, &client.node, &self.image, &words);
             self.start(pod, deadline)?;
         }
-        // one after the other, 16 at a time, for as long as each may take
-        let longest = clients.iter().map(|it| it.questions.len().div_ceil(16)).max().unwrap_or(0);
+        // one after the other, some at a time, for as long as each may take
+        let turns = clients.iter().map(|it| it.questions.len().div_ceil(AT_ONCE));
+        let longest = turns.max().unwrap_or(0);
         let patience = patience.duration() * u32::try_from(longest).unwrap_or(u32::MAX);
         let pods = self.await_pods(&CLIENTS, clients.len(), "Succeeded", deadline + patience)?;
         let said = clients.iter().map(|client| {

@@ -1,8 +1,8 @@
 //! Which pod asks what: all that a network plugin owes a cluster, from each node to each.
 
 use std::fmt;
-use std::iter;
 use std::net::{IpAddr, SocketAddr};
+use std::slice;
 
 use millrace_control::PodName;
 use millrace_lab::client::Question;
@@ -138,85 +138,78 @@ pub(super) fn clients(
             let (name, node) = (role.name(number), node.name.clone());
             Client { name, node, role, questions }
         };
-        let stranger = iter::empty()
-            .chain(to_pods(&servers.open, |server| match server.node == node.name {
-                true => Topic::SameNode,
-                false => Topic::OtherNode,
-            }))
-            .chain(to_service(Topic::Service, service, servers))
-            .chain(to_node_ports(Topic::NodePort, service, servers, nodes))
-            .chain(nodes.iter().flat_map(to_kubelet))
-            .chain([by_name(service)])
-            .chain(external.iter().map(|to| Item {
-                topic: Topic::External,
-                whom: to.to_string(),
-                question: Question::Connection { to: *to },
-            }))
-            .chain(denied(&servers.guarded));
+        let near_or_far = |server: &Server| match server.node == node.name {
+            true => Topic::SameNode,
+            false => Topic::OtherNode,
+        };
+        let stranger = [
+            to_pods(&servers.open, near_or_far),
+            to_service(Topic::Service, service, servers),
+            to_node_ports(Topic::NodePort, service, servers, nodes),
+            nodes.iter().filter_map(to_kubelet).collect(),
+            vec![by_name(service)],
+            external.iter().copied().map(to_outside).collect(),
+            denied(&servers.guarded),
+        ];
         let friend = to_pods(&servers.guarded, |_| Topic::Allowed);
-        let host = to_pods(&servers.open, |_| Topic::FromNode)
-            .chain(to_service(Topic::ServiceFromNode, service, servers))
-            .chain(to_node_ports(Topic::ServiceFromNode, service, servers, nodes));
+        let host = [
+            to_pods(&servers.open, |_| Topic::FromNode),
+            to_service(Topic::ServiceFromNode, service, servers),
+            to_node_ports(Topic::ServiceFromNode, service, servers, nodes),
+        ];
         [
-            client(Role::Stranger, stranger.collect()),
-            client(Role::Friend, friend.collect()),
-            client(Role::Host, host.collect()),
+            client(Role::Stranger, stranger.concat()),
+            client(Role::Friend, friend),
+            client(Role::Host, host.concat()),
         ]
     };
     nodes.iter().enumerate().flat_map(on_node).collect()
 }
 
 /// Each address of each pod, both ways.
-fn to_pods(servers: &[Server], topic: impl Fn(&Server) -> Topic) -> impl Iterator<Item = Item> {
-    let of = move |server: &Server| {
-        let (topic, whom) = (topic(server), format!("a pod on {}", server.node));
-        let pods = vec![server.pod.clone()];
-        let question = |(by, to)| Question::Echo { by, to, pods: pods.clone() };
-        let questions = both_ways(&server.addresses, (PORT, PORT)).into_iter().map(question);
-        let item = |question| Item { topic, whom: whom.clone(), question };
-        questions.map(item).collect::<Vec<_>>()
+fn to_pods(servers: &[Server], topic: impl Fn(&Server) -> Topic) -> Vec<Item> {
+    let of = |server: &Server| {
+        let whom = format!("a pod on {}", server.node);
+        behind(topic(server), whom, &server.addresses, (PORT, PORT), slice::from_ref(server))
     };
-    servers.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    servers.iter().flat_map(of).collect()
 }
 
-fn denied(servers: &[Server]) -> impl Iterator<Item = Item> {
-    to_pods(servers, |_| Topic::Denied).map(|item| match item.question {
+fn denied(servers: &[Server]) -> Vec<Item> {
+    let silent = |item: Item| match item.question {
         Question::Echo { by, to, .. } => Item { question: Question::Silence { by, to }, ..item },
         _ => item,
-    })
+    };
+    to_pods(servers, |_| Topic::Denied).into_iter().map(silent).collect()
 }
 
-fn to_service(topic: Topic, service: &Service, servers: &Servers) -> impl Iterator<Item = Item> {
+fn to_service(topic: Topic, service: &Service, servers: &Servers) -> Vec<Item> {
     let whom = "the Service".to_owned();
-    behind(topic, whom, &service.addresses, (PORT, PORT), servers).into_iter()
+    behind(topic, whom, &service.addresses, (PORT, PORT), &servers.open)
 }
 
 /// By each node, whichever pod is behind it.
-fn to_node_ports(
-    topic: Topic,
-    service: &Service,
-    servers: &Servers,
-    nodes: &[Node],
-) -> impl Iterator<Item = Item> {
+fn to_node_ports(topic: Topic, service: &Service, servers: &Servers, nodes: &[Node]) -> Vec<Item> {
     let of = |node: &Node| {
         let whom = format!("a node port of {}", node.name);
         // of a family that the Service has
         let addresses = node.addresses.iter().copied();
         let has = |it: &IpAddr| service.addresses.iter().any(|own| own.is_ipv4() == it.is_ipv4());
         let addresses: Vec<_> = addresses.filter(has).collect();
-        behind(topic, whom, &addresses, service.node_ports, servers)
+        behind(topic, whom, &addresses, service.node_ports, &servers.open)
     };
-    nodes.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    nodes.iter().flat_map(of).collect()
 }
 
+/// Each address, both ways: one of these servers is to answer.
 fn behind(
     topic: Topic,
     whom: String,
     addresses: &[IpAddr],
     ports: (u16, u16),
-    servers: &Servers,
+    servers: &[Server],
 ) -> Vec<Item> {
-    let pods: Vec<_> = servers.open.iter().map(|server| server.pod.clone()).collect();
+    let pods: Vec<_> = servers.iter().map(|server| server.pod.clone()).collect();
     let question = |(by, to)| Question::Echo { by, to, pods: pods.clone() };
     let questions = both_ways(addresses, ports).into_iter().map(question);
     questions.map(|question| Item { topic, whom: whom.clone(), question }).collect()
@@ -230,14 +223,16 @@ fn both_ways(addresses: &[IpAddr], (tcp, udp): (u16, u16)) -> Vec<(Means, Socket
     addresses.iter().flat_map(both).collect()
 }
 
-fn to_kubelet(node: &Node) -> impl Iterator<Item = Item> {
-    // kubelets take both families, a cluster may have one
-    let addresses = node.addresses.first();
-    addresses.into_iter().map(|address| Item {
-        topic: Topic::Node,
-        whom: format!("the kubelet of {}", node.name),
-        question: Question::Connection { to: SocketAddr::new(*address, node.kubelet) },
-    })
+/// Kubelets take both families, a cluster may have one: the first.
+fn to_kubelet(node: &Node) -> Option<Item> {
+    let to = SocketAddr::new(*node.addresses.first()?, node.kubelet);
+    let whom = format!("the kubelet of {}", node.name);
+    Some(Item { topic: Topic::Node, whom, question: Question::Connection { to } })
+}
+
+fn to_outside(to: SocketAddr) -> Item {
+    let question = Question::Connection { to };
+    Item { topic: Topic::External, whom: to.to_string(), question }
 }
 
 fn by_name(service: &Service) -> Item {

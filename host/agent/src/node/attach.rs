@@ -27,6 +27,7 @@ use crate::node::peers::Peer;
 use crate::node::publisher::Publisher;
 use crate::node::state::{NodeState, StateError};
 use crate::node::uplink::Surroundings;
+use crate::node::wanted::mapped;
 
 /// Why a pod is not attached, or still is.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,14 @@ pub(crate) enum AttachError {
     /// There is no address for it.
     #[error(transparent)]
     Ipam(#[from] IpamError),
+    /// It was asked for, and somebody has it.
+    #[error("link-layer address {mac} is {holder}'s: ask for another")]
+    MacTaken {
+        /// The address.
+        mac: String,
+        /// Who has it.
+        holder: String,
+    },
     /// What is remembered of it makes no sense.
     #[error("`{0}` is no link-layer address")]
     Mac(String),
@@ -188,6 +197,11 @@ impl Pods {
         self.ipam.gateways().collect()
     }
 
+    /// Who tells filters what is known of pods.
+    pub(crate) fn publisher(&self) -> Arc<Mutex<Publisher>> {
+        Arc::clone(&self.publisher)
+    }
+
     /// The node's prefixes.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
         self.ipam.prefixes()
@@ -218,8 +232,10 @@ impl Pods {
             return Err(AttachError::Present { id, netns: known.netns.clone() });
         }
         let sandbox = Namespace::open_path(&request.netns)?;
-        let addresses = self.ipam.take()?;
-        let outcome = self.join(plane, &id, request, &sandbox, &addresses);
+        let mac = self.mac_for(&id, request.wanted.mac)?;
+        let wanted: Vec<_> = request.wanted.ips.iter().map(|address| address.0).collect();
+        let addresses = self.ipam.take(&wanted)?;
+        let outcome = self.join(plane, &id, request, &sandbox, (&addresses, mac));
         let outcome = outcome.and_then(|attached| {
             self.remember().inspect_err(|_| {
                 // the first failure is the one to tell of
@@ -256,6 +272,9 @@ impl Pods {
                 Some(pod) => local.pods.entry(pod).or_default().extend(addresses),
                 None => local.nameless.extend(addresses),
             }
+            if !attached.port_mappings.is_empty() {
+                local.mapped.insert(attached.id.to_string(), mapped(attached));
+            }
         }
         local
     }
@@ -273,9 +292,9 @@ impl Pods {
         id: &AttachmentId,
         request: Attach,
         sandbox: &Namespace,
-        addresses: &[IpNetwork],
+        (addresses, mac): (&[IpNetwork], [u8; 6]),
     ) -> Result<Attached, AttachError> {
-        let (port, mac) = (port_name(id), mac_of(id));
+        let port = port_name(id);
         let gateways = self.gateways();
         let link = PodLink {
             port: &port,
@@ -297,6 +316,7 @@ impl Pods {
             addresses: addresses.to_vec(),
             gateways,
             mtu: self.mtu,
+            port_mappings: request.wanted.port_mappings,
         };
         self.attached.insert(id.clone(), attached.clone());
         let added = plane.add_port(port_of(&attached)?);
@@ -387,7 +407,7 @@ fn port_name(id: &AttachmentId) -> String {
 }
 
 /// A link-layer address of its own, locally administered.
-fn mac_of(id: &AttachmentId) -> [u8; 6] {
+pub(crate) fn mac_of(id: &AttachmentId) -> [u8; 6] {
     let [.., a, b, c, d, e] = digest(id);
     [0x0a, a, b, c, d, e]
 }

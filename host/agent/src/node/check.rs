@@ -20,6 +20,7 @@ impl Pods {
         if !plane.numbers().contains_key(&attached.port) {
             faults.push(format!("the dataplane has no port {}", attached.port));
         }
+        faults.extend(self.unmapped(id));
         faults.extend(down(&self.node().netlink()?, &attached.port, "the node"));
         match Namespace::open_path(&attached.netns) {
             Ok(pod) => faults.extend(inside(&pod.netlink()?, attached)?),

@@ -25,6 +25,22 @@ pub(crate) enum IpamError {
         /// How many that are.
         taken: usize,
     },
+    /// It was asked for, and is no pod's on this node.
+    #[error(
+        "address {address} is no pod's here: those of {prefixes} are, but for their first and last"
+    )]
+    Foreign {
+        /// The address.
+        address: IpAddr,
+        /// The node's prefixes.
+        prefixes: String,
+    },
+    /// It was asked for, and somebody has it.
+    #[error("address {0} is taken")]
+    Taken(IpAddr),
+    /// Two were asked for where there is one for each.
+    #[error("a pod has one address of {0}, and more are asked for")]
+    Twice(IpNetwork),
     /// The node has no prefixes.
     #[error("node has no podCIDRs: state them with `spec.podCIDRs` of its Node")]
     NoPrefix,
@@ -56,21 +72,44 @@ impl Ipam {
         self.pools.iter().map(|pool| pool.address(GATEWAY))
     }
 
-    /// Takes an address of each prefix.
+    /// Takes an address of each prefix: those that are wanted, and whichever is next of the others.
     ///
     /// # Errors
-    /// If one has none left; nothing is taken then.
-    pub(crate) fn take(&mut self) -> Result<Vec<IpNetwork>, IpamError> {
+    /// If one that is wanted cannot be had, or a prefix has none left; nothing is taken then.
+    pub(crate) fn take(&mut self, wanted: &[IpAddr]) -> Result<Vec<IpNetwork>, IpamError> {
         if self.pools.is_empty() {
             return Err(IpamError::NoPrefix);
         }
-        let free: Vec<u64> = self.pools.iter().map(Pool::free).collect::<Result<_, _>>()?;
-        let take = |(pool, offset): (&mut Pool, u64)| {
+        let mut chosen = vec![None; self.pools.len()];
+        for address in wanted {
+            let of = |pool: &Pool| pool.offset(*address).filter(|offset| pool.is_for_pods(*offset));
+            let place = self.pools.iter().position(|pool| of(pool).is_some());
+            let place = place.ok_or_else(|| self.foreign(*address))?;
+            let pool = &self.pools[place];
+            let offset = of(pool).filter(|offset| !pool.taken.contains(offset));
+            let offset = offset.ok_or(IpamError::Taken(*address))?;
+            if chosen[place].replace(offset).is_some() {
+                return Err(IpamError::Twice(pool.prefix));
+            }
+        }
+        let next = |(pool, chosen): (&Pool, &Option<u64>)| chosen.map_or_else(|| pool.free(), Ok);
+        let each = self.pools.iter().zip(&chosen);
+        let offsets: Vec<u64> = each.map(next).collect::<Result<_, _>>()?;
+        let mut addresses = Vec::new();
+        for ((pool, offset), chosen) in self.pools.iter_mut().zip(offsets).zip(chosen) {
             pool.taken.insert(offset);
-            pool.last = offset;
-            pool.address(offset)
-        };
-        Ok(self.pools.iter_mut().zip(free).map(take).collect())
+            // the others go on in their order
+            if chosen.is_none() {
+                pool.last = offset;
+            }
+            addresses.push(pool.address(offset));
+        }
+        Ok(addresses)
+    }
+
+    fn foreign(&self, address: IpAddr) -> IpamError {
+        let prefixes: Vec<_> = self.prefixes().map(|prefix| prefix.to_string()).collect();
+        IpamError::Foreign { address, prefixes: prefixes.join(", ") }
     }
 
     /// Takes addresses that were given out before; those of other prefixes are left alone.
@@ -115,6 +154,11 @@ impl Pool {
             IpNetwork::V4(prefix) => (1u64 << (32 - prefix.prefix())).saturating_sub(1),
             IpNetwork::V6(prefix) => 1u64 << (128 - prefix.prefix()).min(48),
         }
+    }
+
+    /// Whether a pod may ask for the address with this offset: more of IPv6 than are given in turn.
+    fn is_for_pods(&self, offset: u64) -> bool {
+        offset > GATEWAY && (self.prefix.is_ipv6() || offset < self.end())
     }
 
     fn address(&self, offset: u64) -> IpNetwork {
@@ -165,16 +209,16 @@ mod tests {
         let mut ipam = ipam(&["10.1.0.0/24", "fd01::/64"]);
         let gateways: Vec<_> = ipam.gateways().map(|gateway| gateway.to_string()).collect();
         assert_eq!(gateways, ["10.1.0.1/24", "fd01::1/64"]);
-        assert_eq!(texts(ipam.take().unwrap()), ["10.1.0.2/24", "fd01::2/64"]);
-        assert_eq!(texts(ipam.take().unwrap()), ["10.1.0.3/24", "fd01::3/64"]);
+        assert_eq!(texts(ipam.take(&[]).unwrap()), ["10.1.0.2/24", "fd01::2/64"]);
+        assert_eq!(texts(ipam.take(&[]).unwrap()), ["10.1.0.3/24", "fd01::3/64"]);
     }
 
     #[test]
     fn an_address_that_was_given_back_rests_until_the_others_are_taken() {
         let mut ipam = ipam(&["10.1.0.0/29"]);
-        let first = ipam.take().unwrap();
+        let first = ipam.take(&[]).unwrap();
         ipam.put(&first);
-        let rest: Vec<_> = (0..5).flat_map(|_| texts(ipam.take().unwrap())).collect();
+        let rest: Vec<_> = (0..5).flat_map(|_| texts(ipam.take(&[]).unwrap())).collect();
         assert_eq!(
             rest,
             ["10.1.0.3/29", "10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29", "10.1.0.2/29"]
@@ -184,11 +228,11 @@ mod tests {
     #[test]
     fn a_prefix_that_is_used_up_is_named_and_nothing_is_taken() {
         let mut ipam = ipam(&["fd01::/64", "10.1.0.0/30"]);
-        ipam.take().unwrap();
+        ipam.take(&[]).unwrap();
         let prefix = "10.1.0.0/30".parse().unwrap();
-        assert_eq!(ipam.take(), Err(IpamError::Exhausted { prefix, taken: 1 }));
+        assert_eq!(ipam.take(&[]), Err(IpamError::Exhausted { prefix, taken: 1 }));
         ipam.put(&["10.1.0.2/30".parse().unwrap()]);
-        assert_eq!(texts(ipam.take().unwrap()), ["fd01::3/64", "10.1.0.2/30"]);
+        assert_eq!(texts(ipam.take(&[]).unwrap()), ["fd01::3/64", "10.1.0.2/30"]);
     }
 
     #[test]
@@ -196,14 +240,40 @@ mod tests {
         let mut ipam = ipam(&["10.1.0.0/29", "fd01::/64"]);
         let addresses = ["10.1.0.3/29", "fd01::3/64", "192.0.2.3/24"];
         ipam.retake(&addresses.map(|address| address.parse().unwrap()));
-        let first: Vec<_> = (0..4).map(|_| texts(ipam.take().unwrap()).remove(0)).collect();
+        let first: Vec<_> = (0..4).map(|_| texts(ipam.take(&[]).unwrap()).remove(0)).collect();
         assert_eq!(first, ["10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29", "10.1.0.2/29"]);
         ipam.put(&[addresses[0].parse().unwrap()]);
-        assert_eq!(texts(ipam.take().unwrap())[0], "10.1.0.3/29");
+        assert_eq!(texts(ipam.take(&[]).unwrap())[0], "10.1.0.3/29");
+    }
+
+    #[test]
+    fn c8_an_address_that_is_wanted_is_had_if_it_is_a_pods_here_and_free() {
+        let mut ipam = ipam(&["10.1.0.0/29", "fd01::/64"]);
+        let take = |ipam: &mut Ipam, wanted: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(|it| it.parse().unwrap()).collect();
+            ipam.take(&wanted).map(texts)
+        };
+        let far = "fd01::ffff:0:0:9";
+        assert_eq!(take(&mut ipam, &[far]).unwrap(), ["10.1.0.2/29", "fd01::ffff:0:0:9/64"]);
+        assert_eq!(take(&mut ipam, &["10.1.0.4"]).unwrap(), ["10.1.0.4/29", "fd01::2/64"]);
+        assert_eq!(take(&mut ipam, &[]).unwrap(), ["10.1.0.3/29", "fd01::3/64"]);
+        assert_eq!(take(&mut ipam, &[]).unwrap(), ["10.1.0.5/29", "fd01::4/64"]);
+        for taken in ["10.1.0.4", far] {
+            let error = take(&mut ipam, &[taken]).unwrap_err();
+            assert_eq!(error, IpamError::Taken(taken.parse().unwrap()));
+        }
+        // the network's, the gateway's, the broadcast's, and somebody else's
+        for foreign in ["10.1.0.0", "10.1.0.1", "10.1.0.7", "10.1.0.8", "fd01::1", "fd02::9"] {
+            let error = take(&mut ipam, &[foreign]).unwrap_err().to_string();
+            assert!(error.contains("10.1.0.0/29, fd01::/64"), "{foreign}: {error}");
+        }
+        let error = take(&mut ipam, &["fd01::8", "fd01::9"]).unwrap_err();
+        assert_eq!(error, IpamError::Twice("fd01::/64".parse().unwrap()));
+        assert_eq!(take(&mut ipam, &["fd01::8"]).unwrap(), ["10.1.0.6/29", "fd01::8/64"]);
     }
 
     #[test]
     fn a_node_without_prefixes_is_told_so() {
-        assert_eq!(ipam(&[]).take(), Err(IpamError::NoPrefix));
+        assert_eq!(ipam(&[]).take(&[]), Err(IpamError::NoPrefix));
     }
 }

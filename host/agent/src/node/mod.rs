@@ -1,7 +1,7 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
-//! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `check`: whether
-//!   all is still there
+//! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `wanted`: what runtimes
+//!   choose of them, `check`: whether all is still there
 //! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `pins`: where flows
 //!   are kept
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
@@ -43,16 +43,17 @@ mod tunnel;
 mod udev;
 mod uplink;
 mod virtuals;
+mod wanted;
 
 pub(crate) use attach::{AttachError, Pods};
 pub(crate) use filters::{ChainStanding, ChainState, FilterStanding};
 pub(crate) use follow::Follower;
-pub(crate) use publisher::{Known, PolicyStatus, ServiceStatus};
+pub(crate) use publisher::{Known, PolicyStatus, Publisher, ServiceStatus};
 pub(crate) use refusals::RefusedStatus;
 pub(crate) use tunnel::TunnelArgs;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -158,6 +159,12 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     nodeport_addresses: Vec<IpNetwork>,
 
+    /// Believe what these DNS servers, too, answer to pods with ClusterNetworkPolicies that are about
+    /// names of domains; by default those that Services in kube-system with the label k8s-app=kube-dns
+    /// lead to. An address is that which pods ask at.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    resolvers: Vec<IpAddr>,
+
     /// The admin socket; /run/millrace/millrace.sock by default.
     #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET")]
     socket: Option<PathBuf>,
@@ -249,6 +256,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let publisher = follower.publisher();
     publisher.lock().reach_by(Reach::new(virtuals, announcer, health, liveness));
     publisher.lock().serve_node_ports(node_ports);
+    publisher.lock().trust_resolvers(args.resolvers);
     let reserved = node.sysctl(RESERVED_PORTS).context("the ports that are reserved")?;
     state.change(|kept| {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);

@@ -3,15 +3,17 @@
 //! What a filter refuses is in force for none, and is tried again with the next change.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use millrace_control::World;
 use millrace_control::compile::{Compiler, Local, NodePortAddresses, Publication, Rule};
 use millrace_control::policy::{PolicyMode, PolicyName, RefusedConnections};
 use millrace_control::source::{Mark, News};
+use millrace_control::{PodName, World};
 use millrace_dataplane::control::{Dataplane, StageError};
 use millrace_dataplane::stage::OnRefused;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use crate::api::types::Resources;
@@ -27,6 +29,8 @@ pub(crate) struct Publisher {
     reach: Option<Reach>,
     /// The manifests that say what was heard last.
     mark: Option<Mark>,
+    /// Told whenever something is heard.
+    heard: Arc<Condvar>,
 }
 
 /// What has become of what was told.
@@ -94,7 +98,7 @@ impl Publisher {
     /// For a node; nothing is known of the cluster yet.
     pub(crate) fn new(node: &str) -> Self {
         let compiler = Compiler::new(node);
-        Self { compiler, known: Arc::default(), reach: None, mark: None }
+        Self { compiler, known: Arc::default(), reach: None, mark: None, heard: Arc::default() }
     }
 
     /// Has others know where Services are reached.
@@ -107,6 +111,11 @@ impl Publisher {
         self.compiler.serve_node_ports(at);
     }
 
+    /// Has answers of these resolvers be believed, beside the cluster's own.
+    pub(crate) fn trust_resolvers(&mut self, resolvers: Vec<IpAddr>) {
+        self.compiler.trust_resolvers(resolvers);
+    }
+
     /// What has become of what was told.
     pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
         Arc::clone(&self.known)
@@ -116,11 +125,30 @@ impl Publisher {
     pub(crate) fn hear(&mut self, news: News, mark: Option<Mark>) {
         self.compiler.hear(news);
         self.mark = mark;
+        self.heard.notify_all();
+    }
+
+    /// Waits until a pod is known, for so long at most, and says whether it is: before that all policies of
+    /// its namespace are for it, and it is nobody whom those of others let in (N14).
+    pub(crate) fn await_pod(this: &Mutex<Self>, pod: &PodName, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut publisher = this.lock();
+        let heard = Arc::clone(&publisher.heard);
+        let mut is_late = false;
+        while !is_late && !publisher.world().pods.contains_key(pod) {
+            is_late = heard.wait_until(&mut publisher, deadline).timed_out();
+        }
+        publisher.world().pods.contains_key(pod)
     }
 
     /// The cluster as it is known.
     pub(crate) fn world(&self) -> &World {
         self.compiler.world()
+    }
+
+    /// Which ports of the node do not lead to an attachment that is to have them, and why.
+    pub(crate) fn unmapped(&self, attachment: &str) -> Vec<String> {
+        self.compiler.unmapped(attachment)
     }
 
     /// Takes note of what the node knows of itself.
@@ -243,5 +271,43 @@ impl std::fmt::Debug for Publisher {
 impl ServiceStatus {
     fn is_like(&self, other: &Self) -> bool {
         self.generation.is_some() && *self == Self { generation: self.generation, ..other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use millrace_control::Pod;
+
+    use super::*;
+
+    #[test]
+    fn n14_a_pod_is_waited_for_until_the_cluster_has_told_of_it() {
+        let publisher = Mutex::new(Publisher::new("here"));
+        let name = PodName::new("shop", "web");
+        let known =
+            |patience| Publisher::await_pod(&publisher, &name, Duration::from_secs(patience));
+        assert!(!known(0), "nobody has told of it");
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| known(60));
+            // of something else first
+            publisher.lock().hear(News::World(Box::default()), None);
+            let pod = Pod {
+                name: name.clone(),
+                labels: <_>::default(),
+                node: Some("here".to_owned()),
+                network: <_>::default(),
+                bandwidth: <_>::default(),
+                weight: <_>::default(),
+                containers: Vec::new(),
+                status: <_>::default(),
+            };
+            let pods = [(name.clone(), pod)].into();
+            let world = World { pods, ..World::default() };
+            publisher.lock().hear(News::World(Box::new(world)), None);
+            assert!(waiter.join().expect("it ends"));
+        });
+        assert!(known(0));
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Owns what of it concerns others. `status` of the admin API says more, to who asks the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use millrace_control::gateway::Judgement;
 use millrace_control::manifest::Kind;
-use millrace_control::source::pool_addresses;
-use millrace_control::{AddressPool, Pod, PodNetwork, Readiness, World};
+use millrace_control::source::FromPools;
+use millrace_control::{AddressPool, Agents, Node, Readiness, World};
 use millrace_kube::{Key, Report, Standing, State};
 
 use crate::node::filters::{ChainStanding, ChainState, FilterStanding, FilterState};
@@ -34,6 +35,7 @@ pub(super) fn report(node: &str, world: &World, known: &Known) -> Report {
         };
         ((kind, name.clone()), status.problems.clone())
     });
+    let FromPools { services: addresses, gateways } = FromPools::of(world);
     let troubled = |(_, problems): &(Key, Vec<String>)| !problems.is_empty();
     Report {
         node: node.to_owned(),
@@ -46,25 +48,20 @@ pub(super) fn report(node: &str, world: &World, known: &Known) -> Report {
             .values()
             .map(|pool| (pool.name.clone(), assigned(world, pool)))
             .collect(),
-        addresses: pool_addresses(&world.services),
+        addresses,
+        gateways: Judgement::of(&gateways, world),
     }
 }
 
 /// All nodes; one that is ready is not to be relied on for what one of them says for all, if no agent is
-/// there to say it. Where the agent of this node is no pod that can be known by its labels, nor are others.
+/// there to say it.
 fn nodes(world: &World, this: &str) -> BTreeMap<String, Readiness> {
-    let (key, value) = AGENT;
-    let is_agent = |pod: &&Pod| {
-        pod.network == PodNetwork::Host && pod.labels.get(key).is_some_and(|it| it == value)
+    let agents = Agents::of(world);
+    let readiness = |node: &Node| match agents.have(&node.name, this) {
+        true => node.readiness,
+        false => Readiness::NotReady,
     };
-    let agents = world.pods.values().filter(is_agent);
-    let agents: BTreeSet<_> = agents.filter_map(|pod| pod.node.as_deref()).collect();
-    let readiness = |name: &str, own: Readiness| match agents.contains(this) {
-        true if !agents.contains(name) => Readiness::NotReady,
-        _ => own,
-    };
-    let nodes = world.nodes.values();
-    nodes.map(|it| (it.name.clone(), readiness(&it.name, it.readiness))).collect()
+    world.nodes.values().map(|it| (it.name.clone(), readiness(it))).collect()
 }
 
 fn of_filter(standing: &FilterStanding) -> Option<Standing> {
@@ -112,9 +109,6 @@ fn assigned(world: &World, pool: &AddressPool) -> usize {
     let is_of_pool = |it: &IpAddr| pool.prefixes.iter().any(|prefix| prefix.contains(*it));
     addresses.filter(is_of_pool).count()
 }
-
-/// What the DaemonSet's pods are labelled with.
-const AGENT: (&str, &str) = ("app.kubernetes.io/name", "millrace");
 
 #[cfg(test)]
 mod tests {

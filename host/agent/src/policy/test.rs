@@ -10,13 +10,15 @@ use std::str::FromStr;
 use anyhow::bail;
 use clap::Args;
 use millrace_control::PodName;
+use millrace_control::policy::ClusterNetworkPolicy;
 use millrace_control::source::Manifests;
 use millrace_rehearsal::{Answer, End, Rehearsal, Traffic, Verdict};
 
 use crate::output::{Heading, Table, print};
 
 /// Ask the policies among manifests whether a connection is made, and which rule says so. The filter
-/// that judges on nodes judges here; nothing of a cluster is needed. Services are not looked at.
+/// that judges on nodes judges here; nothing of a cluster is needed. Services are not looked at, and
+/// no address has a name of a domain.
 ///
 /// An end is a pod (NAMESPACE/NAME, or NAME in `default`), `node:NAME`, or an address. Pods without
 /// an address get one of their node's prefixes. The exit code is 0 if the connection is made.
@@ -71,6 +73,12 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let (world, complaints) = Manifests::open(&args.directory)?.read()?;
     for complaint in &complaints {
         eprintln!("millrace: {complaint}");
+    }
+    if world.cluster_policies.values().any(ClusterNetworkPolicy::asks_for_names) {
+        eprintln!(
+            "millrace: nodes learn which addresses a name has from answers to pods: here nobody has \
+             one, and a rule is about nobody by `domainNames`"
+        );
     }
     let mut cluster = Rehearsal::new(world)?;
     let all = match (&args.from, &args.to) {

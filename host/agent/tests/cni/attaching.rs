@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use millrace_netns::Namespace;
@@ -43,6 +43,26 @@ fn c1_containers_that_are_added_reach_each_other_and_the_result_says_what_they_g
     assert!(one.namespace.netlink().and_then(|net| net.link("eth0")).is_err());
     bed.del(&two);
     assert_eq!(bed.ports(), [""; 0]);
+}
+
+#[test]
+fn n14_a_pod_whose_manifest_is_late_is_attached_once_it_has_come() {
+    let Some(bed) = Bed::new() else { return };
+    bed.remove("pod.yaml");
+    let _agent = bed.start();
+    let container = Container::new();
+    thread::scope(|scope| {
+        let added = scope.spawn(|| bed.add(&container));
+        bed.write(
+            "pod.yaml",
+            "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, \
+             spec: {nodeName: here, containers: [{name: c}]}}",
+        );
+        added.join().expect("it is attached");
+    });
+    let log = bed.log();
+    assert!(!log.contains("has not told of it"), "{log}");
+    assert_eq!(bed.ports().len(), 1);
 }
 
 #[test]
@@ -128,16 +148,26 @@ fn c8_what_plugins_before_have_made_stays_in_the_result_and_a_bandwidth_is_kept_
 
 /// Greets over TCP; what was heard.
 fn talk(from: &Namespace, to: &Namespace, address: IpAddr) -> String {
-    let listener = to.run(|| TcpListener::bind((address, 0))).expect("entered");
-    let listener = listener.expect("the address is there");
-    let port = listener.local_addr().expect("it is bound").port();
+    let listener = listen(to, (address, 0).into());
+    let at = listener.local_addr().expect("it is bound");
+    greet(from, listener, at)
+}
+
+/// A server in a container.
+pub(crate) fn listen(container: &Namespace, at: SocketAddr) -> TcpListener {
+    let listener = container.run(|| TcpListener::bind(at)).expect("entered");
+    listener.expect("the address is there")
+}
+
+/// What a server hears that is reached at this place.
+pub(crate) fn greet(from: &Namespace, listener: TcpListener, at: SocketAddr) -> String {
     let greeting = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("somebody comes");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("it ends");
         text
     });
-    let stream = from.run(|| TcpStream::connect((address, port))).expect("entered");
+    let stream = from.run(|| TcpStream::connect(at)).expect("entered");
     let mut stream = stream.expect("it is reached");
     stream.write_all(b"hello").expect("it is connected");
     drop(stream);

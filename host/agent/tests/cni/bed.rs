@@ -63,6 +63,7 @@ impl Bed {
         let pins = PathBuf::from(format!("/sys/fs/bpf/{}", unique_name("cni")));
         let bed = Self { node, folder, pins };
         bed.write("node.yaml", NODE);
+        bed.write("pod.yaml", POD);
         Some(bed)
     }
 
@@ -328,6 +329,12 @@ kind: Node
 metadata: {name: here}
 spec: {podCIDRs: [10.1.0.0/26, 'fd01::/64']}
 status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+";
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec: {nodeName: here, containers: [{name: web}]}
 ";
 /// How long something may take that comes by itself: filters are compiled first.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -27,7 +27,7 @@ fn c3_each_mistake_has_its_code_on_standard_output_and_nothing_is_attached() {
         (add().configured("cniVersion", json!("9.9.9")), 1, "9.9.9"),
         (add().configured("name", json!("")), 7, "name"),
         (add().configured("ipam", json!({"type": "host-local"})), 2, "host-local"),
-        (add().configured("runtimeConfig", json!({"mac": "02:00:00:00:00:01"})), 2, "02:00"),
+        (add().configured("runtimeConfig", json!({"mac": "01:00:5e:00:00:01"})), 6, "01:00:5e"),
         (add().with("CNI_IFNAME", "lo"), 100, "lo"),
     ] {
         let refused = call.refused();

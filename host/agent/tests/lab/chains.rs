@@ -2,28 +2,27 @@
 //! while connections go on.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use millrace_netns::Namespace;
 use serde_json::Value;
 
 use crate::bed::{Bed, NODES, until};
-use crate::talk::{ECHO, Talk};
+use crate::talk::{ECHO, Talk, ask_within};
 
 #[test]
 fn a_filter_is_put_in_configured_swapped_and_taken_out_and_connections_go_on() {
     let Some(mill) = Mill::open() else { return };
     let built_in = mill.order("east");
     let mut talks = mill.talks();
-    assert!(mill.is_answered(), "there is no filter yet");
+    mill.await_answers();
 
     mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain("edge", "{}", "before: bridge")));
     mill.await_filter("east", "guard", "inForce");
-    until(|| (!mill.is_answered()).then_some(()));
+    mill.await_silence();
     assert_eq!(mill.order("east"), [&["guard".to_owned()], &built_in[..]].concat());
     let chains: Vec<_> = mill.stages("east").iter().map(|it| it["chain"].clone()).collect();
     assert_eq!((&chains[0], &chains[1]), (&Value::from("edge"), &Value::Null));
@@ -31,7 +30,7 @@ fn a_filter_is_put_in_configured_swapped_and_taken_out_and_connections_go_on() {
 
     // configured, and elsewhere in the chain
     mill.apply(&(guard(&mill.file("deny-list"), NOTHING) + &chain("edge", "{}", "after: policy")));
-    until(|| mill.is_answered().then_some(()));
+    mill.await_answers();
     assert_eq!(mill.order("east")[3], "guard");
     assert_eq!(mill.stage("east", "guard")["filter"]["number"], 2, "it was configured, once");
     go_on(&mut talks, "configured");
@@ -43,7 +42,7 @@ fn a_filter_is_put_in_configured_swapped_and_taken_out_and_connections_go_on() {
     mill.apply(&(other + &chain("edge", "{}", "after: policy")));
     until(|| (mill.stage("east", "guard")["filter"]["filter"] == "rate-limit").then_some(()));
     assert_eq!(mill.stage("east", "guard")["filter"]["number"], 3);
-    assert!(mill.is_answered());
+    mill.await_answers();
     go_on(&mut talks, "swapped");
 
     let status = mill.0.done(&["exec", "node:east", "--", crate::bed::MILLRACE, "status"]);
@@ -72,7 +71,7 @@ fn two_nodes_have_two_chains_and_a_change_of_one_is_no_change_of_the_other() {
     assert_eq!(mill.resources("west")["filterChains"]["of-east"]["state"], "elsewhere");
 
     mill.apply(&(filters(NO_UDP) + &chains));
-    until(|| (!mill.is_answered()).then_some(()));
+    mill.await_silence();
     assert_eq!(mill.stage("east", "guard")["filter"]["number"], 2);
     assert_eq!(mill.stage("west", "watch")["filter"]["number"], 1);
 
@@ -96,13 +95,14 @@ fn a_module_that_cannot_be_had_is_named_and_the_last_good_one_stays() {
     let skip = guard(&source, NO_UDP) + &chain("edge", "{}", "before: bridge");
     mill.apply(&skip);
     mill.await_filter("east", "guard", "missing");
-    assert!(mill.is_answered(), "the chain does without it");
+    // the chain does without it
+    mill.await_answers();
     let problem = mill.problem("guard");
     assert!(problem.contains("guard.wasm: No such file"), "{problem}");
 
     mill.apply(&skip.replace("spec: {source", "spec: {onMissing: closed, source"));
     mill.await_filter("east", "guard", "closed");
-    until(|| (!mill.is_answered()).then_some(()));
+    mill.await_silence();
 
     // a file is looked at without anything else that changes
     fs::write(&file, module("deny-list")).expect("the folder is there");
@@ -130,7 +130,7 @@ fn a_new_agent_has_the_same_chain_from_the_start_and_connections_go_on() {
     let Some(mill) = Mill::open() else { return };
     mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain("edge", "{}", "before: bridge")));
     mill.await_filter("east", "guard", "inForce");
-    until(|| (!mill.is_answered()).then_some(()));
+    mill.await_silence();
     let mut talks = mill.talks();
     for arguments in [&["restart", "east"][..], &["restart", "east", "--kill"]] {
         mill.0.done(arguments);
@@ -193,12 +193,22 @@ impl Mill {
         servers.into_iter().map(|it| Talk::open(&client, to(it)).expect("it is open")).collect()
     }
 
-    /// Whether a datagram to the server beside the client is answered, of either family.
+    /// Waits until datagrams to the server beside the client are answered, of both families.
+    fn await_answers(&self) {
+        until(|| self.is_answered().then_some(()));
+    }
+
+    /// Waits until some are not.
+    fn await_silence(&self) {
+        until(|| (!self.is_answered()).then_some(()));
+    }
+
+    /// Whether both are answered, and soon.
     fn is_answered(&self) -> bool {
         let (client, _) = self.0.pod("client");
         let (_, servers) = self.0.pod("near");
-        let answers: Vec<bool> = servers.into_iter().map(|it| answers(&client, it)).collect();
-        answers.into_iter().all(|is| is)
+        let to = |address| SocketAddr::new(address, ECHO);
+        servers.into_iter().all(|it| ask_within(SOON, &client, to(it)).is_ok())
     }
 
     fn resources(&self, node: &str) -> Value {
@@ -235,15 +245,6 @@ fn go_on(talks: &mut [Talk], word: &str) {
     }
 }
 
-fn answers(client: &Namespace, server: IpAddr) -> bool {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = client.run(|| UdpSocket::bind(any)).expect("entered").expect("a port is free");
-    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-    socket.connect((server, ECHO)).expect("there is a route");
-    socket.send(b"who").expect("it is sent");
-    socket.recv(&mut [0; 256]).is_ok()
-}
-
 fn guard(source: &str, config: &str) -> String {
     format!(
         "{{apiVersion: millrace.dev/v1alpha1, kind: Filter, metadata: {{name: guard}}, \
@@ -274,3 +275,5 @@ fn module(filter: &str) -> &'static [u8] {
 
 const NO_UDP: &str = r#"{"rules": [{"protocol": "udp"}]}"#;
 const NOTHING: &str = r#"{"rules": []}"#;
+/// How long an answer may take that is not expected.
+const SOON: Duration = Duration::from_millis(300);

@@ -9,7 +9,7 @@
 //! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
 //!   `own_node`: as a node does by addresses of its own, `asked`: what load balancers want to know,
 //!   `names`: by a DNS server
-//! - `policies`: who is kept from whom; `chains`: filters of one's own
+//! - `policies`: who is kept from whom, `domains`: and let through by name; `chains`: filters of one's own
 
 mod affinity;
 mod asked;
@@ -17,6 +17,8 @@ mod bed;
 mod carried;
 mod chains;
 mod commands;
+mod domains;
+mod gateways;
 mod least;
 mod names;
 mod network;

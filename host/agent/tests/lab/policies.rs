@@ -1,7 +1,7 @@
 //! NetworkPolicies in a lab: who still reaches whom, and what becomes of connections that there are.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -189,6 +189,16 @@ fn what_an_audited_policy_would_deny_goes_on_and_is_named_and_what_it_denies_the
     for pod in ["default/a", "default/b"] {
         assert!(by(pod).contains(&named.into()), "{drops:#}");
     }
+
+    // so are packets of the connection that went on: no worker sees them
+    until(|| {
+        (&talk.stream).write_all(b"!").expect("it is open");
+        let drops = town.0.asked("east", &["drops"]);
+        let isolated = drops.as_array()?.iter().find(|it| it["reason"] == "isolated")?;
+        let in_kernel = isolated["places"].as_array()?.iter().find(|it| it["port"] == "*")?;
+        assert_eq!(in_kernel["stage"], "policy");
+        rules(in_kernel).iter().any(|rule| rule["name"] == named).then_some(())
+    });
 }
 
 #[test]

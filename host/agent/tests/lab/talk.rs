@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::time::Duration;
 
 use millrace_netns::Namespace;
 use socket2::{Domain, Socket, Type};
@@ -62,9 +63,18 @@ impl Answer {
 
 /// Asks with a datagram from a socket of its own; returns who has asked, too.
 pub(crate) fn ask(from: &Namespace, to: SocketAddr) -> io::Result<(SocketAddr, Answer)> {
+    ask_within(PATIENCE, from, to)
+}
+
+/// The same, for who expects no answer.
+pub(crate) fn ask_within(
+    patience: Duration,
+    from: &Namespace,
+    to: SocketAddr,
+) -> io::Result<(SocketAddr, Answer)> {
     let socket = UdpSocket::from(socket(from, to, Type::DGRAM)?);
     socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.send(b"who")?;
     let mut answer = [0; 512];
     let len = socket.recv(&mut answer)?;

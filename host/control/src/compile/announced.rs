@@ -15,18 +15,21 @@ pub(super) fn announced(service: &Service, backing: &Backing<'_>) -> BTreeSet<Ip
     let is_served = service.kind == ServiceKind::LoadBalancer
         && !service.labels.contains_key(Service::PROXY_NAME_LABEL);
     let vips = service.load_balancer.iter().filter(|it| is_served && it.mode == IpMode::Vip);
-    let addresses = vips.map(|it| it.address).filter(|it| backing.is_of_neighbours(*it));
     let is_ours = |address: &IpAddr| {
         // who has no endpoint would drop what comes there
         let local = (service.external_policy == TrafficPolicy::Local)
             .then(|| backing.nodes_of(service, Family::of(*address)));
-        let can = |it: &&Node| {
-            is_able(it) && local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name))
-        };
-        let able = backing.nodes().filter(can).map(|it| &*it.name);
-        rendezvous::first(able, &address.to_string()) == Some(backing.node())
+        let can = |it: &Node| local.as_ref().is_none_or(|nodes| nodes.contains(&*it.name));
+        answers(*address, backing, can)
     };
-    addresses.filter(is_ours).collect()
+    vips.map(|it| it.address).filter(is_ours).collect()
+}
+
+/// Whether this node is the one of those that could and can that answers for an address.
+pub(super) fn answers(address: IpAddr, backing: &Backing<'_>, can: impl Fn(&Node) -> bool) -> bool {
+    let able = backing.nodes().filter(|it| is_able(it) && can(it)).map(|it| &*it.name);
+    backing.is_of_neighbours(address)
+        && rendezvous::first(able, &address.to_string()) == Some(backing.node())
 }
 
 /// Whether a node may answer for addresses at all.
@@ -117,6 +120,27 @@ mod tests {
                 assert!(before[address][0] == name || before[address] == *nodes, "{address}");
             }
         }
+    }
+
+    #[test]
+    fn a_node_without_an_agent_answers_for_nothing_where_agents_are_known() {
+        let agent = |node: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: agent-{node}, labels: \
+                 {{app.kubernetes.io/name: millrace}}}}, spec: {{nodeName: {node}, hostNetwork: true, \
+                 containers: [{{name: c}}]}}}}\n---\n"
+            )
+        };
+        let services: String =
+            (1..40).map(|n| service(&format!("s{n}"), &format!("203.0.113.{n}"), "")).collect();
+        let world = world(
+            &(nodes(&["one", "two", "three"], "") + &agent("one") + &agent("two") + &services),
+        );
+        for name in ["one", "two"] {
+            assert!(!announced(&world, name).is_empty());
+        }
+        let both = announced(&world, "one").into_iter().chain(announced(&world, "two"));
+        assert_eq!(both.collect::<BTreeSet<_>>().len(), 39, "none is left for the one that cannot");
     }
 
     #[test]

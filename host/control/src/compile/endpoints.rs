@@ -13,7 +13,7 @@ use crate::service::{
     Announcement, Condition, EndpointSlice, Family, Hints, Publishes, Service, ServicePort,
     SliceEndpoint, TargetPort,
 };
-use crate::{Life, Node, Pod, PodName, PodNetwork, Readiness, Weight, World};
+use crate::{Agents, Life, Node, Pod, PodName, PodNetwork, Readiness, Weight, World};
 
 /// What of a world is behind Services, as a node sees it.
 pub(super) struct Backing<'w> {
@@ -22,6 +22,7 @@ pub(super) struct Backing<'w> {
     node_ports: &'w NodePortAddresses,
     zone: Option<&'w str>,
     index: &'w Index,
+    agents: &'w Agents,
 }
 
 /// An endpoint that may count.
@@ -42,10 +43,15 @@ pub(super) struct Usable {
 }
 
 impl<'w> Backing<'w> {
-    pub(super) fn new(world: &'w World, this: ThisNode<'w>, index: &'w Index) -> Self {
+    pub(super) fn new(
+        world: &'w World,
+        this: ThisNode<'w>,
+        index: &'w Index,
+        agents: &'w Agents,
+    ) -> Self {
         let ThisNode { name: node, ports: node_ports } = this;
         let zone = world.nodes.get(node).and_then(|node| node.labels.get(ZONE_LABEL));
-        Self { world, node, node_ports, zone: zone.map(String::as_str), index }
+        Self { world, node, node_ports, zone: zone.map(String::as_str), index, agents }
     }
 
     /// Whether a pod is on this node.
@@ -53,9 +59,9 @@ impl<'w> Backing<'w> {
         pod.node.as_deref() == Some(self.node)
     }
 
-    /// All nodes.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &'w Node> + use<'w> {
-        self.world.nodes.values()
+    /// The nodes with an agent, as far as that is known.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &'w Node> {
+        self.world.nodes.values().filter(|it| self.agents.have(&it.name, self.node))
     }
 
     /// Whether an address is of a pool that neighbours are told of.

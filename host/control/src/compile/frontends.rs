@@ -17,6 +17,8 @@ use millrace_tables::{
 };
 
 use super::endpoints::{Backing, Usable};
+use super::gateways::{self, Reached};
+use super::host_ports::Mapped;
 use super::index::Index;
 use super::nodes::{Concerned, Nodes};
 use super::numbers::{Numbers, Settled};
@@ -34,18 +36,24 @@ pub(super) struct Frontends {
     compiled: BTreeMap<Claimant, Compiled>,
     /// Who would be reached at a place. The first of them is.
     claims: BTreeMap<Frontend, Vec<(Claimant, Service)>>,
+    /// Containers whose runtime wants ports of the node.
+    mapped: BTreeMap<String, Mapped>,
     ranges: BTreeSet<Range>,
     /// The addresses that the node answers its neighbours for, and for how many Services.
     announced: BTreeMap<IpAddr, usize>,
-    /// What of pods does not count, and why.
-    complaints: BTreeMap<PodName, Vec<String>>,
+    gateways: Reached,
+    /// What of pods, containers and Gateways does not count, and why.
+    complaints: BTreeMap<Claimant, Vec<String>>,
 }
 
-/// Who is reached somewhere: Services before pods.
+/// Who is reached somewhere: Services before all others, and pods before what runtimes want, which say
+/// the same of most pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Claimant {
     Service(QualifiedName),
+    Gateway(QualifiedName),
     Pod(PodName),
+    Container(String),
 }
 
 /// What Services have in common with others, by number.
@@ -68,13 +76,15 @@ impl Frontends {
         &mut self,
         world: &World,
         this: ThisNode<'_>,
+        mapped: &BTreeMap<String, Mapped>,
         changes: &Changes,
         draft: &mut Draft,
         publication: &mut Publication,
     ) {
-        let concerned = self.concerned(world, this, changes);
-        let backing = Backing::new(world, this, &self.index);
-        let sets = &mut self.sets;
+        let mut concerned = self.remap(mapped);
+        concerned.extend(self.concerned(world, this, changes));
+        let backing = Backing::new(world, this, &self.index, self.nodes.agents());
+        let (sets, gateways) = (&mut self.sets, &self.gateways);
         let compiled: Vec<_> = concerned
             .into_iter()
             .map(|claimant| {
@@ -83,9 +93,17 @@ impl Frontends {
                         let service = world.services.services.get(name);
                         service.map(|it| services::compile(it, &backing, sets))
                     }
+                    Claimant::Gateway(name) => {
+                        let gateway = gateways.get(name);
+                        gateway.map(|it| gateways::compile(name, it, world, &backing, sets))
+                    }
                     Claimant::Pod(name) => {
                         let pod = world.pods.get(name);
                         pod.and_then(|it| host_ports::compile(it, &backing, sets))
+                    }
+                    Claimant::Container(id) => {
+                        let compile = |it| host_ports::compile_mapped(id, it, &backing, sets);
+                        mapped.get(id).and_then(compile)
                     }
                 };
                 (claimant, compiled)
@@ -135,6 +153,34 @@ impl Frontends {
         self.announced.keys().copied().collect()
     }
 
+    /// What of the ports that a container's runtime wants does not lead there, and why.
+    pub(super) fn unmapped(&self, container: &str) -> Vec<String> {
+        let claimant = Claimant::Container(container.to_owned());
+        let (_, mut problems) = self.standing(&claimant);
+        let rows = self.compiled.get(&claimant).map_or(&[][..], |it| &it.rows);
+        for port in self.mapped.get(container).iter().flat_map(|it| &it.ports) {
+            let Some(host) = port.host else { continue };
+            let leads = rows.iter().any(|(frontend, _)| {
+                frontend.port == host.port && frontend.protocol == services::protocol(port.protocol)
+            });
+            if !leads {
+                let place = host.address.map_or_else(|| "address".to_owned(), |it| it.to_string());
+                let (port, protocol) = (host.port, port.protocol);
+                problems.push(format!("port {port}/{protocol}: the node has no {place} for it"));
+            }
+        }
+        problems
+    }
+
+    /// Takes note of which containers want ports, and says for which that is news.
+    fn remap(&mut self, mapped: &BTreeMap<String, Mapped>) -> BTreeSet<Claimant> {
+        let known = self.mapped.keys().chain(mapped.keys());
+        let is_other = |id: &&String| self.mapped.get(*id) != mapped.get(*id);
+        let others = known.filter(is_other).cloned().map(Claimant::Container).collect();
+        self.mapped.clone_from(mapped);
+        others
+    }
+
     /// Those that have to be compiled anew.
     fn concerned(
         &mut self,
@@ -142,22 +188,28 @@ impl Frontends {
         this: ThisNode<'_>,
         changes: &Changes,
     ) -> BTreeSet<Claimant> {
-        let services = self.index.follow(world, changes).into_iter().map(Claimant::Service);
+        let services = self.index.follow(world, changes);
+        let gateways = self.gateways.follow(world, changes, &services);
+        let gateways = gateways.into_iter().map(Claimant::Gateway);
+        let services = services.into_iter().map(Claimant::Service);
         let pods = changes.pods.iter().cloned().map(Claimant::Pod);
-        let mut concerned: BTreeSet<Claimant> = services.chain(pods).collect();
+        let mut concerned: BTreeSet<Claimant> = services.chain(gateways).chain(pods).collect();
         let services = world.services.services.values();
+        let gateways = self.gateways.names().cloned().map(Claimant::Gateway);
         let Concerned { everybody, announced, moved } =
             self.nodes.follow(world, this.name, changes);
         if everybody {
             let services = services.map(|it| Claimant::Service(it.name.clone()));
             let pods = world.pods.keys().cloned().map(Claimant::Pod);
-            concerned.extend(services.chain(pods));
+            let containers = self.mapped.keys().cloned().map(Claimant::Container);
+            concerned.extend(services.chain(gateways).chain(pods).chain(containers));
             return concerned;
         }
         // nodes and pools say who answers for which address
         if announced || !changes.pools.is_empty() {
             let balanced = services.filter(|it| !it.load_balancer.is_empty());
-            concerned.extend(balanced.map(|it| Claimant::Service(it.name.clone())));
+            let balanced = balanced.map(|it| Claimant::Service(it.name.clone()));
+            concerned.extend(balanced.chain(gateways));
         }
         // pods in a node's network have its addresses (S22)
         let is_moved = |pod: &&Pod| {
@@ -165,10 +217,12 @@ impl Frontends {
                 && pod.node.as_ref().is_some_and(|node| moved.contains(node))
         };
         let pods = world.pods.values().filter(|_| !moved.is_empty()).filter(is_moved);
-        for Pod { name, labels, .. } in pods {
-            let asking = self.index.who_asks_for(world, &name.namespace, labels);
-            concerned.extend(asking.map(Claimant::Service));
-        }
+        let asking = |Pod { name, labels, .. }: &Pod| {
+            self.index.who_asks_for(world, &name.namespace, labels).collect::<Vec<_>>()
+        };
+        let asking: BTreeSet<_> = pods.flat_map(asking).collect();
+        concerned.extend(self.gateways.before(&asking).map(Claimant::Gateway));
+        concerned.extend(asking.into_iter().map(Claimant::Service));
         concerned
     }
 
@@ -223,20 +277,33 @@ impl Frontends {
         }
     }
 
-    /// Says what has become of somebody.
-    fn speak_of(&mut self, claimant: Claimant, publication: &mut Publication) {
-        let compiled = self.compiled.get(&claimant);
+    /// Where somebody is reached, and where not, and why.
+    fn standing(&self, claimant: &Claimant) -> (Vec<Frontend>, Vec<String>) {
+        let compiled = self.compiled.get(claimant);
+        let mapped = match claimant {
+            Claimant::Container(id) => self.mapped.get(id).and_then(|it| it.pod.clone()),
+            _ => None,
+        };
+        let same = mapped.map(Claimant::Pod);
         let (mut held, mut problems) = (Vec::new(), Vec::new());
         let rows = compiled.map_or(&[][..], |it| &it.rows).iter();
         // the node's processes mean others than those that stand in
         for (frontend, service) in rows.filter(|(_, it)| it.kind != FrontendKind::OwnNode) {
             let holder = self.claims.get(frontend).and_then(|claims| claims.first());
             let (who, what) = holder.expect("who is compiled claims what it has rows for");
-            match *who == claimant && what == service && !held.contains(frontend) {
+            let is_same = who == claimant || Some(who) == same.as_ref();
+            match is_same && what == service && !held.contains(frontend) {
                 true => held.push(*frontend),
                 false => problems.push(format!("{frontend} is {who}'s already")),
             }
         }
+        (held, problems)
+    }
+
+    /// Says what has become of somebody.
+    fn speak_of(&mut self, claimant: Claimant, publication: &mut Publication) {
+        let (held, problems) = self.standing(&claimant);
+        let compiled = self.compiled.get(&claimant);
         match claimant {
             Claimant::Service(name) => {
                 let summary = compiled.map(|it| {
@@ -246,11 +313,11 @@ impl Frontends {
                 });
                 publication.services.insert(name, summary);
             }
-            Claimant::Pod(name) if problems.is_empty() => drop(self.complaints.remove(&name)),
-            Claimant::Pod(name) => {
-                let complaint = |problem| format!("pod {name}: {problem}");
+            other if problems.is_empty() => drop(self.complaints.remove(&other)),
+            other => {
+                let complaint = |problem| format!("{other}: {problem}");
                 let complaints = problems.into_iter().map(complaint).collect();
-                self.complaints.insert(name, complaints);
+                self.complaints.insert(other, complaints);
             }
         }
     }
@@ -343,7 +410,9 @@ impl fmt::Display for Claimant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) => write!(f, "Service {name}"),
+            Self::Gateway(name) => write!(f, "Gateway {name}"),
             Self::Pod(name) => write!(f, "pod {name}"),
+            Self::Container(id) => write!(f, "container {id}"),
         }
     }
 }

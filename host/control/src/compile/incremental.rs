@@ -47,6 +47,36 @@ fn change() -> impl Strategy<Value = OfWorld> {
             format!("{{metadata: {{name: y{n}, namespace: x}}, spec: {{podSelector: {{matchLabels: {{app: a{to}}}}}, \
                 ingress: [{{from: [{{podSelector: {{matchLabels: {{app: a{from}}}}}}}]}}]}}}}"),
             Kind::NetworkPolicy, format!("x/y{n}"))),
+        1 => (0..2u8).prop_flat_map(move |n| present(
+            format!("{{metadata: {{name: agent{n}, namespace: x, labels: {{app.kubernetes.io/name: millrace}}}}, \
+                spec: {{nodeName: n{n}, hostNetwork: true, containers: [{{name: c}}]}}}}"),
+            Kind::Pod, format!("x/agent{n}"))),
+        3 => gateways(),
+    ]
+}
+
+/// Something that happens to what there is of the Gateway API.
+fn gateways() -> impl Strategy<Value = OfWorld> {
+    let put = |kind: Kind, text: String| {
+        let value = serde_norway::from_str(&text).expect("it is YAML");
+        OfWorld::Put(Box::new(kind.read(value).expect("it is an object")))
+    };
+    let gone = prop::sample::select(vec![
+        (Kind::GatewayClass, "c".to_owned()),
+        (Kind::Gateway, "x/g0".to_owned()),
+        (Kind::TcpRoute, "x/r0".to_owned()),
+    ]);
+    prop_oneof![
+        1 => any::<bool>().prop_map(move |ours| put(Kind::GatewayClass, format!(
+            "{{metadata: {{name: c}}, spec: {{controllerName: {}}}}}",
+            if ours { "millrace.dev/gateway" } else { "example.org/other" }))),
+        3 => (0..2u8, 0..3u8, 80..82u16).prop_map(move |(n, ip, port)| put(Kind::Gateway, format!(
+            "{{metadata: {{name: g{n}, namespace: x}}, spec: {{gatewayClassName: c, addresses: [{{value: 203.0.113.20{ip}}}], \
+                listeners: [{{name: l, port: {port}, protocol: TCP}}]}}}}"))),
+        3 => (0..2u8, 0..2u8, 0..3u8, 0..2u32).prop_map(move |(n, to, of, weight)| put(Kind::TcpRoute, format!(
+            "{{metadata: {{name: r{n}, namespace: x}}, spec: {{parentRefs: [{{name: g{to}}}], rules: [{{backendRefs: [\
+                {{name: s{of}, port: 80, weight: {weight}}}, {{name: s0, port: 80}}]}}]}}}}"))),
+        1 => gone.prop_map(|(kind, name)| OfWorld::Remove(kind, name)),
     ]
 }
 
@@ -194,5 +224,5 @@ fn every_kind_of_object_can_happen() {
             OfWorld::Remove(kind, _) => kind,
         })
         .collect();
-    assert!(kinds.len() >= 6, "{kinds:?}");
+    assert!(kinds.len() >= 9, "{kinds:?}");
 }

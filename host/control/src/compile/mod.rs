@@ -6,12 +6,13 @@
 //! - `frontends`: what each Service and pod has become; compiled anew is what a change concerns,
 //!   which `index` and `nodes` know
 //! - `services`: a Service's frontends, one rule of Kubernetes after the other
+//! - `gateways`: where Gateways are reached, and who is behind their routes, in which `proportion`
 //! - `host_ports`: ports of the node that lead to its pods
 //! - [`NodePortAddresses`]: which addresses of the node have node ports
 //! - `stand_ins`: where the node's own processes reach such ports
 //! - `endpoints`: who is behind a port of a Service, and who of them counts on this node
 //! - `numbers`: for sets of endpoints, and for other things that are told of by number
-//! - `policies`: who may talk to whom
+//! - `policies`: who may talk to whom; `resolvers`: who says which addresses names have
 //! - [`chain`](fn@chain): which filters a node's chain has beside the built-in ones
 //! - `announced`: for which addresses a node answers its neighbours
 //!
@@ -21,12 +22,15 @@ mod announced;
 mod chain;
 mod endpoints;
 mod frontends;
+mod gateways;
 mod host_ports;
 mod index;
 mod node_ports;
 mod nodes;
 mod numbers;
 mod policies;
+mod proportion;
+mod resolvers;
 mod services;
 mod stand_ins;
 
@@ -43,9 +47,11 @@ use crate::source::News;
 use crate::{QualifiedName, World};
 pub use chain::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
 use frontends::Frontends;
+pub use host_ports::Mapped;
 pub use node_ports::NodePortAddresses;
 use policies::Facts;
 pub use policies::{Local, PolicySummary, Rule};
+use resolvers::Resolvers;
 
 /// What a node knows, and what was made of it.
 #[derive(Clone, Debug)]
@@ -60,6 +66,7 @@ pub struct Compiler {
     has_noted: bool,
     frontends: Frontends,
     policies: Facts,
+    resolvers: Resolvers,
     draft: Draft,
     /// That of what was told last.
     generation: u64,
@@ -143,6 +150,7 @@ impl Compiler {
             has_noted: true,
             frontends: Frontends::default(),
             policies: Facts::default(),
+            resolvers: Resolvers::default(),
             draft: Draft::default(),
             generation: 0,
             publication: Publication::default(),
@@ -170,6 +178,12 @@ impl Compiler {
         self.node_ports = at;
     }
 
+    /// Has answers of these resolvers be believed, beside those of the cluster's own: to be said
+    /// before anything is compiled.
+    pub fn trust_resolvers(&mut self, stated: impl IntoIterator<Item = IpAddr>) {
+        self.resolvers.stated.extend(stated);
+    }
+
     /// The node's name.
     pub fn node(&self) -> &str {
         &self.node
@@ -183,12 +197,13 @@ impl Compiler {
     /// What is to be told now: everything that was not [adopted](Self::adopt) yet.
     pub fn compile(&mut self) -> &Publication {
         let changes = std::mem::take(&mut self.changes);
-        let Self { node, world, node_ports, draft, publication, .. } = self;
+        let Self { node, world, local, node_ports, draft, publication, .. } = self;
         let this = ThisNode { name: node, ports: node_ports };
-        self.frontends.follow(world, this, &changes, draft, publication);
+        self.frontends.follow(world, this, &local.mapped, &changes, draft, publication);
         if std::mem::take(&mut self.has_noted) || changes.concern_policies() {
-            self.policies.follow(world, node, &self.local, &changes, draft, publication);
+            self.policies.follow(world, node, local, &changes, draft, publication);
         }
+        self.resolvers.follow(world, draft, publication);
         publication.generation = self.generation + 1;
         publication.delta = draft.delta();
         publication
@@ -202,6 +217,11 @@ impl Compiler {
     /// Where Services and pods are reached that have an address, or a port of a node, for that.
     pub fn places(&self) -> impl Iterator<Item = Frontend> {
         self.frontends.places()
+    }
+
+    /// What of the ports of the node that the runtime of a container wants does not lead there, and why.
+    pub fn unmapped(&self, container: &str) -> Vec<String> {
+        self.frontends.unmapped(container)
     }
 
     /// The addresses of load balancers that the node answers its neighbours for.
@@ -240,6 +260,8 @@ fn range(prefix: &IpNetwork) -> Range {
 
 #[cfg(test)]
 mod incremental;
+#[cfg(test)]
+mod mapped;
 #[cfg(test)]
 mod shares;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What of nodes is behind what Services and pods have become: whom a change of a node concerns.
 //!
 //! A Node changes often, and most of what it says is nothing to them. What its own node says of
-//! itself is in all of them; who is ready decides who answers for load balancers' addresses; the
+//! itself is in all of them; who is ready, and has an agent, decides who answers for load balancers' addresses; the
 //! addresses of others are those of pods in their networks.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +12,14 @@ use ipnetwork::IpNetwork;
 use super::announced::is_able;
 use super::endpoints::ZONE_LABEL;
 use crate::changes::Changes;
-use crate::{Node, World};
+use crate::{Agents, Node, World};
 
 /// Nodes, as they were when all that they concern was compiled.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Nodes(BTreeMap<String, Facts>);
+pub(super) struct Nodes {
+    facts: BTreeMap<String, Facts>,
+    agents: Agents,
+}
 
 /// What of a node anybody makes something of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +44,13 @@ pub(super) struct Concerned {
 impl Nodes {
     /// Follows changes, as the node with this name is concerned by them.
     pub(super) fn follow(&mut self, world: &World, this: &str, changes: &Changes) -> Concerned {
-        let mut concerned = Concerned::default();
+        let announced = self.agents.follow(world, changes.pods.iter());
+        let mut concerned = Concerned { announced, ..Concerned::default() };
         for name in &changes.nodes {
             let now = world.nodes.get(name).map(Facts::of);
             let before = match now.clone() {
-                Some(now) => self.0.insert(name.clone(), now),
-                None => self.0.remove(name),
+                Some(now) => self.facts.insert(name.clone(), now),
+                None => self.facts.remove(name),
             };
             if name == this && before.as_ref().map(Facts::own) != now.as_ref().map(Facts::own) {
                 concerned.everybody = true;
@@ -59,6 +63,11 @@ impl Nodes {
             concerned.announced |= able(&before) != able(&now);
         }
         concerned
+    }
+
+    /// Which of them have an agent.
+    pub(super) fn agents(&self) -> &Agents {
+        &self.agents
     }
 }
 

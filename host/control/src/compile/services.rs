@@ -1,6 +1,7 @@
 //! A Service's frontends, as a node sees it (S1, S2, S7, S8, S14, S23).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use millrace_tables::{
@@ -11,9 +12,7 @@ use super::announced::announced;
 use super::endpoints::Backing;
 use super::frontends::{Numbered, Uses};
 use super::{HealthCheck, ServiceSummary, range};
-use crate::service::{
-    ClusterIps, Family, IpMode, QualifiedName, Service, ServiceKind, ServicePort,
-};
+use crate::service::{ClusterIps, Family, IpMode, Service, ServiceKind, ServicePort};
 
 /// What a Service has become.
 #[derive(Clone, Debug, Default)]
@@ -188,7 +187,7 @@ pub(super) fn protocol(protocol: crate::Protocol) -> Protocol {
 
 /// A Service's number: the same on every node and after every restart. That two have one is rare,
 /// and does no harm: tags of decisions are asked about a little too often then.
-pub(super) fn number(name: &QualifiedName) -> u32 {
+pub(super) fn number(name: &impl fmt::Display) -> u32 {
     // FNV-1a
     let text = name.to_string();
     let hash = text
@@ -200,4 +199,4 @@ pub(super) fn number(name: &QualifiedName) -> u32 {
 /// Bits of a number: as many as a tag has for it.
 const BITS: u32 = millrace_abi::Tag::ID_BITS;
 /// Endpoints of a port: a filter numbers them with 16 bits.
-const MOST_ENDPOINTS: usize = u16::MAX as usize;
+pub(super) const MOST_ENDPOINTS: usize = u16::MAX as usize;

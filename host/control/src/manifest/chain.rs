@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
@@ -17,24 +18,43 @@ pub(super) struct ChainManifest {
     spec: ChainSpec,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Which filters the chain of some nodes has beside the built-in ones.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct ChainSpec {
+pub(super) struct ChainSpec {
+    /// The labels of the nodes that it is for; all nodes unless said.
     #[serde(default, skip_serializing_if = "is_default")]
     node_selector: SelectorSpec,
+    /// Which one counts of several for a node: the highest, and of those the first by name.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = 0))]
     priority: i32,
+    /// The stages, each of them once; those of one place are in this order.
+    #[schemars(extend(
+        "maxItems" = 12,
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["filter"],
+    ))]
     stages: Vec<StageSpec>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.before) != has(self.after)",
+    "message": "say either `before` or `after` which built-in filter it is",
+}]))]
 struct StageSpec {
+    /// The name of the Filter.
     filter: LabelName,
+    /// The built-in filter that it is before.
     #[serde(default, skip_serializing_if = "is_default")]
     before: Option<BuiltIn>,
+    /// The built-in filter that it is behind.
     #[serde(default, skip_serializing_if = "is_default")]
     after: Option<BuiltIn>,
+    /// Whether its answers are only compared with what the others decide, and counted.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
     shadow: bool,
 }
 

@@ -3,7 +3,7 @@
 //! A reader must not break this: what of a policy cannot be understood allows nothing (K6). A rule with
 //! a field that is wrong, or a peer that has no name here, is about nothing if it accepts, and denies
 //! everything if it does not. Where it is not even clear whom the policy is for, or when it is asked,
-//! all its rules are like that, for every pod. Names of domains are not understood yet.
+//! all its rules are like that, for every pod.
 
 use std::num::NonZeroU16;
 
@@ -18,7 +18,7 @@ use crate::manifest::selector::SelectorSpec;
 use crate::manifest::{FieldError, FieldPath, decode, is_default, policy_terms};
 use crate::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
-    ClusterTraffic, PodSelector, PolicyDirection, PolicyPort, PortRange, Selector,
+    ClusterTraffic, DomainName, PodSelector, PolicyDirection, PolicyPort, PortRange, Selector,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -261,7 +261,14 @@ impl RuleSpec {
         at_most(MOST, self.protocols.len(), "protocols", &field.clone().key("protocols"))?;
         let mut peers = Vec::new();
         for (at, spec) in specs.into_iter().enumerate() {
-            peers.push(spec.read(direction, &field.clone().key(who).index(at))?);
+            let field = field.clone().key(who).index(at);
+            let peer = spec.read(direction, &field)?;
+            // whoever is not known to have a name may have it all the same
+            if matches!(peer, ClusterPeer::Domains(_)) && self.action != ActionWord::Accept {
+                let reason = "rules that accept alone can be about names of domains".to_owned();
+                return Err(FieldError { field: field.key("domainNames"), reason });
+            }
+            peers.push(peer);
         }
         let mut ports = Vec::new();
         for (at, spec) in self.protocols.into_iter().enumerate() {
@@ -305,18 +312,29 @@ impl PeerSpec {
             }
             (None, None, None, Some(networks), None) if is_egress => {
                 let field = field.clone().key("networks");
-                at_most(MOST, networks.len(), "prefixes", &field)?;
+                one_to(MOST, networks.len(), "prefixes", &field)?;
                 let each = networks.iter().enumerate();
                 let each = each.map(|(at, text)| prefix(text, || field.clone().index(at)));
                 Ok(ClusterPeer::Networks(each.collect::<Result<_, _>>()?))
             }
-            (None, None, None, None, Some(_)) if is_egress => Err(FieldError {
-                field: field.clone().key("domainNames"),
-                reason: "names of domains are not understood yet: the rule fails closed".to_owned(),
-            }),
-            _ if is_egress => {
-                Err(wrong("state one of `namespaces`, `pods`, `nodes` and `networks`"))
+            (None, None, None, None, Some(names)) if is_egress => {
+                let field = field.clone().key("domainNames");
+                one_to(MOST, names.len(), "names", &field)?;
+                let name = |(at, text): (usize, &String)| {
+                    DomainName::new(text).ok_or_else(|| FieldError {
+                        field: field.clone().index(at),
+                        reason: format!(
+                            "`{text}` is no name: write `www.example.com`, or `*.example.com` for \
+                             all that are below one"
+                        ),
+                    })
+                };
+                let each = names.iter().enumerate().map(name);
+                Ok(ClusterPeer::Domains(each.collect::<Result<_, _>>()?))
             }
+            _ if is_egress => Err(wrong(
+                "state one of `namespaces`, `pods`, `nodes`, `networks` and `domainNames`",
+            )),
             _ => Err(wrong("state one of `namespaces` and `pods`")),
         }
     }
@@ -361,6 +379,13 @@ impl ProtocolSpec {
         };
         Ok(ClusterPort::Of(PolicyPort { protocol, ports }))
     }
+}
+
+fn one_to(most: usize, count: usize, what: &str, field: &FieldPath) -> Result<(), FieldError> {
+    if count > 0 {
+        return at_most(most, count, what, field);
+    }
+    Err(FieldError { field: field.clone(), reason: format!("there are no {what}: state one") })
 }
 
 fn at_most(most: usize, count: usize, what: &str, field: &FieldPath) -> Result<(), FieldError> {
@@ -437,6 +462,10 @@ impl From<&ClusterPeer> for PeerSpec {
                 let networks = Some(prefixes.iter().map(ToString::to_string).collect());
                 Self { networks, ..Self::default() }
             }
+            ClusterPeer::Domains(names) => {
+                let domain_names = Some(names.iter().map(ToString::to_string).collect());
+                Self { domain_names, ..Self::default() }
+            }
         }
     }
 }
@@ -469,7 +498,7 @@ impl From<&ClusterPort> for ProtocolSpec {
 
 /// The fields that have rules.
 const RULES: [&str; 2] = ["ingress", "egress"];
-/// The most rules of a direction, peers and protocols of a rule, and prefixes of a peer.
+/// The most rules of a direction, peers and protocols of a rule, and prefixes or names of a peer.
 const MOST: usize = 25;
 const MOST_OF_PRIORITIES: u16 = 1000;
 const MOST_OF_A_NAME: usize = 100;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millrace_abi::{Capability, PortKind, limits};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,70 +21,111 @@ pub(super) struct FilterManifest {
     spec: FilterSpec,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A filter of one's own: a module, how it is configured, and the terms it runs on.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct FilterSpec {
+pub(super) struct FilterSpec {
+    /// Where the module is; exactly one of these.
     source: SourceSpec,
+    /// The SHA-256 of the only module that it may be.
     #[serde(default, skip_serializing_if = "is_default")]
     digest: Option<ModuleDigest>,
+    /// How the filter is configured; what it takes is its own affair.
     #[serde(default = "empty")]
+    #[schemars(
+        skip_serializing_if = "is_empty",
+        extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true)
+    )]
     config: Value,
+    /// What it may do, of what its manifest wants; all of that unless said.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxItems" = Capability::ALL.len(), "x-kubernetes-list-type" = "set"))]
     capabilities: Option<Vec<Word<Capability>>>,
+    /// The kinds of ports whose packets it is asked about; all unless said.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxItems" = PortKind::ALL.len(), "x-kubernetes-list-type" = "set"))]
     kinds: Vec<Word<PortKind>>,
+    /// What it may use up.
     #[serde(default, skip_serializing_if = "is_default")]
     limits: LimitsSpec,
+    /// Whether packets are dropped when the filter fails, or go on without it.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = OnFault::default()))]
     on_fault: OnFault,
+    /// What happens to a live connection that the filter would not let go on any more: its packets are
+    /// dropped, it goes on, or both ends are told that it is over.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = OnRefused::default()))]
     on_refused: OnRefused,
+    /// What happens where the module cannot be had and never could: the chain does without it, or
+    /// nothing passes that it would be asked about.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = OnMissing::default()))]
     on_missing: OnMissing,
+    /// Has another version of it go from node to node, and stop where it does not work. Unless said all
+    /// nodes take it at once.
     #[serde(default, skip_serializing_if = "is_default")]
     rollout: Option<RolloutSpec>,
 }
 
 /// Another version goes from node to node.
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct RolloutSpec {
+    /// How many nodes may be on their way to it at a time.
     max_unavailable: NonZeroU16,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.configMap), has(self.file), has(self.builtin)].filter(is, is).size() == 1",
+    "message": "give it exactly one of `file`, `configMap` and `builtin`",
+}]))]
 struct SourceSpec {
+    /// In a file of each node, by its absolute path.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("maxLength" = 4096, "pattern" = "^/"))]
     file: Option<String>,
+    /// In the `binaryData` of a ConfigMap that has the label `millrace.dev/filters`.
     #[serde(skip_serializing_if = "is_default")]
     config_map: Option<KeySpec>,
+    /// The agent has it, by this name.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("minLength" = 1, "maxLength" = 64))]
     builtin: Option<String>,
     /// Refused, with what to do.
     #[serde(skip_serializing)]
+    #[schemars(skip)]
     oci: Option<Value>,
 }
 
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize, JsonSchema)]
 struct KeySpec {
+    /// The ConfigMap's namespace.
     namespace: LabelName,
+    /// Its name.
     name: Subdomain,
+    /// The key in it.
+    #[schemars(extend("minLength" = 1, "maxLength" = 253))]
     key: String,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct LimitsSpec {
+    /// Memory of each instance, as a quantity; 64Mi unless said.
     #[serde(skip_serializing_if = "is_default")]
     memory: Option<ByteCount>,
+    /// How long one call may take, in steps of 5 ms; 10ms unless said.
     #[serde(skip_serializing_if = "is_default")]
     deadline: Option<Deadline>,
 }
 
 /// A whole number of milliseconds, as `10ms`.
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("maxLength" = 12, "pattern" = "^[1-9][0-9]*(ms|s)$"))]
 struct Deadline(u32);
 
 impl TryFrom<FilterManifest> for Filter {
@@ -217,6 +259,10 @@ impl From<Deadline> for String {
 
 fn empty() -> Value {
     Value::Object(<_>::default())
+}
+
+fn is_empty(config: &Value) -> bool {
+    *config == empty()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What all objects have: names, labels, annotations.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::is_default;
@@ -22,6 +23,9 @@ where
         bound(deserialize = "A: Default + Deserialize<'de>")
     )]
     pub(super) annotations: A,
+    /// When the object was made (RFC 3339, UTC).
+    #[serde(rename = "creationTimestamp", default, skip_serializing_if = "is_default")]
+    pub(super) creation: Option<String>,
     /// There once the object is to be deleted.
     #[serde(rename = "deletionTimestamp", default, skip_serializing_if = "is_default")]
     pub(super) deletion: Option<String>,
@@ -32,20 +36,23 @@ where
 pub(super) struct NoAnnotations {}
 
 /// A DNS subdomain (RFC 1123), as most objects' names are.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = MOST_OF_A_SUBDOMAIN))]
 pub(super) struct Subdomain(pub(super) String);
 
 /// A DNS label (RFC 1123), as names of namespaces and containers are.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = MOST_OF_A_LABEL))]
 pub(super) struct LabelName(pub(super) String);
 
 impl<N, A: Default + PartialEq> Metadata<N, A> {
     /// What an object of a world says of itself.
     pub(super) fn new(name: N, namespace: Option<&str>, labels: &Labels, annotations: A) -> Self {
         let namespace = namespace.map(|name| LabelName(name.to_owned()));
-        Self { name, namespace, labels: labels.clone(), annotations, deletion: None }
+        let labels = labels.clone();
+        Self { name, namespace, labels, annotations, creation: None, deletion: None }
     }
 
     /// The namespace it is in.

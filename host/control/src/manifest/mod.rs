@@ -1,8 +1,9 @@
 //! Objects as Kubernetes writes them, in YAML or JSON: read into the world's types, and written.
 //!
 //! - `meta`, `condition`, `node`, `namespace`, `pod`, `service`, `slice`, `range`, `pool`, `policy`,
-//!   `cluster_policy`, `policy_terms`, `filter`, `chain`, `modules`, `selector`: the fields that count,
-//!   of each kind; all others are passed over
+//!   `cluster_policy`, `policy_terms`, `filter`, `chain`, `modules`, `gateway`, `route`, `grant`,
+//!   `selector`: the fields that count, of each kind; all others are passed over
+//! - [`schema`]: what the API server checks of our own kinds, as these structs say it
 //! - `field`: where in an object a field is
 //!
 //! The structs are our own, not `k8s-openapi`'s: those take any text for an address or a prefix,
@@ -15,6 +16,8 @@ mod cluster_policy;
 mod condition;
 pub(crate) mod field;
 mod filter;
+mod gateway;
+mod grant;
 mod meta;
 mod modules;
 mod namespace;
@@ -24,6 +27,8 @@ mod policy;
 mod policy_terms;
 mod pool;
 mod range;
+mod route;
+pub mod schema;
 mod selector;
 mod service;
 mod slice;
@@ -35,13 +40,17 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_norway::Value;
 
 use crate::filter::{Filter, FilterChain, ModuleMap};
+use crate::gateway::{Gateway, GatewayClass, ReferenceGrant, Route};
 use crate::policy::{ClusterNetworkPolicy, NetworkPolicy};
 use crate::{
-    AddressPool, EndpointSlice, Namespace, Node, Pod, PodName, Service, ServiceRange, World,
+    AddressPool, EndpointSlice, Namespace, Node, Pod, PodName, Protocol, Service, ServiceRange,
+    World,
 };
 use chain::ChainManifest;
 use cluster_policy::ClusterPolicyManifest;
 use filter::FilterManifest;
+use gateway::{GatewayClassManifest, GatewayManifest};
+use grant::GrantManifest;
 use modules::{MODULES_LABEL, ModulesManifest};
 use namespace::NamespaceManifest;
 use node::NodeManifest;
@@ -49,6 +58,7 @@ use pod::PodManifest;
 use policy::PolicyManifest;
 use pool::PoolManifest;
 use range::RangeManifest;
+use route::RouteManifest;
 use service::ServiceManifest;
 use slice::SliceManifest;
 
@@ -79,6 +89,14 @@ pub enum Object {
     FilterChain(FilterChain),
     /// `v1 ConfigMap`
     Modules(ModuleMap),
+    /// `gateway.networking.k8s.io/v1 GatewayClass`
+    GatewayClass(GatewayClass),
+    /// `gateway.networking.k8s.io/v1 Gateway`
+    Gateway(Gateway),
+    /// `gateway.networking.k8s.io/v1 TCPRoute`, or `UDPRoute`
+    Route(Route),
+    /// `gateway.networking.k8s.io/v1 ReferenceGrant`
+    ReferenceGrant(ReferenceGrant),
 }
 
 /// The kinds of objects that count.
@@ -108,6 +126,16 @@ pub enum Kind {
     FilterChain,
     /// `v1 ConfigMap`
     Modules,
+    /// `gateway.networking.k8s.io/v1 GatewayClass`
+    GatewayClass,
+    /// `gateway.networking.k8s.io/v1 Gateway`
+    Gateway,
+    /// `gateway.networking.k8s.io/v1 TCPRoute`
+    TcpRoute,
+    /// `gateway.networking.k8s.io/v1 UDPRoute`
+    UdpRoute,
+    /// `gateway.networking.k8s.io/v1 ReferenceGrant`
+    ReferenceGrant,
 }
 
 /// A field that is not as it should be.
@@ -122,7 +150,7 @@ pub struct FieldError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -135,6 +163,11 @@ impl Kind {
         Self::Filter,
         Self::FilterChain,
         Self::Modules,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::TcpRoute,
+        Self::UdpRoute,
+        Self::ReferenceGrant,
     ];
 
     /// The kind with this name in a group's version, if it counts.
@@ -150,6 +183,11 @@ impl Kind {
             Self::ServiceRange | Self::NetworkPolicy => "networking.k8s.io/v1",
             Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
             Self::AddressPool | Self::Filter | Self::FilterChain => "millrace.dev/v1alpha1",
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::ReferenceGrant => "gateway.networking.k8s.io/v1",
         }
     }
 
@@ -168,6 +206,11 @@ impl Kind {
             Self::Filter => "Filter",
             Self::FilterChain => "FilterChain",
             Self::Modules => "ConfigMap",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
         }
     }
 
@@ -205,6 +248,19 @@ impl Kind {
                 decode::<ChainManifest>(object)?.try_into().map(Object::FilterChain)
             }
             Self::Modules => decode::<ModulesManifest>(object)?.try_into().map(Object::Modules),
+            Self::GatewayClass => {
+                Ok(Object::GatewayClass(decode::<GatewayClassManifest>(object)?.into()))
+            }
+            Self::Gateway => decode::<GatewayManifest>(object)?.try_into().map(Object::Gateway),
+            Self::TcpRoute => {
+                decode::<RouteManifest>(object)?.read(Protocol::Tcp).map(Object::Route)
+            }
+            Self::UdpRoute => {
+                decode::<RouteManifest>(object)?.read(Protocol::Udp).map(Object::Route)
+            }
+            Self::ReferenceGrant => {
+                Ok(Object::ReferenceGrant(decode::<GrantManifest>(object)?.into()))
+            }
         }
     }
 
@@ -251,6 +307,10 @@ impl Object {
             Self::Filter(_) => Kind::Filter,
             Self::FilterChain(_) => Kind::FilterChain,
             Self::Modules(_) => Kind::Modules,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::Route(route) => route.name.kind(),
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }
     }
 
@@ -269,6 +329,10 @@ impl Object {
             Self::Filter(filter) => filter.name.clone(),
             Self::FilterChain(chain) => chain.name.clone(),
             Self::Modules(map) => map.name.to_string(),
+            Self::GatewayClass(class) => class.name.clone(),
+            Self::Gateway(gateway) => gateway.name.to_string(),
+            Self::Route(route) => route.name.name.to_string(),
+            Self::ReferenceGrant(grant) => grant.name.to_string(),
         }
     }
 }
@@ -302,7 +366,17 @@ pub fn write(world: &World) -> String {
     let chains = chains.map(|it| text(Kind::FilterChain, ChainManifest::from(it)));
     let modules = world.filters.modules.values();
     let modules = modules.map(|it| text(Kind::Modules, ModulesManifest::from(it)));
+    let gateways = &world.gateways;
+    let classes = gateways.classes.values();
+    let classes = classes.map(|it| text(Kind::GatewayClass, GatewayClassManifest::from(it)));
+    let grants = gateways.grants.values();
+    let grants = grants.map(|it| text(Kind::ReferenceGrant, GrantManifest::from(it)));
+    let routes = gateways.routes().map(|it| text(it.name.kind(), RouteManifest::from(it)));
+    let gateways = gateways.gateways.values();
+    let gateways = gateways.map(|it| text(Kind::Gateway, GatewayManifest::from(it)));
+    let gateways = classes.chain(gateways).chain(routes).chain(grants);
     let others = others.chain(of_cluster).chain(modules).chain(filters).chain(chains);
+    let others = others.chain(gateways);
     first.chain(others).collect::<Vec<_>>().join("---\n")
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::condition::Condition;
@@ -54,8 +55,12 @@ struct NodeAddress {
 }
 
 /// A prefix without host bits.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
+#[schemars(extend("maxLength" = 43, "x-kubernetes-validations" = [{
+    "rule": "isCIDR(self)",
+    "message": "it has to be a prefix, as 192.0.2.0/24 or 2001:db8::/112",
+}]))]
 pub(super) struct Prefix(pub(super) IpNetwork);
 
 impl TryFrom<NodeManifest> for Node {

@@ -1,5 +1,6 @@
 //! `millrace.dev/v1alpha1 AddressPool`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AddressPool;
@@ -14,14 +15,19 @@ pub(super) struct PoolManifest {
     spec: PoolSpec,
 }
 
-#[derive(Serialize, Deserialize)]
-struct PoolSpec {
+/// Addresses for Services of type LoadBalancer.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub(super) struct PoolSpec {
+    /// The prefixes whose addresses Services get. They are no pods' and no ClusterIPs'.
+    #[schemars(extend("minItems" = 1, "maxItems" = 64, "x-kubernetes-list-type" = "set"))]
     cidrs: Vec<Prefix>,
+    /// Whether a node answers its neighbours for the addresses, by ARP and Neighbour Discovery.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Announced::default()))]
     announcement: Announced,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 enum Announced {
     #[default]
     Neighbours,

@@ -1,29 +1,50 @@
 //! Label selectors (`metav1.LabelSelector`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Labels;
 use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::policy::{Operator, Requirement, Selector};
 
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct SelectorSpec {
+    /// Labels that there are, with these values.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend(
+        "maxProperties" = MOST,
+        "additionalProperties" = { "type": "string", "maxLength": MOST_OF_A_VALUE },
+    ))]
     match_labels: Labels,
+    /// What else has to hold of labels.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("maxItems" = MOST, "x-kubernetes-list-type" = "atomic"))]
     match_expressions: Vec<ExpressionSpec>,
 }
 
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+    "message": "`In` and `NotIn` need one value at least, and the others have none",
+}]))]
 struct ExpressionSpec {
+    /// The label's key.
+    #[schemars(extend("minLength" = 1, "maxLength" = 317))]
     key: String,
+    /// What has to hold of it.
     operator: OperatorWord,
+    /// The values that it is of, or none of.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend(
+        "maxItems" = MOST,
+        "x-kubernetes-list-type" = "atomic",
+        "items" = { "type": "string", "maxLength": MOST_OF_A_VALUE },
+    ))]
     values: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 enum OperatorWord {
     In,
     NotIn,
@@ -91,3 +112,8 @@ impl From<&Selector> for SelectorSpec {
         }
     }
 }
+
+/// Of what a selector names of one sort, in our own kinds.
+const MOST: usize = 64;
+/// Letters of a label's value.
+const MOST_OF_A_VALUE: usize = 63;

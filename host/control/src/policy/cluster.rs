@@ -4,6 +4,7 @@
 use std::fmt;
 
 use ipnetwork::IpNetwork;
+use millrace_tables::Pattern;
 
 use super::{PolicyDirection, PolicyPort, PolicyTerms, PortRange, Selector};
 
@@ -90,7 +91,13 @@ pub enum ClusterPeer {
     Nodes(Selector),
     /// Whoever has an address of one of these prefixes, pods as well.
     Networks(Vec<IpNetwork>),
+    /// Whoever has an address that one of these names has, as far as pods have asked for it.
+    Domains(Vec<DomainName>),
 }
+
+/// A name of a domain, or all below one behind `*.`, in small letters and without a dot at the end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DomainName(String);
 
 /// What connections are for (K5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +117,15 @@ impl ClusterNetworkPolicy {
         }
     }
 
+    /// Whether it is about names of domains.
+    pub fn asks_for_names(&self) -> bool {
+        let peers = self.egress.iter().filter_map(|rule| match &rule.about {
+            ClusterTraffic::With { peers, .. } => Some(peers),
+            ClusterTraffic::NotUnderstood => None,
+        });
+        peers.flatten().any(|peer| matches!(peer, ClusterPeer::Domains(_)))
+    }
+
     /// What it is asked by: those of a lower one first.
     pub fn order(&self) -> (ClusterTier, u16, &str) {
         (self.tier, self.priority, &self.name)
@@ -127,6 +143,25 @@ impl ClusterPort {
                 crate::Protocol::ALL.map(named).to_vec()
             }
         }
+    }
+}
+
+impl DomainName {
+    /// What is written so, in any case of letters; nothing if it is no name.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        Pattern::new(&text).is_some().then_some(Self(text))
+    }
+
+    /// As tables have it.
+    pub fn pattern(&self) -> Pattern<'_> {
+        Pattern::new(&self.0).expect("it was one when it was made")
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What Services get that do not state it: addresses and ports.
 //!
 //! Owns which of them a Service gets where manifests are all there is: an API server gives them itself,
-//! but for addresses of pools, which are [ours to give](pool_addresses).
+//! but for addresses of pools, which are [ours to give](FromPools), and Gateways get, too.
 //! Each is found by a hash of what it is for, and by the next ones if that is taken; Services take
 //! turns by their names, after all that is stated. So it follows from the manifests alone: every node
 //! finds the same, before a restart and after, and another Service can change it only by the same hash.
@@ -12,17 +12,17 @@ use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 
+use crate::gateway::{Gateway, GatewayClass, Gateways, claimed, wants_any};
 use crate::service::{ClusterIps, Family, FamilyPolicy, LoadBalancerIp, NodePorts, ServiceKind};
 use crate::{QualifiedName, Service, Services, World};
 
 /// Gives Services what they do not state. One for which nothing is left goes without.
 pub(super) fn allocate(world: &mut World) {
-    let services = &mut world.services;
+    let World { services, gateways, .. } = world;
     let ranges: Vec<IpNetwork> =
         services.ranges.values().flat_map(|range| range.prefixes.iter().copied()).collect();
-    let pools: Vec<IpNetwork> =
-        services.pools.values().flat_map(|pool| pool.prefixes.iter().copied()).collect();
-    let mut taken = Taken::of(services.services.values());
+    let pools = pools(services);
+    let mut taken = Taken::of(services, gateways);
     for service in services.services.values_mut().filter(|it| it.kind != ServiceKind::ExternalName)
     {
         let ClusterIps::Headless = service.cluster_ips else {
@@ -32,20 +32,38 @@ pub(super) fn allocate(world: &mut World) {
             continue;
         };
     }
+    give(gateways, &pools, &mut taken);
 }
 
-/// The addresses of pools that Services are to get for their load balancers, and have not got.
-pub fn pool_addresses(services: &Services) -> Vec<(QualifiedName, Vec<IpAddr>)> {
-    let mut lacking = services.services.values().filter(|it| it.lacks_pool_address()).peekable();
-    if services.pools.is_empty() || lacking.peek().is_none() {
-        return Vec::new();
+/// The addresses of pools that are to be given now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FromPools {
+    /// To these Services, for their load balancers.
+    pub services: Vec<(QualifiedName, Vec<IpAddr>)>,
+    /// The Gateways, as they are with theirs.
+    pub gateways: Gateways,
+}
+
+impl FromPools {
+    /// Those that Services and Gateways of a world are to get, and have not got.
+    pub fn of(world: &World) -> Self {
+        let World { services, gateways, .. } = world;
+        let mut gateways = gateways.clone();
+        let pools = pools(services);
+        let lacking: Vec<_> =
+            services.services.values().filter(|it| it.lacks_pool_address()).collect();
+        // most often there is nothing to give
+        if pools.is_empty() || lacking.is_empty() && !gateways.gateways.values().any(lacks) {
+            return Self { services: Vec::new(), gateways };
+        }
+        let mut taken = Taken::of(services, &gateways);
+        let given = lacking
+            .into_iter()
+            .map(|service| (service.name.clone(), from_pools(service, &pools, &mut taken)));
+        let services = given.filter(|(_, addresses)| !addresses.is_empty()).collect();
+        give(&mut gateways, &pools, &mut taken);
+        Self { services, gateways }
     }
-    let pools: Vec<IpNetwork> =
-        services.pools.values().flat_map(|pool| pool.prefixes.iter().copied()).collect();
-    let mut taken = Taken::of(services.services.values());
-    let given = lacking.map(|service| (&service.name, from_pools(service, &pools, &mut taken)));
-    let given = given.filter(|(_, addresses)| !addresses.is_empty());
-    given.map(|(name, addresses)| (name.clone(), addresses)).collect()
 }
 
 /// What is not to be had any more.
@@ -55,7 +73,9 @@ struct Taken {
 }
 
 impl Taken {
-    fn of<'s>(services: impl Iterator<Item = &'s Service> + Clone) -> Self {
+    fn of(services: &Services, gateways: &Gateways) -> Self {
+        let services = services.services.values();
+        let of_gateways = gateways.gateways.values().flat_map(claimed);
         let addresses = services.clone().flat_map(|service| {
             let balanced = service.load_balancer.iter().map(|it| it.address);
             cluster_addresses(service).iter().copied().chain(balanced)
@@ -64,7 +84,7 @@ impl Taken {
             let ports = service.ports.iter().filter_map(|port| port.node_port);
             ports.chain(service.health_check_node_port)
         });
-        Self { addresses: addresses.collect(), node_ports: node_ports.collect() }
+        Self { addresses: addresses.chain(of_gateways).collect(), node_ports: node_ports.collect() }
     }
 
     /// A free address of the first prefix that has one.
@@ -146,6 +166,30 @@ fn from_pools(service: &Service, pools: &[IpNetwork], taken: &mut Taken) -> Vec<
         taken.address(prefixes, &key)
     });
     given.collect()
+}
+
+/// Gives Gateways that want any addresses, and have none, one of each family that there is.
+fn give(gateways: &mut Gateways, pools: &[IpNetwork], taken: &mut Taken) {
+    let Gateways { classes, gateways, .. } = gateways;
+    let is_ours = |it: &&mut Gateway| classes.get(&it.class).is_some_and(GatewayClass::is_ours);
+    for gateway in gateways.values_mut().filter(|it| lacks(it)).filter(is_ours) {
+        let key = format!("gateway {}", gateway.name);
+        gateway.given = Family::ALL
+            .into_iter()
+            .filter_map(|family| {
+                let of_family = |it: &&IpNetwork| Family::of(it.network()) == family;
+                taken.address(pools.iter().filter(of_family), &key)
+            })
+            .collect();
+    }
+}
+
+fn lacks(gateway: &Gateway) -> bool {
+    wants_any(gateway) && gateway.given.is_empty()
+}
+
+fn pools(services: &Services) -> Vec<IpNetwork> {
+    services.pools.values().flat_map(|pool| pool.prefixes.iter().copied()).collect()
 }
 
 /// A node port for each port; ports of one number share theirs, with different protocols.

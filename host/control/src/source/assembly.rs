@@ -145,6 +145,12 @@ impl Assembly {
             Object::FilterChain(chain) => {
                 self.world.filters.chains.insert(chain.name.clone(), chain);
             }
+            it @ (Object::GatewayClass(_)
+            | Object::Gateway(_)
+            | Object::Route(_)
+            | Object::ReferenceGrant(_)) => {
+                self.world.gateways.put(it);
+            }
             Object::Modules(map) => {
                 // one without any is of no concern
                 if !map.modules.is_empty() {

@@ -5,7 +5,7 @@
 //! - [`Manifests`]: the directory; read as often as one likes, each time as a whole
 //! - `document`: the YAML documents of a file, and on which line of it a field is
 //! - `assembly`: objects become a world; what does not fit together is turned away
-//! - `allocation`: what Services get that do not state it
+//! - `allocation`: what Services and Gateways get that do not state it
 //! - [`Complaint`]: what was turned away, and why
 //! - [`Objects`]: objects that come one by one, as from an API server; [`News`] of them
 //! - [`Mark`]: what tells the manifests of one time from those of another
@@ -22,8 +22,8 @@ mod mark;
 mod objects;
 mod watch;
 
+pub use allocation::FromPools;
 use allocation::allocate;
-pub use allocation::pool_addresses;
 pub use complaint::{Complaint, Fault, Place};
 pub use mark::Mark;
 pub use objects::{News, Objects};

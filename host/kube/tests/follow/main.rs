@@ -1,6 +1,7 @@
 //! A cluster that is followed, whatever becomes of its API server, and told what has become of it. The
 //! server here speaks lists, watches and merge patches, and no more; `tests/cluster` has the real one.
 
+mod gateways;
 mod report;
 mod server;
 mod writes;

@@ -270,7 +270,8 @@ async fn own(
 }
 
 fn is_in_a_namespace(resource: &str) -> bool {
-    ["pods", "services", "networkpolicies"].contains(&resource)
+    ["pods", "services", "networkpolicies", "gateways", "tcproutes", "udproutes"]
+        .contains(&resource)
 }
 
 fn answer(told: Arc<Told>, resource: String, query: &BTreeMap<String, String>) -> Response {

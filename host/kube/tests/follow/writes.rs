@@ -16,6 +16,8 @@ use crate::server::Told;
 pub(crate) fn routes() -> Router<Arc<Told>> {
     Router::new()
         .route("/apis/millrace.dev/v1alpha1/{resource}/{name}/status", patch(status))
+        .route("/apis/{group}/v1/{resource}/{name}/status", patch(status))
+        .route("/apis/{group}/v1/namespaces/{namespace}/{resource}/{name}/status", patch(status))
         .route("/api/v1/namespaces/{namespace}/{resource}/{name}/status", patch(status))
         .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(event))
 }

@@ -102,8 +102,8 @@ impl Plane {
             gateways.push(IpNetwork::new(gateway, prefix.prefix()).unwrap());
         }
         let Attach { netns, pod, network, .. } = request;
-        let mac = "02:00:00:00:00:01".to_owned();
-        Attached { id, pod, network, netns, port, mac, addresses, gateways, mtu: 1500 }
+        let (mac, mtu, port_mappings) = ("02:00:00:00:00:01".to_owned(), 1500, Vec::new());
+        Attached { id, pod, network, netns, port, mac, addresses, gateways, mtu, port_mappings }
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use millrace_control::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterRule, ClusterTier,
-    ClusterTraffic, NetworkPolicy, Operator, Peers, PodSelector, PolicyMode, PolicyPeer,
-    PolicyPort, PolicyRule, PolicyTerms, PortRange, Ports, Requirement, Selector,
+    ClusterTraffic, DomainName, NetworkPolicy, Operator, Peers, PodSelector, PolicyMode,
+    PolicyPeer, PolicyPort, PolicyRule, PolicyTerms, PortRange, Ports, Requirement, Selector,
 };
 use millrace_control::{
     Bandwidth, Container, ContainerPort, Labels, Namespace, Node, Pod, PodName, PodNetwork,
@@ -117,6 +117,10 @@ fn cluster_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
             let prefixes = blocks.into_iter().map(|(text, _)| text.parse().expect("a prefix"));
             ClusterPeer::Networks(prefixes.collect())
         }),
+        1 => vec(select(&DOMAINS[..]), 1..3).prop_map(|names| {
+            let names = names.into_iter().map(|text| DomainName::new(text).expect("a name"));
+            ClusterPeer::Domains(names.collect())
+        }),
     ];
     let egress = vec(cluster_rule(egress.boxed()), 0..3);
     // few priorities, so that some are the same
@@ -226,6 +230,7 @@ const SPACES: [&str; 2] = ["x", "y"];
 const KEYS: [&str; 2] = ["app", "tier"];
 const VALUES: [&str; 2] = ["one", "two"];
 const NAMES: [&str; 2] = ["web", "other"];
+const DOMAINS: [&str; 2] = ["www.example.com", "*.example.com"];
 const PORTS: [u16; 4] = [53, 80, 81, 90];
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 /// Prefixes, and parts of them.

@@ -173,6 +173,8 @@ fn is_about(
                     || node.external.contains(&other.address))
         }),
         ClusterPeer::Networks(prefixes) => prefixes.iter().any(|it| it.contains(other.address)),
+        // nobody has asked for any name
+        ClusterPeer::Domains(_) => false,
     };
     let is_wanted = |port: &ClusterPort| match port {
         ClusterPort::Of(port) => is_port(port.protocol, &port.ports, server, traffic),

@@ -38,7 +38,7 @@ fn text(socket: &Path) -> Value {
         "plugins": [{
             "type": "millrace-cni",
             "socket": socket,
-            "capabilities": { "bandwidth": true },
+            "capabilities": { "bandwidth": true, "ips": true, "mac": true, "portMappings": true },
         }],
     })
 }

@@ -11,7 +11,8 @@ use super::people::{Likeness, NamedPort, People};
 use super::registry::{Registry, Uses};
 use crate::policy::{
     self, ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterTier, ClusterTraffic,
-    NetworkPolicy, Peers, PodSelector, PolicyDirection, PolicyName, PolicyPeer, PortRange, Ports,
+    DomainName, NetworkPolicy, Peers, PodSelector, PolicyDirection, PolicyName, PolicyPeer,
+    PortRange, Ports,
 };
 use crate::{PodName, World};
 
@@ -70,6 +71,7 @@ enum Who {
     Anybody,
     Selected(Selection),
     Within(BlockKey),
+    Called(DomainName),
 }
 
 /// What a rule asks of a port.
@@ -208,6 +210,7 @@ impl Maker<'_> {
                 Peer::Selected(self.uses.selection(selection.clone(), self.registry))
             }
             Who::Within(key) => Peer::Within(self.uses.block(key.clone(), self.registry)),
+            Who::Called(name) => Peer::Called(self.uses.domain(name.clone(), self.registry)),
         }
     }
 
@@ -223,6 +226,8 @@ impl Maker<'_> {
             for number in likeness.named(name, protocol) {
                 match who {
                     Who::Selected(selection) if !selection.has(world, likeness) => {}
+                    // pods alone have ports with names, and nobody asks others for one (K5)
+                    Who::Called(_) => {}
                     Who::Within((prefix, except)) => {
                         let is_within = |address: &IpAddr| {
                             prefix.contains(*address)
@@ -267,6 +272,9 @@ impl Who {
             ClusterPeer::Nodes(labels) => (Scope::Nodes, labels.clone()),
             ClusterPeer::Networks(prefixes) => {
                 return prefixes.iter().map(|it| Self::Within((*it, Vec::new()))).collect();
+            }
+            ClusterPeer::Domains(names) => {
+                return names.iter().cloned().map(Self::Called).collect();
             }
         };
         vec![Self::Selected(Selection { scope, labels })]

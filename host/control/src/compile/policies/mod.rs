@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use millrace_tables::{Clause, Draft, Otherwise, PolicySet};
 
-use super::Publication;
+use super::{Mapped, Publication};
 use crate::changes::Changes;
 use crate::policy::{PolicyDirection, PolicyMode, PolicyName, RefusedConnections};
 use crate::{PodName, QualifiedName, World};
@@ -38,6 +38,8 @@ pub struct Local {
     pub nameless: Vec<IpAddr>,
     /// Its own addresses, that of its gateway included.
     pub addresses: Vec<IpAddr>,
+    /// Of what is attached to it, what has ports of the node because its runtime wants them.
+    pub mapped: BTreeMap<String, Mapped>,
 }
 
 /// A rule that decides about connections.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use millrace_tables::{Block, Identity, Selector};
+use millrace_tables::{Block, Domain, Identity, Selector};
 
 use super::Rule;
 use super::clauses::{BlockKey, Scope, Selection, SetKey};
 use super::people::Likeness;
 use crate::World;
 use crate::compile::numbers::Numbers;
+use crate::policy::DomainName;
 
 /// The numbers of things.
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub(super) struct Registry {
     pub(super) identities: Numbers<Likeness>,
     pub(super) selections: Numbers<Selection>,
     pub(super) blocks: Numbers<(IpNetwork, Vec<IpNetwork>)>,
+    pub(super) domains: Numbers<DomainName>,
     pub(super) sets: Numbers<SetKey>,
     pub(super) rules: Numbers<Rule>,
 }
@@ -27,6 +29,7 @@ pub(super) struct Uses {
     identities: Vec<u32>,
     selections: Vec<u32>,
     blocks: Vec<u32>,
+    domains: Vec<u32>,
     rules: Vec<u32>,
 }
 
@@ -53,6 +56,7 @@ impl Default for Registry {
             identities: Numbers::after(0),
             selections: Numbers::after(0),
             blocks: Numbers::after(0),
+            domains: Numbers::after(0),
             sets: Numbers::after(0),
             rules: Numbers::after(RULES_OF_THE_FILTER),
         }
@@ -78,6 +82,12 @@ impl Uses {
         Block(number)
     }
 
+    pub(super) fn domain(&mut self, of: DomainName, registry: &mut Registry) -> Domain {
+        let number = registry.domains.take(of);
+        self.domains.push(number);
+        Domain(number)
+    }
+
     pub(super) fn rule(&mut self, of: Rule, registry: &mut Registry) -> u32 {
         let number = registry.rules.take(of);
         self.rules.push(number);
@@ -89,6 +99,7 @@ impl Uses {
         self.identities.into_iter().for_each(|it| registry.identities.give_back(it));
         self.selections.into_iter().for_each(|it| registry.selections.give_back(it));
         self.blocks.into_iter().for_each(|it| registry.blocks.give_back(it));
+        self.domains.into_iter().for_each(|it| registry.domains.give_back(it));
         self.rules.into_iter().for_each(|it| registry.rules.give_back(it));
     }
 }

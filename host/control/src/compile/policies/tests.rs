@@ -255,7 +255,7 @@ fn n13_what_becomes_of_live_connections_is_what_the_strictest_of_the_policies_th
 fn n14_a_pod_that_is_attached_before_its_manifest_comes_is_closed_if_any_policy_may_be_for_it() {
     let pods = BTreeMap::from([(PodName::new("default", "new"), vec![address("10.1.0.9")])]);
     let nameless = vec![address("10.1.0.8")];
-    let local = Local { pods, nameless, addresses: vec![address("10.1.0.1")] };
+    let local = Local { pods, nameless, addresses: vec![address("10.1.0.1")], ..Local::default() };
     for (policies, closed) in [
         (String::new(), [false, false]),
         (policy("web", FRIENDS), [true, false]),
@@ -316,4 +316,37 @@ fn pods_with_the_same_policies_share_a_set_and_rules_say_whose_they_are() {
         pods.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["default/server", "default/twin"]
     );
+}
+
+#[test]
+fn k4_names_of_domains_are_told_once_each_and_go_with_the_last_policy_that_is_about_them() {
+    let about = |name: &str, names: &str| {
+        format!(
+            "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, \
+             metadata: {{name: {name}}}, spec: {{tier: Admin, priority: 1, subject: {{namespaces: {{}}}}, \
+             egress: [{{action: Accept, to: [{{domainNames: [{names}]}}]}}]}}}}\n---\n"
+        )
+    };
+    let told = |compiler: &Compiler| -> BTreeMap<u32, String> {
+        let all = compiler.draft.tables().whole(&[Table::Domains], 1, usize::MAX).concat();
+        let domain = |change| match change {
+            Ok(Change::Upsert(Row::Domain(domain, it))) => Some((domain.0, it.text().to_owned())),
+            _ => None,
+        };
+        Update::new(&all).changes().filter_map(domain).collect()
+    };
+    let cluster = cluster("");
+    let one = about("one", "WWW.example.com., '*.example.com'");
+    let mut compiler = compiled(&(cluster.clone() + &one + &about("two", "www.example.com")));
+    let before = told(&compiler);
+    let mut names: Vec<_> = before.values().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["*.example.com", "www.example.com"]);
+
+    compiler.adopt();
+    next(&mut compiler, &(cluster.clone() + &about("two", "www.example.com")));
+    let www = before.iter().filter(|(_, name)| *name == "www.example.com");
+    assert_eq!(told(&compiler), www.map(|(number, name)| (*number, name.clone())).collect());
+    next(&mut compiler, &cluster);
+    assert_eq!(told(&compiler), BTreeMap::new());
 }

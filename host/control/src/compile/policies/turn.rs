@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use millrace_abi::{Tag, TagKind};
 use millrace_tables::{
-    Action, Clause, Draft, Identity, Key, List, Otherwise, Owner, Place, Policies, PolicySet,
-    Range, Row, Selector,
+    Action, Clause, Domain, Draft, Identity, Key, List, Otherwise, Owner, Place, Policies,
+    PolicySet, Range, Row, Selector,
 };
 
 use super::chosen::{Chosen, Counted};
@@ -456,6 +456,13 @@ impl<'t> Turn<'t> {
                     draft.put(&Row::Block(block, addresses));
                 }
                 Settled::Gone(_) => draft.remove(&Key::Block(block)),
+            }
+        }
+        for (number, settled) in facts.registry.domains.settle() {
+            let domain = Domain(number);
+            match settled {
+                Settled::New(name) => draft.put(&Row::Domain(domain, name.pattern())),
+                Settled::Gone(_) => draft.remove(&Key::Domain(domain)),
             }
         }
         for (number, settled) in facts.registry.rules.settle() {

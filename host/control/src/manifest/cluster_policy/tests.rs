@@ -4,7 +4,7 @@ use crate::Protocol;
 use crate::manifest::{Kind, Object};
 use crate::policy::{
     ClusterAction, ClusterNetworkPolicy, ClusterPeer, ClusterPort, ClusterTier, ClusterTraffic,
-    PodSelector, PolicyPort, PortRange, Selector,
+    DomainName, PodSelector, PolicyPort, PortRange, Selector,
 };
 
 fn value(spec: &str) -> Value {
@@ -78,6 +78,17 @@ fn k2_k4_k5_a_rule_has_an_action_peers_and_ports() {
 }
 
 #[test]
+fn k4_names_of_domains_are_the_same_in_any_case_and_with_a_dot_at_the_end() {
+    let (policy, error) = read(&format!(
+        "{HEAD}, egress: [{{action: Accept, to: [{{domainNames: [WWW.Example.com., '*.a.b']}}]}}]"
+    ));
+    assert_eq!(error, None);
+    let names = ["www.example.com", "*.a.b"].map(|it| DomainName::new(it).expect("a name"));
+    let peers = vec![ClusterPeer::Domains(names.to_vec())];
+    assert_eq!(policy.egress[0].about, ClusterTraffic::With { peers, ports: Vec::new() });
+}
+
+#[test]
 fn k6_a_rule_that_is_not_understood_is_named_and_fails_closed_while_others_count() {
     let good = "{action: Accept, to: [{namespaces: {}}]}";
     let port =
@@ -94,10 +105,28 @@ fn k6_a_rule_that_is_not_understood_is_named_and_fails_closed_while_others_count
             ClusterAction::Accept,
             "to[0].networks[0]: `10.0.0.0` is no",
         ),
+        (peer("{networks: []}"), ClusterAction::Accept, "to[0].networks: there are no prefixes"),
+        (peer("{domainNames: []}"), ClusterAction::Accept, "to[0].domainNames: there are no names"),
         (
-            peer("{domainNames: [example.com]}"),
+            peer("{domainNames: [a.b, 'www.*.c']}"),
             ClusterAction::Accept,
-            "to[0].domainNames: names of",
+            "to[0].domainNames[1]: `www.*.c` is no name",
+        ),
+        (
+            peer(&format!("{{domainNames: [{}]}}", many("a.b"))),
+            ClusterAction::Accept,
+            "to[0].domainNames: there are 26 names, 25",
+        ),
+        (
+            "{action: Deny, to: [{domainNames: [example.com]}]}".into(),
+            ClusterAction::Deny,
+            "to[0].domainNames: rules that accept alone",
+        ),
+        (
+            "{action: Accept, to: [{domainNames: [a.b]}], protocols: [{destinationNamedPort: web}]}"
+                .into(),
+            ClusterAction::Accept,
+            "protocols[0].destinationNamedPort: pods alone",
         ),
         (peer(&many("{pods: {}}")), ClusterAction::Accept, "egress[1].to: there are 26 peers, 25"),
         ("{action: Drop, to: [{pods: {}}]}".into(), ClusterAction::Deny, "spec.egress[1].action: "),
@@ -193,6 +222,7 @@ fn a_policy_reads_back_as_it_is_written() {
                  {nodes: {}}, {networks: ['fd00::/8']}], protocols: [{udp: {destinationPort: {range: \
                  {start: 1, end: 9}}}}, {tcp: {destinationPort: {number: 5}}}]}, {action: Accept, \
                  to: [{pods: {}}], protocols: [{destinationNamedPort: web}]}, \
+                 {action: Accept, to: [{domainNames: ['*.Example.com', a.b.]}]}, \
                  {action: Pass, to: [{}]}], ingress: [{action: Accept, from: [{novelty: 1}]}]";
     let (policy, _) = read(&format!("{HEAD}, {rules}"));
     let mut world = crate::World::default();

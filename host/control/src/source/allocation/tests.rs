@@ -145,17 +145,18 @@ fn a_cluster_s_services_get_the_same_addresses_of_pools_and_those_of_another_cla
     assert_eq!((given("a").len(), given("b").len(), given("c").len()), (1, 0, 1));
 
     // an API server gives none
-    let mut cluster = Services::default();
+    let mut cluster = World::default();
     let pools = vec!["203.0.113.0/29".parse().unwrap(), "fd99::/120".parse().unwrap()];
     let pool =
         AddressPool { name: "outside".into(), prefixes: pools, announcement: <_>::default() };
-    cluster.services = full.clone();
-    for service in cluster.services.values_mut() {
+    cluster.services.services = full.clone();
+    for service in cluster.services.services.values_mut() {
         service.load_balancer.clear();
     }
-    assert_eq!(pool_addresses(&cluster), [], "there are no pools");
-    cluster.pools.insert(pool.name.clone(), pool);
+    assert_eq!(FromPools::of(&cluster).services, [], "there are no pools");
+    cluster.services.pools.insert(pool.name.clone(), pool);
     let expected = ["a", "c"].map(|it| (QualifiedName::new("default", it), given(it)));
-    assert_eq!(pool_addresses(&cluster), expected);
-    assert_eq!(pool_addresses(&Services { services: full, ..cluster }), [], "they have theirs");
+    assert_eq!(FromPools::of(&cluster).services, expected);
+    cluster.services.services = full;
+    assert_eq!(FromPools::of(&cluster).services, [], "they have theirs");
 }
