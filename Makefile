@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni image test cluster-test bench old-kernel cluster conformance alerts fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni image test cluster-test bench old-kernel cluster crds manifests conformance alerts fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -59,6 +59,12 @@ image: cni ## an image of millrace, and the lines that import and push it
 cluster: image ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
 	tests/cluster/up $(target)/millrace.tar
 	set -e; for part in check check-it ask status; do tests/cluster/$$part; done
+
+crds: ## write deploy/crds, of the types that agents read objects with
+	cargo run $(locked) --release --package millrace-kube --example definitions -- deploy/crds
+
+manifests: ## write deploy/millrace.yaml and cleanup.yaml, which the Helm chart gives; needs Go
+	tests/cluster/chart --write
 
 conformance: ## what Kubernetes' own tests say of the network of that cluster, while it is up
 	tests/cluster/conformance
