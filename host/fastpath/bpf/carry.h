@@ -146,10 +146,10 @@ static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *
 				    const struct entry *now, const __u32 *addresses, __u8 family)
 {
 	__u32 ip_size = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 difference = 0;
+	__u32 difference = 0, kept = summed(skb);
 
 	if ((now->flags & TRANSLATE) &&
-	    adjust_transport(skb, packet, now, ETH_HLEN + ip_size, family))
+	    adjust_transport(skb, packet, now, ETH_HLEN + ip_size, family, kept))
 		return -1;
 
 	void *data = (void *)(long)skb->data;
@@ -180,7 +180,8 @@ static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *
 		} else {
 			ip6->hop_limit--;
 			// nothing in the header makes up for it
-			bpf_csum_update(skb, (__u16)~bpf_htons(1));
+			if (kept == CHECKSUM_COMPLETE)
+				bpf_csum_update(skb, (__u16)~bpf_htons(1));
 		}
 	}
 	if (family == 4 && difference)

@@ -208,6 +208,9 @@ struct changes {
 // Entries in such a packet, at most: a test run takes no more than a page.
 #define MOST_CHANGES 16
 
+// What is loaded into r0 where a call of the kernel's may take its place.
+#define CAST_PLACE 0x63617374
+
 // What became of a packet: each is counted under exactly one of these, up to FORCED.
 enum counter {
 	HIT,

@@ -208,6 +208,9 @@ struct {
 // Below 6.15 redirect_peer leaves a packet marked as somebody else's, and the pod ignores it.
 const volatile __u8 set_packet_type = 1;
 
+// Below 6.2 programs cannot look at the kernel's own packet.
+const volatile __u8 direct_checksums = 0;
+
 // The cookie of the network namespace that the node's processes are in.
 const volatile __u64 node_namespace = 0;
 

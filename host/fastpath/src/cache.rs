@@ -10,22 +10,22 @@ use std::time::Duration;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier};
-use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfError};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frontends::Frontends;
-use crate::kernel::{Entries, Punted, SlotMemory, namespace_cookie};
+use crate::kernel::{Entries, Punted, SlotMemory};
 use crate::layout::{
     EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEcho, RawEgress, RawFilter, RawLimit,
     RawPunt, RawUplink,
 };
 use crate::numbers::Numbers;
-use crate::pins::{MAPS, Pins, fits};
+use crate::pins::Pins;
 use crate::ports::Links;
 use crate::processes::StandIns;
 use crate::records::Records;
 use crate::refused::Refusers;
-use crate::{Acks, CaptureRing, Carried, Closing, Counter, Features, Generation, Key};
+use crate::{Acks, CaptureRing, Carried, Closing, Counter, Features, Generation, Key, object};
 
 /// The flow cache of one set of ports.
 pub struct FlowCache {
@@ -118,37 +118,7 @@ impl FlowCache {
     }
 
     fn open(settings: Settings, pins: Option<Pins>) -> Result<Self, LoadError> {
-        let set_packet_type = u8::from(!settings.features.peer_marks_packets);
-        let mut loader = EbpfLoader::new();
-        for name in ["flows4", "flows6"] {
-            loader.map_max_entries(name, settings.capacity.0);
-        }
-        for name in ["punted4", "punted6"] {
-            loader.map_max_entries(name, (settings.capacity.0 / 4).max(LEAST_PUNTED));
-        }
-        // one for each connection: most have two entries, and some have none
-        loader.map_max_entries("records", settings.capacity.0.saturating_mul(2));
-        // one for each entry, and the one that stands for none
-        loader.map_max_entries("slots", settings.capacity.0.saturating_mul(2).saturating_add(1));
-        loader.override_global("set_packet_type", &set_packet_type, true);
-        // none has 0
-        let node_namespace = namespace_cookie().unwrap_or(0);
-        loader.override_global("node_namespace", &node_namespace, true);
-        if let Some(pins) = &pins {
-            for (name, ..) in MAPS {
-                loader.map_pin_path(name, pins.map(name));
-            }
-        }
-        let mut ebpf = loader.load(OBJECT)?;
-        let whole = |&(name, key, value): &(_, usize, usize)| {
-            ebpf.map(name).is_some_and(|map| fits(map, key, value))
-        };
-        if let Some((name, ..)) = MAPS.iter().find(|map| !whole(map)) {
-            return Err(LoadError::OtherLayout(name));
-        }
-        for name in [ON_PORTS, ON_TUNNEL, ON_UPLINK, ON_PUNT, ON_CHANGE] {
-            program(&mut ebpf, name).load()?;
-        }
+        let (mut ebpf, features) = object::load(settings, pins.as_ref())?;
         let mut take = |name| ebpf.take_map(name).expect("the object, compiled here, has the map");
         let Map::Array(slots) = take("slots") else { unreachable!("the object says so") };
         let memory = SlotMemory::map(&slots).map_err(fault("mmap"))?;
@@ -160,7 +130,7 @@ impl FlowCache {
         Ok(Self {
             links: Links::default(),
             pins,
-            features: settings.features,
+            features,
             flows4: open(HashMap::try_from(take("flows4")))?,
             flows6: open(HashMap::try_from(take("flows6")))?,
             punted4: open(HashMap::try_from(take("punted4")))?,
@@ -285,9 +255,6 @@ fn open<T>(map: Result<T, MapError>) -> Result<T, MapFault> {
     map.map_err(MapFault)
 }
 
-/// The kernel evicts from a small map before it is full.
-const LEAST_PUNTED: u32 = 4096;
-
 /// The program on the ports.
 pub(crate) const ON_PORTS: &str = "flow_cache";
 /// The program on the link of all tunnels.
@@ -298,5 +265,3 @@ pub(crate) const ON_UPLINK: &str = "from_uplink";
 pub(crate) const ON_PUNT: &str = "from_user";
 /// The program that writes entries anew.
 pub(crate) const ON_CHANGE: &str = "change_entries";
-
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow_cache.bpf.o"));

@@ -13,11 +13,14 @@ pub struct Features {
     /// `bpf_redirect_peer` marks packets as the receiver's own (Linux 6.15). Without, the program
     /// does.
     pub peer_marks_packets: bool,
+    /// Programs may look at the kernel's own packet (Linux 6.2), and then change checksums where
+    /// they stand. Without, the kernel's helpers do that.
+    pub direct_checksums: bool,
 }
 
 impl Features {
     /// None at all.
-    pub const OFF: Self = Self { tcx: false, peer_marks_packets: false };
+    pub const OFF: Self = Self { tcx: false, peer_marks_packets: false, direct_checksums: false };
 
     /// What the running kernel has, by its version.
     pub fn of_kernel() -> Self {
@@ -28,7 +31,11 @@ impl Features {
         let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
         let mut number = || numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0u32);
         let version = (number(), number());
-        Self { tcx: version >= (6, 6), peer_marks_packets: version >= (6, 15) }
+        Self {
+            tcx: version >= (6, 6),
+            peer_marks_packets: version >= (6, 15),
+            direct_checksums: version >= (6, 2),
+        }
     }
 }
 
@@ -38,18 +45,19 @@ mod tests {
 
     #[test]
     fn features_follow_the_release() {
-        for (release, tcx, peer_marks_packets) in [
-            ("5.15.0-91-generic", false, false),
-            ("6.1.0-13-amd64", false, false),
-            ("6.6.1", true, false),
-            ("6.14.99", true, false),
-            ("6.15-rc1", true, true),
-            ("7.0", true, true),
-            ("unheard of", false, false),
+        for (release, direct_checksums, tcx, peer_marks_packets) in [
+            ("5.15.0-91-generic", false, false, false),
+            ("6.1.0-13-amd64", false, false, false),
+            ("6.2.16", true, false, false),
+            ("6.6.1", true, true, false),
+            ("6.14.99", true, true, false),
+            ("6.15-rc1", true, true, true),
+            ("7.0", true, true, true),
+            ("unheard of", false, false, false),
         ] {
             assert_eq!(
                 Features::of_release(release),
-                Features { tcx, peer_marks_packets },
+                Features { tcx, peer_marks_packets, direct_checksums },
                 "{release}"
             );
         }

@@ -36,6 +36,7 @@ mod key;
 mod layout;
 mod left;
 mod numbers;
+mod object;
 mod pins;
 mod ports;
 mod processes;

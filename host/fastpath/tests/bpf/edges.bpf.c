@@ -53,13 +53,13 @@ int tagging(struct __sk_buff *skb)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 3);
+	__uint(max_entries, 4);
 	__type(key, __u32);
 	__type(value, __u32);
 } sums SEC(".maps");
 
-// Whether the device's sum of the whole packet, if it gave one, is right. For packets of 40 or 60
-// bytes.
+// Whether the device's sum of the whole packet, if it gave one, is right: for packets of 40 or 60
+// bytes. And whether the packet counts as checked.
 SEC("classifier")
 int whole_sum(struct __sk_buff *skb)
 {
@@ -67,13 +67,15 @@ int whole_sum(struct __sk_buff *skb)
 	__s64 given = bpf_csum_update(skb, 0), sum;
 	__u32 outcome = 0, *count;
 
-	if (skb->len == ETH_HLEN + 40 && data + 40 <= end)
+	if (bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) >= 0)
+		outcome = 3;
+	else if (skb->len == ETH_HLEN + 40 && data + 40 <= end)
 		sum = bpf_csum_diff(0, 0, data, 40, 0);
 	else if (skb->len == ETH_HLEN + 60 && data + 60 <= end)
 		sum = bpf_csum_diff(0, 0, data, 60, 0);
 	else
 		return TC_ACT_OK;
-	if (given >= 0) {
+	if (!outcome && given >= 0) {
 		// as ones' complement numbers they are the same modulo 0xffff
 		outcome = (__u32)given % 0xffff == (__u32)sum % 0xffff ? 1 : 2;
 	}

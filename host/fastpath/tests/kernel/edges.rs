@@ -131,27 +131,27 @@ pub(crate) fn tag(link: &str) -> Ebpf {
     ebpf
 }
 
-/// Looks at the sums that devices gave with packets, while it is held.
+/// Looks at what the kernel holds of packets' checksums, while it is held.
 pub(crate) struct WholeSums {
     sums: Array<MapData, u32>,
     _ebpf: Ebpf,
 }
 
 impl WholeSums {
-    pub(crate) fn attach(link: &str) -> Self {
+    pub(crate) fn attach(link: &str, side: TcAttachType) -> Self {
         let mut ebpf = Ebpf::load(OBJECT).unwrap();
         let program: &mut SchedClassifier =
             ebpf.program_mut("whole_sum").unwrap().try_into().unwrap();
         program.load().unwrap();
         // works on kernels with and without tcx
         let _ = aya::programs::tc::qdisc_add_clsact(link);
-        program.attach(link, TcAttachType::Ingress).unwrap();
+        program.attach(link, side).unwrap();
         Self { sums: ebpf.take_map("sums").unwrap().try_into().unwrap(), _ebpf: ebpf }
     }
 
-    /// How many packets had none, a right one, and a wrong one.
-    pub(crate) fn counts(&self) -> [u32; 3] {
-        [0, 1, 2].map(|at| self.sums.get(&at, 0).unwrap())
+    /// How many packets had no sum, a right one, a wrong one, and none since they were checked.
+    pub(crate) fn counts(&self) -> [u32; 4] {
+        [0, 1, 2, 3].map(|at| self.sums.get(&at, 0).unwrap())
     }
 }
 

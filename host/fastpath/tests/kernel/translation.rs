@@ -2,17 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use aya::programs::tc::TcAttachType;
 use millrace_fastpath::{
-    Counter, Egress, FlowCache, Forward, Hop, InsertError, Key, Protocol, Translation, Verdict,
+    Counter, Egress, Features, FlowCache, Forward, Hop, InsertError, Key, Protocol, Translation,
+    Verdict,
 };
 use millrace_netns::{Neighbour, VethSpec, VxlanMode, VxlanSpec};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 use crate::bed::{
-    Bed, GATEWAY_MAC, index, ip, key, mac, namespace, port, stream, tcp_client, way,
+    Bed, GATEWAY_MAC, PODS, index, ip, key, mac, namespace, port, stream, tcp_client, way,
     with_and_without_features,
 };
-use crate::edges::{Arrival, WholeSums, Wire};
+use crate::edges::{Arrival, PuntEnd, WholeSums, Wire};
 
 #[test]
 fn a_tcp_stream_is_translated_as_super_packets_and_with_checksums_that_are_checked() {
@@ -129,17 +131,22 @@ fn a_checksum_that_the_sender_completed_is_right_after_translation() {
     with_gateway(|bed| {
         complete_checksums(&bed);
         bed.run(|mut cache, mut punt_end| {
-            for family in [4, 6] {
-                out(&mut cache, family, Protocol::Udp, Hop::Routed);
-                let client = bed.udp(0, family, 1000);
-                client.send_to(&[0, 0, 1, 2, 3], VIRTUAL.address(family)).unwrap();
-                let frame = punt_end.await_frame(|frame| is_udp_out(frame, family));
-                assert_translated(&frame, family);
-                let [high, low] = frame.word(udp(family) + 6).to_be_bytes();
-                client.send_to(&[high, low, 1, 2, 3], VIRTUAL.address(family)).unwrap();
-                let frame = punt_end.await_frame(|frame| is_udp_out(frame, family));
-                assert_eq!(frame.word(udp(family) + 6), 0xffff);
-            }
+            send_completed(&bed, &mut cache, &mut punt_end);
+        });
+    });
+}
+
+/// A link that gathers packets checks them first.
+#[test]
+fn a_checksum_that_was_checked_is_right_after_translation() {
+    with_gateway(|bed| {
+        complete_checksums(&bed);
+        bed.host.ethtool(PODS[0]).unwrap().enable(&["gro"]).unwrap();
+        bed.run(|mut cache, mut punt_end| {
+            let sums = WholeSums::attach("punt0", TcAttachType::Egress);
+            send_completed(&bed, &mut cache, &mut punt_end);
+            let [.., checked] = sums.counts();
+            assert_eq!(checked, 4);
         });
     });
 }
@@ -204,7 +211,7 @@ fn the_sum_that_a_device_gave_fits_the_translated_packet() {
             let to = Neighbour::permanent("tunnel", ip(VIRTUAL.at, family), GATEWAY_MAC);
             net.add_neighbour(&to).unwrap();
         }
-        let sums = bed.pods[1].run(|| WholeSums::attach("eth0")).unwrap();
+        let sums = bed.pods[1].run(|| WholeSums::attach("eth0", TcAttachType::Ingress)).unwrap();
         bed.run(|mut cache, _punt_end| {
             let tunnel = index("tunnel");
             cache.attach(tunnel, port(2), Egress::Link(tunnel)).unwrap();
@@ -228,14 +235,23 @@ fn the_sum_that_a_device_gave_fits_the_translated_packet() {
                 cache.remove(&[flow]).unwrap();
             }
         });
-        assert_eq!(sums.counts(), [0, 4, 0]);
+        assert_eq!(sums.counts(), [0, 4, 0, 0]);
         bed.pods[1].run(|| drop(sums)).unwrap();
     });
 }
 
+/// Where direct checksums do not load, helpers take over, and every other test passes as well.
+#[test]
+fn what_the_kernel_has_is_used() {
+    for features in [Features::of_kernel(), Features::OFF] {
+        let Some(bed) = Bed::new(features) else { return };
+        bed.run(|cache, _punt_end| assert_eq!(cache.features(), features));
+    }
+}
+
 #[test]
 fn a_translation_is_of_the_flows_own_family() {
-    let Some(bed) = Bed::new(millrace_fastpath::Features::of_kernel()) else { return };
+    let Some(bed) = Bed::new(Features::of_kernel()) else { return };
     bed.run(|mut cache, _punt_end| {
         for (family, other) in [(4, 6), (6, 4)] {
             let flow = key(0, family, Protocol::Udp, 1000, 2000);
@@ -314,6 +330,22 @@ fn with_gateway(test: impl Fn(Bed)) {
 fn complete_checksums(bed: &Bed) {
     for pod in &bed.pods {
         pod.ethtool("eth0").unwrap().disable(&["tx"]).unwrap();
+    }
+}
+
+/// Has two packets of each family be translated and looked at on the wire.
+fn send_completed(bed: &Bed, cache: &mut FlowCache, punt_end: &mut PuntEnd) {
+    for family in [4, 6] {
+        out(cache, family, Protocol::Udp, Hop::Routed);
+        let client = bed.udp(0, family, 1000);
+        client.send_to(&[0, 0, 1, 2, 3], VIRTUAL.address(family)).unwrap();
+        let frame = punt_end.await_frame(|frame| is_udp_out(frame, family));
+        assert_translated(&frame, family);
+        let [high, low] = frame.word(udp(family) + 6).to_be_bytes();
+        client.send_to(&[high, low, 1, 2, 3], VIRTUAL.address(family)).unwrap();
+        let frame = punt_end.await_frame(|frame| is_udp_out(frame, family));
+        assert_eq!(frame.word(udp(family) + 6), 0xffff);
+        assert_translated(&frame, family);
     }
 }
 
