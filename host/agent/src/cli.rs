@@ -11,7 +11,7 @@ use crate::cluster::{self, ClusterArgs};
 use crate::demo::{self, DemoArgs};
 use crate::filter::{self, FilterCommand};
 use crate::lab::{self, LabCommand};
-use crate::node::{self, NodeArgs, cleanup};
+use crate::node::{self, NodeArgs, cleanup, pins};
 use crate::policy::{self, PolicyCommand};
 use crate::port::{self, PortCommand};
 use crate::redecide::{self, RedecideArgs};
@@ -45,6 +45,8 @@ enum Command {
     Run(Box<RunArgs>),
     Node(Box<NodeArgs>),
     Cleanup(cleanup::CleanupArgs),
+    #[command(hide = true)]
+    MountBpf(pins::MountArgs),
     #[command(subcommand)]
     Lab(LabCommand),
     Check(Box<CheckArgs>),
@@ -90,6 +92,7 @@ impl Cli {
             Command::Run(args) => run::run(*args),
             Command::Node(args) => node::run(*args),
             Command::Cleanup(args) => cleanup::run(&args),
+            Command::MountBpf(args) => args.run(),
             Command::Lab(command) => return lab::run(command),
             Command::Check(args) => return check::run(&args),
             Command::Cluster(args) => return cluster::run(&args),
@@ -155,7 +158,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(commands.len(), 3, "{commands:?}");
+        assert_eq!(commands.len(), 4, "{commands:?}");
         for mut command in commands {
             if command[1] == "node" {
                 // as the environment of the pod says

@@ -12,7 +12,7 @@
 //! - [`send_frame`]: a frame that is sent as it is
 //! - [`LinkWatch`]: links that appear, change and vanish
 //! - [`Ethtool`]: features, channels and driver of a link
-//! - `sysctl`: [`Namespace::sysctl`] and [`Namespace::set_sysctl`]
+//! - `sysctl`: [`Namespace::sysctl`] and [`Namespace::set_sysctl`], [`sysctls_at`]
 //!
 //! Two namespaces joined by a veth pair:
 //!
@@ -66,7 +66,7 @@ pub use netlink::{Netlink, NetlinkError};
 pub use ns::{Namespace, NamespaceError};
 pub use route::{Route, RouteKind, RouteProtocol, RouteTable, Scope};
 pub use socket::Refusal;
-pub use sysctl::SysctlError;
+pub use sysctl::{SysctlError, sysctls_at};
 pub use veth::VethSpec;
 pub use vxlan::{VxlanMode, VxlanSpec};
 pub use watch::{LinkEvent, LinkWatch};

@@ -5,6 +5,7 @@
 //! belongs to a network namespace.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::{fs, io};
 
 use crate::{Namespace, NamespaceError};
@@ -33,6 +34,14 @@ impl Namespace {
             .map_err(|error| SysctlError::from_io("writing", key, self, error))
     }
 }
+
+/// Has this process find sysctls in another folder than `/proc/sys`, which most containers see
+/// read-only: one where the machine's is mounted. Counts once, and from then on.
+pub fn sysctls_at(folder: PathBuf) {
+    let _ = FOLDER.set(folder);
+}
+
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// Why a sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +120,8 @@ fn path_of(key: &str) -> Result<PathBuf, SysctlError> {
     if foreign {
         return Err(SysctlError::Foreign { key: key.to_owned() });
     }
-    Ok(Path::new("/proc/sys").join(parts.join("/")))
+    let folder = FOLDER.get().map_or(Path::new("/proc/sys"), PathBuf::as_path);
+    Ok(folder.join(parts.join("/")))
 }
 
 /// Puts a link's name together again: `net`, family, `conf`, *name*, setting.

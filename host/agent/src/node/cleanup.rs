@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::config::DEFAULT_SOCKET;
 use crate::node::cni::plugins::Plugins;
+use crate::node::container::ContainerArgs;
 use crate::node::filters::Kept as Modules;
 use crate::node::host_maps::KeptMaps;
 use crate::node::link::{HOST_LINK, PROTOCOL, is_of_pod};
@@ -40,6 +41,8 @@ pub(crate) struct CleanupArgs {
     /// The folder of a BPF file system where the agent kept its flows.
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
     pins: PathBuf,
+    #[command(flatten)]
+    container: ContainerArgs,
     /// Wait to be told to end when nothing is left: a DaemonSet would start it again.
     #[arg(long)]
     linger: bool,
@@ -63,6 +66,7 @@ struct Removed {
 /// Removes everything, and says what there was.
 pub(crate) fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     privileges::check()?;
+    args.container.look_out()?;
     if UnixStream::connect(&args.socket).is_ok() {
         bail!("an agent answers at {}: stop it first", args.socket.display());
     }

@@ -10,7 +10,8 @@
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
 //!   whenever it changes; `meet`: other nodes that come and go; `report`: what the cluster is told in turn;
 //!   `refusals`: what the kernel does not do
-//! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin
+//! - `udev`: others leave its links alone; `cni`: has container runtimes call the plugin; `container`: what
+//!   an agent in one sees of the node
 //! - `reach`: how others come to know where Services are: `virtuals`, the host's own stack, `announcer`,
 //!   its neighbours, `health`, load balancers, `liveness`, those that ask
 //!   of the node as a whole, both `answering` by HTTP, `processes`, those of the node itself
@@ -22,6 +23,7 @@ pub(crate) mod chain;
 mod check;
 pub(crate) mod cleanup;
 pub(crate) mod cni;
+mod container;
 mod filters;
 mod follow;
 mod health;
@@ -71,6 +73,7 @@ use serde_json::json;
 
 use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
+use crate::node::container::ContainerArgs;
 use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use announcer::Announcer;
@@ -134,6 +137,9 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
     pins: PathBuf,
 
+    #[command(flatten)]
+    container: ContainerArgs,
+
     /// Packets per second, of each pod, that no known flow has: a new connection is one of them.
     /// More are dropped, and counted at the pod's port; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
@@ -186,6 +192,7 @@ pub(crate) struct NodeArgs {
 pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     run::log::start(args.log.as_deref(), args.log_format.unwrap_or_default())?;
     run::privileges::check()?;
+    args.container.look_out()?;
 
     let node = Namespace::current().context("the node's network namespace")?;
     let workers = match args.workers {

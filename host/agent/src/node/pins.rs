@@ -5,11 +5,30 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use rustix::fs::statfs;
 use rustix::mount::{MountFlags, mount};
 
 /// Where a node's flow cache is pinned unless said otherwise.
 pub(crate) const DEFAULT_PINS: &str = "/sys/fs/bpf/millrace";
+
+/// Mount the BPF file system where agents keep flows, if there is none yet.
+///
+/// For containers that share what they mount with their node, and end, so that agents need not be such.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  millrace mount-bpf")]
+pub(crate) struct MountArgs;
+
+impl MountArgs {
+    /// Mounts it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        prepare(Path::new(DEFAULT_PINS))
+    }
+}
 
 /// Sees to it that a folder is, or can be made, in a BPF file system.
 ///

@@ -49,7 +49,7 @@ fn attend(plane: &Dataplane) -> anyhow::Result<()> {
     if namespace.is_ok_and(|it| it != INITIAL) {
         tracing::info!(
             "processes outside of this cgroup namespace do not reach Services by the node's own \
-             addresses: run the agent in the host's, as privileged containers are"
+             addresses: run the agent in the host's, as privileged containers are, or with --host-proc"
         );
     }
     Ok(())
