@@ -6,6 +6,7 @@
 //! - [`policy`]: NetworkPolicies and ClusterNetworkPolicies, and what selects pods
 //! - [`gateway`]: Gateways and their routes, and what becomes of them
 //! - [`filter`]: Filters, and the chains of nodes they are in
+//! - [`image`]: what images in registries are called
 //! - `quantity`: [`BitRate`] and [`ByteCount`], as Kubernetes writes amounts; [`word`]: words of a list
 //! - [`Verdict`]: what is said of an object; [`Changes`]: what differs between two worlds
 //! - [`rendezvous`]: which node does what one has to do; [`Agents`]: which nodes could
@@ -34,6 +35,7 @@ mod changes;
 pub mod compile;
 pub mod filter;
 pub mod gateway;
+pub mod image;
 pub mod manifest;
 pub mod policy;
 mod quantity;
