@@ -33,7 +33,13 @@ pub const LEVELS: &[&[&str]] = &[
         "millrace-service-lb",
         "millrace-static-nat",
     ],
-    &["millrace-kube", "millrace-lab", "millrace-rehearsal", "millrace-traffic"],
+    &[
+        "millrace-kube",
+        "millrace-lab",
+        "millrace-registry",
+        "millrace-rehearsal",
+        "millrace-traffic",
+    ],
     &["millrace"],
     &[
         "millrace-bench",
