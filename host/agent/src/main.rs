@@ -8,7 +8,7 @@
 //!   [`child`]: the host that they start
 //! - [`check`]: tries out a cluster's network; [`cluster`]: asks all of its agents
 //! - [`show`], [`trace`], [`capture`], [`port`], [`filter`]: what asks a host; [`output`], [`text`]: how things are written,
-//!   [`replace`]: how files are
+//!   [`replace`]: how files are; [`registry`]: how registries of images are asked
 #![forbid(unsafe_code)]
 
 mod api;
@@ -27,6 +27,7 @@ mod output;
 mod policy;
 mod port;
 mod redecide;
+mod registry;
 mod replace;
 mod run;
 mod show;

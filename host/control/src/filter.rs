@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::QualifiedName;
+use crate::image::PinnedImage;
 use crate::policy::Selector;
 
 /// What the cluster has of filters.
@@ -68,6 +69,8 @@ pub enum ModuleSource {
         /// The key in its `binaryData`.
         key: String,
     },
+    /// In an image that a registry serves.
+    Image(PinnedImage),
     /// The agent has it, by this name.
     BuiltIn(String),
 }

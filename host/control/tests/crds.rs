@@ -19,6 +19,9 @@ const WHOLE: &str = "
 ---
 {apiVersion: millrace.dev/v1alpha1, kind: Filter, metadata: {name: c}, spec: {source: {builtin: deny-list}}}
 ---
+{apiVersion: millrace.dev/v1alpha1, kind: Filter, metadata: {name: d}, spec: {source: {oci: {image:
+  'registry.example/d:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}}}}
+---
 {apiVersion: millrace.dev/v1alpha1, kind: FilterChain, metadata: {name: edge},
  spec: {priority: 7, nodeSelector: {matchLabels: {a: b},
      matchExpressions: [{key: zone, operator: In, values: [a]}]},

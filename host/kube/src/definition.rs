@@ -122,6 +122,7 @@ fn columns(kind: Kind) -> Vec<Value> {
         Kind::Filter => vec![
             column("ConfigMap", "string", ".spec.source.configMap.name"),
             column("Key", "string", ".spec.source.configMap.key"),
+            wide("Image", ".spec.source.oci.image"),
             wide("File", ".spec.source.file"),
             wide("Builtin", ".spec.source.builtin"),
             column("On missing", "string", ".spec.onMissing"),

@@ -77,6 +77,8 @@ pub enum State {
     Trying,
     /// As it was before, until other nodes have taken the next version.
     Waiting,
+    /// As it was before, or not at all, until a registry has given its module.
+    Fetching,
     /// Another FilterChain is that is for the node, too.
     Overridden,
     /// As it was before.
@@ -101,6 +103,7 @@ impl State {
             Self::InForce => "InForce",
             Self::Trying => "Trying",
             Self::Waiting => "Waiting",
+            Self::Fetching => "Fetching",
             Self::Overridden => "Overridden",
             Self::Behind => "Behind",
             Self::Failed => "Failed",

@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::node::TunnelArgs;
 use crate::output::{Heading, Output, Table, print};
+use crate::registry::RegistryArgs;
 use crate::run::privileges;
 use crate::text::Span;
 use probe::ProbeArgs;
@@ -80,6 +81,8 @@ pub(crate) struct UpArgs {
     mtu: u32,
     #[command(flatten)]
     tunnel: TunnelArgs,
+    #[command(flatten)]
+    registries: RegistryArgs,
 }
 
 /// How nodes are wired.
@@ -271,6 +274,7 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
         ]
         .into_iter()
         .chain(args.tunnel.words().map(OsString::from))
+        .chain(args.registries.words())
         .collect(),
         environment: Vec::new(),
     };

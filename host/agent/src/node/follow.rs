@@ -13,6 +13,7 @@ use millrace_control::filter::Filters;
 use millrace_control::source::Waited;
 use millrace_control::{Node, World};
 use millrace_dataplane::control::Dataplane;
+use millrace_registry::Registries;
 use parking_lot::Mutex;
 
 use crate::api::server::Host;
@@ -44,14 +45,20 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Follows a cluster, for a node that is joined to others like this, and whose agent has this
-    /// socket.
-    pub(crate) fn new(node: &str, source: Source, tunnel: TunnelArgs, socket: &Path) -> Self {
+    /// socket and asks these registries.
+    pub(crate) fn new(
+        node: &str,
+        source: Source,
+        tunnel: TunnelArgs,
+        socket: &Path,
+        registries: Registries,
+    ) -> Self {
         let publisher = Publisher::new(node);
         Self {
             node: node.to_owned(),
             source,
             tunnel,
-            chain: ChainKeeper::new(node, socket, publisher.known()),
+            chain: ChainKeeper::new(node, socket, registries, publisher.known()),
             cluster: publisher.known(),
             publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),

@@ -74,6 +74,7 @@ use serde_json::json;
 use crate::api::types::{LoadFilter, Module, Position, Terms};
 use crate::config::{Config, LogFormat, StartPlan};
 use crate::node::container::ContainerArgs;
+use crate::registry::RegistryArgs;
 use crate::run::{self, Doors, Succession};
 use crate::text::Span;
 use announcer::Announcer;
@@ -121,6 +122,9 @@ pub(crate) struct NodeArgs {
 
     #[command(flatten)]
     outside: OutsideArgs,
+
+    #[command(flatten)]
+    registries: RegistryArgs,
 
     /// Take over from the agent of this node that runs, if one does: nothing is lost, and it ends.
     /// One that does not answer any more is killed. Without this, an agent that runs is left alone.
@@ -211,7 +215,13 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let source = Source::open(&args.source)?;
     // whoever waits for the first other node does not make links smaller once it comes
     let is_open = matches!(source, Source::Cluster(_));
-    let mut follower = Follower::new(&args.name, source, args.tunnel, &config.socket());
+    let mut follower = Follower::new(
+        &args.name,
+        source,
+        args.tunnel,
+        &config.socket(),
+        args.registries.registries(),
+    );
     let world = follower.first()?;
     let this = world.nodes.get(&args.name).with_context(|| {
         let names: Vec<_> = world.nodes.keys().map(String::as_str).collect();

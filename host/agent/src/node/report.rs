@@ -69,6 +69,7 @@ fn of_filter(standing: &FilterStanding) -> Option<Standing> {
         FilterState::InForce => State::InForce,
         FilterState::Trying => State::Trying,
         FilterState::Waiting => State::Waiting,
+        FilterState::Fetching => State::Fetching,
         FilterState::Behind => State::Behind,
         FilterState::Failed => State::Failed,
         FilterState::Closed => State::Closed,

@@ -5,6 +5,7 @@
 //! - [`build`]: its module; [`inspect`]: what a module is
 //! - [`replay`]: a capture through it, compared with what is expected (`filter test`)
 //! - [`bench`](mod@bench): what it costs
+//! - [`push`]: it goes where clusters have it from
 //! - [`playground`]: two namespaces with a host between them
 //! - `subject`: the module that a command is about
 
@@ -13,6 +14,7 @@ mod build;
 mod inspect;
 mod new;
 pub(crate) mod playground;
+mod push;
 mod replay;
 mod subject;
 
@@ -28,6 +30,7 @@ pub(crate) enum FilterTool {
     Inspect(inspect::InspectArgs),
     Test(Box<replay::TestArgs>),
     Bench(bench::BenchArgs),
+    Push(push::PushArgs),
 }
 
 /// Does what the tool is for.
@@ -38,5 +41,6 @@ pub(crate) fn run(tool: FilterTool) -> anyhow::Result<()> {
         FilterTool::Inspect(args) => inspect::run(&args),
         FilterTool::Test(args) => replay::run(&args),
         FilterTool::Bench(args) => bench::run(&args),
+        FilterTool::Push(args) => push::run(args),
     }
 }

@@ -9,7 +9,8 @@
 //! - `services`: addresses that backends share, `outside`: as who is not in the cluster reaches them,
 //!   `own_node`: as a node does by addresses of its own, `asked`: what load balancers want to know,
 //!   `names`: by a DNS server
-//! - `policies`: who is kept from whom, `domains`: and let through by name; `chains`: filters of one's own
+//! - `policies`: who is kept from whom, `domains`: and let through by name; `chains`: filters of one's own,
+//!   `images`: out of a registry
 
 mod affinity;
 mod asked;
@@ -19,6 +20,7 @@ mod chains;
 mod commands;
 mod domains;
 mod gateways;
+mod images;
 mod least;
 mod names;
 mod network;

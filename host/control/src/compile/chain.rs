@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::World;
 use crate::filter::{ChainStage, Filter, FilterChain, ModuleBytes, ModuleSource, StageMode};
+use crate::image::PinnedImage;
 
 /// What a node's chain is to have beside the built-in filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum PlannedModule {
     Bytes(ModuleBytes),
     /// In a file of the node.
     File(PathBuf),
+    /// In an image that a registry serves.
+    Image(PinnedImage),
     /// The agent has it, by this name.
     BuiltIn(String),
     /// Nowhere, for this reason.
@@ -98,6 +101,7 @@ fn planned(world: &World, stage: &ChainStage) -> PlannedStage {
 fn module(world: &World, source: &ModuleSource) -> PlannedModule {
     match source {
         ModuleSource::File(path) => PlannedModule::File(path.clone()),
+        ModuleSource::Image(image) => PlannedModule::Image(image.clone()),
         ModuleSource::BuiltIn(name) => PlannedModule::BuiltIn(name.clone()),
         ModuleSource::ConfigMap { map, key } => match world.filters.modules.get(map) {
             None => PlannedModule::Nowhere(format!(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::filter::{BuiltIn, Filter, ModuleDigest, ModuleSource, OnFault, OnMissing, OnRefused};
+use crate::image::PinnedImage;
 use crate::manifest::meta::{LabelName, Metadata, Subdomain};
 use crate::manifest::{FieldError, FieldPath, is_default};
 use crate::word::Word;
@@ -79,8 +80,8 @@ struct RolloutSpec {
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.configMap), has(self.file), has(self.builtin)].filter(is, is).size() == 1",
-    "message": "give it exactly one of `file`, `configMap` and `builtin`",
+    "rule": "[has(self.configMap), has(self.oci), has(self.file), has(self.builtin)].filter(is, is).size() == 1",
+    "message": "give it exactly one of `file`, `configMap`, `oci` and `builtin`",
 }]))]
 struct SourceSpec {
     /// In a file of each node, by its absolute path.
@@ -94,10 +95,16 @@ struct SourceSpec {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("minLength" = 1, "maxLength" = 64))]
     builtin: Option<String>,
-    /// Refused, with what to do.
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    oci: Option<Value>,
+    /// In an image that a registry serves: that of an OCI artifact whose one layer is the module.
+    #[serde(skip_serializing_if = "is_default")]
+    oci: Option<ImageSpec>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize, JsonSchema)]
+struct ImageSpec {
+    /// Its name with the digest of its manifest: `registry.example/team/filter:1.2@sha256:…`. Who may
+    /// read it is the agents' affair, by a file of theirs.
+    image: PinnedImage,
 }
 
 #[derive(PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -174,22 +181,18 @@ impl SourceSpec {
             let field = key.map_or_else(|| field.clone(), |key| field.clone().key(key));
             Err(FieldError { field, reason: reason.to_owned() })
         };
-        if self.oci.is_some() {
-            let reason = "modules are not fetched from registries: put it into a ConfigMap, or \
-                          into a file of each node";
-            return wrong(Some("oci"), reason);
-        }
-        match (self.file, self.config_map, self.builtin) {
-            (Some(file), None, None) if file.starts_with('/') => {
+        match (self.file, self.config_map, self.oci, self.builtin) {
+            (Some(file), None, None, None) if file.starts_with('/') => {
                 Ok(ModuleSource::File(PathBuf::from(file)))
             }
-            (Some(_), None, None) => wrong(Some("file"), "a path on a node begins with `/`"),
-            (None, Some(KeySpec { namespace, name, key }), None) => {
+            (Some(_), None, None, None) => wrong(Some("file"), "a path on a node begins with `/`"),
+            (None, Some(KeySpec { namespace, name, key }), None, None) => {
                 let map = QualifiedName::new(namespace.0, name.0);
                 Ok(ModuleSource::ConfigMap { map, key })
             }
-            (None, None, Some(name)) => Ok(ModuleSource::BuiltIn(name)),
-            _ => wrong(None, "give it exactly one of `file`, `configMap` and `builtin`"),
+            (None, None, Some(ImageSpec { image }), None) => Ok(ModuleSource::Image(image)),
+            (None, None, None, Some(name)) => Ok(ModuleSource::BuiltIn(name)),
+            _ => wrong(None, "give it exactly one of `file`, `configMap`, `oci` and `builtin`"),
         }
     }
 }
@@ -206,6 +209,9 @@ impl From<&Filter> for FilterManifest {
                 let spec =
                     KeySpec { namespace, name: Subdomain(map.name.clone()), key: key.clone() };
                 SourceSpec { config_map: Some(spec), ..<_>::default() }
+            }
+            ModuleSource::Image(image) => {
+                SourceSpec { oci: Some(ImageSpec { image: image.clone() }), ..<_>::default() }
             }
             ModuleSource::BuiltIn(name) => {
                 SourceSpec { builtin: Some(name.clone()), ..<_>::default() }

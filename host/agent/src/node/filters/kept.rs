@@ -52,6 +52,11 @@ impl Kept {
         }
     }
 
+    /// Where images are kept, by their digests.
+    pub(super) fn images(&self) -> PathBuf {
+        self.folder.join(IMAGES)
+    }
+
     /// None has one any more; the folder that they were in.
     pub(crate) fn clear(&self) -> io::Result<Option<&Path>> {
         match fs::remove_dir_all(&self.folder) {
@@ -72,6 +77,7 @@ impl Kept {
 }
 
 const FOLDER: &str = "modules";
+const IMAGES: &str = "images";
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,14 @@
 //! Keeps a node's chain as Filters and FilterChains say.
 //!
-//! - `module`: where a filter's module is found; `kept`: where it is found once more; `wanted`: what a
-//!   stage is to be then
+//! - `module`: where a filter's module is found, `images`: in registries; `kept`: where it is found once
+//!   more; `wanted`: what a stage is to be then
 //! - `rollout`: when a node takes the next version; `standing`: what is said of each Filter and FilterChain
 //!
 //! A reader must not break this: what cannot be done changes nothing. A stage whose next module is
 //! not to be had, or is refused, goes on with the last one that was not. The built-in filters are
 //! never touched; nor is a stage that somebody has put into the chain by hand.
 
+mod images;
 mod kept;
 mod module;
 mod rollout;
@@ -26,8 +27,10 @@ use millrace_dataplane::control::request::{Load, Position};
 use millrace_dataplane::control::status::StageState;
 use millrace_dataplane::control::{Dataplane, StageError};
 use millrace_kube::Rollout;
+use millrace_registry::Registries;
 use parking_lot::Mutex;
 
+use images::Images;
 pub(crate) use kept::Kept;
 use module::Modules;
 use standing::Phase;
@@ -73,14 +76,20 @@ struct Placed {
 }
 
 impl ChainKeeper {
-    /// For a node whose chain has the built-in filters alone, and whose agent has this socket; what
-    /// becomes of others is noted there.
-    pub(crate) fn new(node: &str, socket: &Path, known: Arc<Mutex<Known>>) -> Self {
+    /// For a node whose chain has the built-in filters alone, and whose agent has this socket and asks
+    /// these registries; what becomes of others is noted there.
+    pub(crate) fn new(
+        node: &str,
+        socket: &Path,
+        registries: Registries,
+        known: Arc<Mutex<Known>>,
+    ) -> Self {
+        let kept = Kept::beside(socket);
         Self {
             node: node.to_owned(),
             known,
-            modules: Modules::default(),
-            kept: Kept::beside(socket),
+            modules: Modules::new(Images::new(registries, kept.images())),
+            kept,
             filters: Filters::default(),
             plan: ChainPlan::default(),
             placed: BTreeMap::new(),
@@ -122,7 +131,7 @@ impl ChainKeeper {
         self.keep(plane);
     }
 
-    /// Has the chain be as the files are that modules are in, and notes which stages work no more; whether
+    /// Has the chain be as the files and images are that modules are in, and notes which stages work no more; whether
     /// there is something else to say of them now.
     pub(crate) fn look(&mut self, plane: &Dataplane) -> bool {
         let lasting = self.trying.len();
@@ -147,7 +156,12 @@ impl ChainKeeper {
         for stage in &stages {
             if let Err(problem) = self.keep_stage(plane, stage) {
                 if before.get(&stage.name) != Some(&problem) {
-                    tracing::warn!(filter = stage.name, problem, "not as it is to be");
+                    match self.is_fetching(stage) {
+                        true => {
+                            tracing::info!(filter = stage.name, problem, "not yet as it is to be")
+                        }
+                        false => tracing::warn!(filter = stage.name, problem, "not as it is to be"),
+                    }
                 }
                 self.problems.insert(stage.name.clone(), problem);
             }
@@ -260,6 +274,11 @@ impl ChainKeeper {
         }
     }
 
+    /// Whether a stage lacks its module for it is on its way.
+    fn is_fetching(&self, stage: &PlannedStage) -> bool {
+        stage.filter.as_ref().is_ok_and(|planned| self.modules.is_fetching(planned))
+    }
+
     /// Whether a stage has its filter, as it is or as it was.
     fn has_filter(&self, name: &str) -> bool {
         self.placed.get(name).is_some_and(|placed| placed.is_filter)
@@ -339,7 +358,9 @@ impl ChainKeeper {
         let standing = |name: &String| {
             let placed = self.placed.get(name).map(|it| (it.content.module.digest(), it.is_filter));
             let (problem, fault) = (self.problems.get(name), self.given_up.get(name));
+            let stage = self.plan.stages.iter().find(|stage| stage.name == *name);
             let phase = match (self.waiting.contains(name), self.trying.contains_key(name)) {
+                _ if stage.is_some_and(|stage| self.is_fetching(stage)) => Phase::Fetching,
                 (true, _) => Phase::Waiting,
                 (false, true) => Phase::Trying,
                 (false, false) => Phase::Settled,

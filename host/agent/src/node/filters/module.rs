@@ -1,8 +1,9 @@
 //! Where a filter's module is found on this node.
 //!
-//! Files are read when they change, and looked at often: whoever builds a filter has it run at once.
+//! Files are read when they change, and looked at often: whoever builds a filter has it run at once. What
+//! registries have comes when they give it, see `images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,13 @@ use millrace_control::filter::ModuleBytes;
 
 use crate::api::types::not_built_in;
 use crate::config::read_at_most;
+use crate::node::filters::images::Images;
 
-/// The modules in files.
-#[derive(Debug, Default)]
+/// The modules in files and images.
+#[derive(Debug)]
 pub(super) struct Modules {
     files: BTreeMap<PathBuf, Read>,
+    images: Images,
 }
 
 /// A file as it was read.
@@ -31,12 +34,23 @@ struct Read {
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Modules {
-    /// These are the filters whose files are looked at.
+    /// None is looked at yet.
+    pub(super) fn new(images: Images) -> Self {
+        Self { files: BTreeMap::new(), images }
+    }
+
+    /// These are the filters whose files and images are looked at.
     pub(super) fn keep<'p>(&mut self, planned: impl Iterator<Item = &'p Box<PlannedFilter>>) {
-        let paths = planned.filter_map(|it| match &it.module {
-            PlannedModule::File(path) => Some(path.clone()),
-            _ => None,
-        });
+        let mut paths = BTreeSet::new();
+        let mut images = BTreeSet::new();
+        for planned in planned {
+            match &planned.module {
+                PlannedModule::File(path) => paths.insert(path.clone()),
+                PlannedModule::Image(image) => images.insert(image),
+                _ => continue,
+            };
+        }
+        self.images.keep(images);
         let mut before = std::mem::take(&mut self.files);
         for path in paths {
             let stamp = stamp(&path);
@@ -48,9 +62,9 @@ impl Modules {
         }
     }
 
-    /// Whether any of the files is another than was read.
-    pub(super) fn have_changed(&self) -> bool {
-        self.files.iter().any(|(path, read)| read.stamp != stamp(path))
+    /// Whether any of the files is another than was read, or a registry has answered.
+    pub(super) fn have_changed(&mut self) -> bool {
+        self.images.look() || self.files.iter().any(|(path, read)| read.stamp != stamp(path))
     }
 
     /// A filter's module; or why it cannot be had.
@@ -59,6 +73,7 @@ impl Modules {
             PlannedModule::Bytes(module) => module.clone(),
             PlannedModule::Nowhere(reason) => return Err(reason.clone()),
             PlannedModule::File(path) => self.files[path].module.clone()?,
+            PlannedModule::Image(image) => self.images.find(image)?,
             PlannedModule::BuiltIn(name) => match millrace_builtin::find(name) {
                 Some(module) => ModuleBytes::from(module.bytes.to_vec()),
                 None => return Err(format!("no built-in filter is called {}", not_built_in(name))),
@@ -70,6 +85,11 @@ impl Modules {
             }
             _ => Ok(module),
         }
+    }
+
+    /// Whether a filter's module is not here because it is on its way.
+    pub(super) fn is_fetching(&self, planned: &PlannedFilter) -> bool {
+        matches!(&planned.module, PlannedModule::Image(image) if self.images.is_fetching(image))
     }
 }
 
@@ -114,11 +134,15 @@ mod tests {
         chain(&world, "a", &<_>::default()).stages.remove(0).filter.unwrap()
     }
 
+    fn modules(folder: &Path) -> Modules {
+        Modules::new(Images::new(<_>::default(), folder.join("images")))
+    }
+
     #[test]
     fn a_file_is_read_again_once_it_has_changed() {
         let folder = tempfile::tempdir().unwrap();
         let planned = planned(folder.path(), "");
-        let mut modules = Modules::default();
+        let mut modules = modules(folder.path());
         modules.keep([&planned].into_iter());
         assert!(modules.find(&planned).unwrap_err().contains("a.wasm: No such file"));
         assert!(!modules.have_changed());
@@ -146,7 +170,7 @@ mod tests {
             (ModuleBytes::from(b"two".to_vec()).digest().to_string(), false),
         ] {
             let planned = planned(folder.path(), &format!(", digest: '{digest}'"));
-            let mut modules = Modules::default();
+            let mut modules = modules(folder.path());
             modules.keep([&planned].into_iter());
             let found = modules.find(&planned);
             assert_eq!(found.is_ok(), is_right, "{found:?}");

@@ -58,6 +58,8 @@ pub(crate) enum FilterState {
     Trying,
     /// It is as it was before, until other nodes have the next version.
     Waiting,
+    /// It is as it was before, or not at all, until a registry has given its module.
+    Fetching,
     /// It is as it was before.
     Behind,
     /// It was, and failed too often: the version before is, or none.
@@ -79,6 +81,8 @@ pub(super) enum Phase {
     Trying,
     /// Others take it first.
     Waiting,
+    /// Its module is on its way.
+    Fetching,
 }
 
 /// What is to be said of FilterChains where this plan is in force.
@@ -121,6 +125,7 @@ pub(super) fn filter(
     let is_planned = plan.stages.iter().any(|stage| stage.name == name);
     let state = match (placed, problem) {
         _ if !is_planned => FilterState::Unused,
+        _ if phase == Phase::Fetching => FilterState::Fetching,
         (Some((_, true)), None) if fault.is_some() => FilterState::Failed,
         (Some((_, true)), None) if phase == Phase::Trying => FilterState::Trying,
         (Some((_, true)), None) => FilterState::InForce,

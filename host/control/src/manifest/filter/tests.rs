@@ -1,6 +1,6 @@
 use std::fs;
 
-use crate::filter::{OnMissing, StageMode};
+use crate::filter::{ModuleSource, OnMissing, StageMode};
 use crate::source::Manifests;
 use crate::{World, manifest};
 
@@ -69,6 +69,21 @@ fn filters_and_chains_read_back_as_they_were_written() {
 }
 
 #[test]
+fn an_image_reads_back_as_it_was_written() {
+    let source = "configMap: {namespace: net, name: modules, key: quiet.wasm}";
+    let image = format!("registry.example:5000/team/quiet:1.2@sha256:{}", "0a".repeat(32));
+    let (world, complaints) = read(&WHOLE.replace(source, &format!("oci: {{image: '{image}'}}")));
+    assert_eq!(complaints, [""; 0]);
+    let ModuleSource::Image(read_image) = &world.filters.filters["quiet"].source else {
+        panic!("{world:?}");
+    };
+    assert_eq!(read_image.to_string(), image);
+    let (again, complaints) = read(&manifest::write(&world));
+    assert_eq!(complaints, [""; 0]);
+    assert_eq!(again, world);
+}
+
+#[test]
 fn what_is_wrong_with_a_filter_or_a_chain_is_named_with_its_line_and_field() {
     let source = "configMap: {namespace: net, name: modules, key: quiet.wasm}";
     for (right, wrong, complaint) in [
@@ -76,7 +91,17 @@ fn what_is_wrong_with_a_filter_or_a_chain_is_named_with_its_line_and_field() {
         (source, "{}", "8: Filter quiet: spec.source: give it exactly one of"),
         (source, "{file: /a, builtin: b}", "8: Filter quiet: spec.source: give it exactly one of"),
         (source, "file: a.wasm", "8: Filter quiet: spec.source.file: a path on a node begins"),
-        (source, "oci: {image: a}", "8: Filter quiet: spec.source.oci: modules are not fetched"),
+        (
+            source,
+            "oci: {image: a}",
+            "8: Filter quiet: spec.source.oci.image: `a` is no name of an image",
+        ),
+        (
+            source,
+            "oci: {image: 'a.example/b:1'}",
+            "8: Filter quiet: spec.source.oci.image: `a.example/b:1` may become another image",
+        ),
+        (source, "oci: {}", "8: Filter quiet: spec.source.oci: missing"),
         (source, "configMap: {name: a, key: b}", "8: Filter quiet: spec.source.configMap: missing"),
         ("sha256:e3", "e3", "9: Filter quiet: spec.digest: `e3b0c4"),
         ("sha256:e3", "sha256:E3", "9: Filter quiet: spec.digest: `sha256:E3b0c4"),
