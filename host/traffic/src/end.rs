@@ -17,7 +17,7 @@ pub struct End<'n> {
     pub address: IpAddr,
 }
 
-/// Who is connected to.
+/// Who is connected to, or asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'n> {
     /// Where it is.
@@ -64,6 +64,14 @@ impl Server<'_> {
             .map_err(TrafficError::socket("choosing the congestion control"))?;
         let own = listener.local_addr().map_err(TrafficError::socket("naming a socket"))?;
         Ok((listener, self.through.unwrap_or(own)))
+    }
+
+    /// A UDP socket, and where others reach it.
+    pub(crate) fn udp(&self) -> Result<(UdpSocket, SocketAddr), TrafficError> {
+        let socket = self.namespace.run(|| UdpSocket::bind(self.at))?;
+        let socket = socket.map_err(TrafficError::socket("binding a UDP socket"))?;
+        let own = socket.local_addr().map_err(TrafficError::socket("naming a socket"))?;
+        Ok((socket, self.through.unwrap_or(own)))
     }
 }
 

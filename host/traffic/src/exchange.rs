@@ -6,7 +6,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, join, spawn};
-use crate::end::{End, PATIENCE};
+use crate::end::{End, PATIENCE, Server};
 use crate::error::TrafficError;
 use crate::latencies::Latencies;
 use crate::stream::pair;
@@ -37,11 +37,12 @@ pub enum Over {
 ///
 /// # Errors
 /// If a socket cannot be had, or nothing comes back.
-pub fn exchange(
+pub fn exchange<'n>(
     from: End<'_>,
-    to: End<'_>,
+    to: impl Into<Server<'n>>,
     settings: ExchangeSettings,
 ) -> Result<Latencies, TrafficError> {
+    let to = to.into();
     match settings.over {
         Over::Tcp => over_tcp(from, to, settings),
         Over::Udp => over_udp(from, to, settings),
@@ -50,10 +51,10 @@ pub fn exchange(
 
 fn over_tcp(
     from: End<'_>,
-    to: End<'_>,
+    to: Server<'_>,
     settings: ExchangeSettings,
 ) -> Result<Latencies, TrafficError> {
-    let (mut near, mut far) = pair(from, to.into())?;
+    let (mut near, mut far) = pair(from, to)?;
     let server = spawn("exchange-server", settings.server, move || {
         let mut byte = [0];
         // ends with the connection
@@ -75,15 +76,15 @@ fn once_over_tcp(stream: &mut TcpStream) -> io::Result<()> {
 
 fn over_udp(
     from: End<'_>,
-    to: End<'_>,
+    to: Server<'_>,
     settings: ExchangeSettings,
 ) -> Result<Latencies, TrafficError> {
-    let far = to.udp(0)?;
-    let address = far.local_addr().map_err(TrafficError::socket("naming a socket"))?;
+    let (far, address) = to.udp()?;
     let near = from.udp_to(address)?;
     near.set_read_timeout(Some(RESEND)).map_err(TrafficError::socket("setting a timeout"))?;
     let own = near.local_addr().map_err(TrafficError::socket("naming a socket"))?;
 
+    let home = far.local_addr().map_err(TrafficError::socket("naming a socket"))?;
     let farewell = far.try_clone().map_err(TrafficError::socket("sharing a socket"))?;
     let server = spawn("exchange-server", settings.server, move || {
         let mut datagram = [0; DATAGRAM];
@@ -102,7 +103,7 @@ fn over_udp(
     });
     let latencies = join(client).map_err(TrafficError::socket("exchanging over UDP"));
     // a datagram of its own ends the server's wait
-    let _ = farewell.send_to(&[], address);
+    let _ = farewell.send_to(&[], home);
     join(server);
     latencies
 }

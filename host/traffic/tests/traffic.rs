@@ -233,6 +233,26 @@ fn who_is_reached_by_another_address_is_not_looked_for_at_its_own() {
 }
 
 #[test]
+fn who_is_asked_by_another_address_is_not_looked_for_at_its_own() {
+    let Some(wire) = Wire::new() else { return };
+    let (near, far) = wire.ends();
+    let netlink = wire.far.netlink().expect("netlink works");
+    netlink.add_address("eth0", "10.5.0.3/24".parse().expect("a prefix")).expect("it is free");
+    let at: SocketAddr = "10.5.0.3:8080".parse().expect("an address");
+    let time = Duration::from_millis(20);
+    for over in [Over::Tcp, Over::Udp] {
+        let settings = ExchangeSettings { over, time, client: None, server: None };
+        let server = |through| Server { namespace: far.namespace, at, through: Some(through) };
+
+        let answers = exchange(near, server(at), settings).expect("it answers there");
+
+        assert!(!answers.is_empty(), "{over:?}");
+        let own = SocketAddr::new(far.address, at.port());
+        assert!(exchange(near, server(own), settings).is_err(), "{over:?}: nobody answers there");
+    }
+}
+
+#[test]
 fn flows_that_open_with_a_burst_keep_their_order_on_a_wire() {
     let Some(wire) = Wire::new() else { return };
     let (near, far) = wire.ends();
