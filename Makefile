@@ -1,7 +1,7 @@
 # What people and pipelines do with millrace; `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cni image test cluster-test bench old-kernel cluster crds manifests conformance alerts fuzz lint format clippy doc fmt clean
+.PHONY: help setup demo cni image test cluster-test bench cluster-bench old-kernel cluster crds manifests conformance alerts fuzz lint format clippy doc fmt clean
 
 # A pipeline builds what is committed, to the version.
 locked := $(if $(CI),--locked)
@@ -44,6 +44,10 @@ bench: setup ## measure; QUICK=1 for a first impression
 	$(if $(unprivileged),$(error $(unprivileged)))
 	cargo build $(locked) --release --package millrace
 	cargo run $(locked) $(as_root) --release --package millrace-bench -- $(if $(QUICK),--quick)
+
+cluster-bench: image ## measure in clusters: with millrace, and with other networks; needs Go; QUICK=1 as above
+	cargo run $(locked) $(as_root) --release --package millrace-bench -- \
+		--only kubernetes --image $(target)/millrace.tar $(if $(QUICK),--quick)
 
 old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a virtual machine
 	scripts/old-kernel

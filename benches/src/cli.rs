@@ -11,11 +11,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::compare::Comparison;
 use crate::environment::Environment;
 use crate::footprint::{IdleHost, be_idle};
+use crate::kubernetes::containers::{self, Containers};
 use crate::memory::instructions::{LoopOptions, run_loop};
 use crate::outcome::{Outcome, Results, VERSION};
 use crate::plan::Plan;
 use crate::promise::Verdict;
-use crate::registry::{self, BENCHES, Bench};
+use crate::registry::{self, BENCHES, Bench, Runs};
 use crate::report;
 use crate::veth::ground::Named;
 use crate::veth::script::Script;
@@ -50,6 +51,9 @@ enum Command {
     /// A fixed loop, for callgrind to count.
     #[command(hide = true)]
     Loop(LoopOptions),
+    /// Containers attached and detached in a node, for `kubernetes`.
+    #[command(hide = true)]
+    Containers(Containers),
     /// A host that does nothing, for `footprint` to look at.
     #[command(hide = true)]
     IdleHost(IdleHost),
@@ -57,7 +61,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Benches to run, by the names that `list` shows; without any, all but `instructions`.
+    /// Benches to run, by the names that `list` shows; without any, all but those on request.
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     only: Vec<String>,
     /// A first impression, within some minutes.
@@ -88,6 +92,10 @@ struct Run {
     /// Count instructions per packet too, with callgrind; slow.
     #[arg(long)]
     callgrind: bool,
+    /// Bring up clusters too, with millrace from this archive of its image, and without; takes some
+    /// twenty minutes, and Go.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
 }
 
 impl Cli {
@@ -112,13 +120,16 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Command::Loop(options)) => run_loop(&options).map(|()| ExitCode::SUCCESS),
+            Some(Command::Containers(options)) => {
+                containers::make(&options).map(|()| ExitCode::SUCCESS)
+            }
             Some(Command::IdleHost(options)) => be_idle(&options).map(|()| ExitCode::SUCCESS),
         }
     }
 }
 
 fn list(bench: &Bench) {
-    let unusual = if bench.usual { "" } else { " (on request)" };
+    let unusual = if bench.runs == Runs::Usually { "" } else { " (on request)" };
     println!("{:<14}{}{unusual}", bench.name, bench.what);
     for promise in bench.promises {
         println!("{:<14}  {} {}", "", promise.what, promise.value());
@@ -143,6 +154,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
         cache,
         named: named(run)?,
         peers: run.peers.clone(),
+        image: run.image.clone(),
     };
 
     let mut results =
@@ -182,7 +194,11 @@ fn chosen(run: &Run) -> Result<Vec<&'static Bench>> {
         bail!("there is no bench `{unknown}`; there are: {}", names.join(", "));
     }
     let wanted = |bench: &&Bench| match run.only.is_empty() {
-        true => bench.usual || run.callgrind,
+        true => match bench.runs {
+            Runs::Usually => true,
+            Runs::WithCallgrind => run.callgrind,
+            Runs::WithImage => run.image.is_some(),
+        },
         false => run.only.iter().any(|name| name == bench.name),
     };
     Ok(BENCHES.iter().filter(wanted).collect())

@@ -122,22 +122,22 @@ pub fn be_idle(options: &IdleHost) -> Result<()> {
 
 /// Bytes in memory, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Resident {
+pub(crate) struct Resident {
     /// Packet memory.
-    umem: u64,
+    pub(crate) umem: u64,
     /// The rings of sockets.
-    rings: u64,
+    pub(crate) rings: u64,
     /// Code that was compiled from filters.
-    code: u64,
+    pub(crate) code: u64,
     /// Heap, memories of guests, stacks.
-    heap: u64,
+    pub(crate) heap: u64,
     /// The program, and what it is linked with.
-    program: u64,
+    pub(crate) program: u64,
 }
 
 impl Resident {
     /// Adds up the mappings of `smaps` (proc_pid_smaps(5)).
-    fn parse(smaps: &str) -> Self {
+    pub(crate) fn parse(smaps: &str) -> Self {
         let mut this = Self::default();
         let mut place: Option<&mut u64> = None;
         for line in smaps.lines() {
@@ -169,7 +169,7 @@ impl Resident {
         }
     }
 
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.umem + self.rings + self.code + self.heap + self.program
     }
 }

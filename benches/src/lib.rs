@@ -10,6 +10,7 @@
 //! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
 //! - [`nodes`]: the same between nodes
+//! - [`kubernetes`]: the same between pods of a real cluster
 //! - [`restart`]: agents that come and go
 //! - [`changes`]: clusters that change; `cluster`: of any size
 //! - [`services`]: what Services and policies cost, beside what the kernel has for them
@@ -28,6 +29,7 @@ pub mod compare;
 pub mod drawing;
 pub mod environment;
 pub mod footprint;
+pub mod kubernetes;
 pub mod load;
 pub mod memory;
 pub mod native;

@@ -19,6 +19,8 @@ pub struct Plan {
     pub named: Option<Named>,
     /// Who else is measured.
     pub peers: Vec<Script>,
+    /// An archive of millrace's image, for clusters.
+    pub image: Option<PathBuf>,
 }
 
 impl Plan {

@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pods::{handover, population, redecide};
 use crate::promise::Promise;
-use crate::{changes, footprint, load, nodes, pods, restart, services, swap, veth};
+use crate::{changes, footprint, kubernetes, load, nodes, pods, restart, services, swap, veth};
 
 /// A bench.
 pub struct Bench {
@@ -16,12 +16,23 @@ pub struct Bench {
     pub name: &'static str,
     /// What it measures.
     pub what: &'static str,
-    /// Whether it runs without being asked for.
-    pub usual: bool,
+    /// When it runs without being named.
+    pub runs: Runs,
     /// What is promised.
     pub promises: &'static [Promise],
     /// Measures.
     pub run: fn(&Plan, &mut Outcome) -> Result<()>,
+}
+
+/// When a bench runs without being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Always.
+    Usually,
+    /// If instructions are to be counted.
+    WithCallgrind,
+    /// If there is an image of millrace.
+    WithImage,
 }
 
 /// All benches, in the order in which they run.
@@ -29,49 +40,49 @@ pub const BENCHES: &[Bench] = &[
     Bench {
         name: "filters",
         what: "chains of filters in memory: WASM against the same filters compiled natively",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[filters::SPEED, filters::TAX],
         run: filters::run,
     },
     Bench {
         name: "rounds",
         what: "whole rounds of a worker in memory, WASM against native",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[rounds::SPEED],
         run: rounds::run,
     },
     Bench {
         name: "calls",
         what: "what a call into a filter costs by itself",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[],
         run: calls::run,
     },
     Bench {
         name: "veth",
         what: "packets between two interfaces: the dataplane, and others in its place",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[veth::END_TO_END, veth::WITH_FLOWS, veth::WITH_CHAIN, veth::IDLE],
         run: veth::run,
     },
     Bench {
         name: "pods",
         what: "packets between pods: the kernel's flow cache, and what the kernel has in its place",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[pods::SMALL, pods::STREAM, pods::ROUND_TRIP, pods::CONNECTIONS, pods::PUNTS],
         run: pods::run,
     },
     Bench {
         name: "nodes",
         what: "packets between nodes, in tunnels and without: the flow cache, and the kernel's own way",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[nodes::PACKET, nodes::STREAM],
         run: nodes::run,
     },
     Bench {
         name: "services",
         what: "packets through Services and policies: the built-in filters, and what kube-proxy writes",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[
             services::SMALL,
             services::TRANSLATED,
@@ -86,63 +97,78 @@ pub const BENCHES: &[Bench] = &[
     Bench {
         name: "handover",
         what: "order of packets while the kernel takes a flow over",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[handover::REORDERED],
         run: handover::run,
     },
     Bench {
         name: "redecide",
         what: "100,000 live flows, when the chain changes",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[redecide::ALL, redecide::LOST],
         run: redecide::run,
     },
     Bench {
         name: "population",
         what: "busy flows among up to a million others, and what those take",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[population::HOT, population::MEMORY],
         run: population::run,
     },
     Bench {
         name: "changes",
         what: "how soon filters know what changes in a large cluster",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[changes::ONE, changes::ALL, changes::MEMORY],
         run: changes::run,
     },
     Bench {
         name: "swap",
         what: "filters swapped under load",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[swap::LOST, swap::REORDERED, swap::DUPLICATED, swap::PAUSE],
         run: swap::run,
     },
     Bench {
         name: "restart",
         what: "agents of a node killed, and taken over from, under load",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[restart::KILLED, restart::TAKEN_OVER, restart::UNANSWERED],
         run: restart::run,
     },
     Bench {
         name: "load",
         what: "how soon a filter works",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[load::FROM_CACHE, load::COMPILE],
         run: load::run,
     },
     Bench {
         name: "footprint",
         what: "memory of an idle host",
-        usual: true,
+        runs: Runs::Usually,
         promises: &[footprint::BEYOND_UMEM],
         run: footprint::run,
     },
     Bench {
+        name: "kubernetes",
+        what: "pods of a real cluster: millrace, and the reference plugins with kube-proxy",
+        runs: Runs::WithImage,
+        promises: &[
+            kubernetes::THROUGHPUT,
+            kubernetes::ROUND_TRIP,
+            kubernetes::ATTACHING,
+            kubernetes::AT_ONCE,
+            kubernetes::CHANGE,
+            kubernetes::MEMORY,
+            kubernetes::AT_REST,
+        ],
+        run: kubernetes::run,
+    },
+    Bench {
         name: "instructions",
         what: "instructions per packet, counted by callgrind",
-        usual: false,
+        runs: Runs::WithCallgrind,
         promises: &[],
         run: instructions::run,
     },
@@ -156,8 +182,12 @@ pub fn find(name: &str) -> Option<&'static Bench> {
 /// The rows of the specification's table: what is promised, how much, and what shows it.
 pub fn specification() -> Vec<String> {
     let rows = |bench: &'static Bench| {
-        bench.promises.iter().map(|promise| {
-            format!("| {} | {} | `make bench` ({}) |", promise.what, promise.value(), bench.name)
+        let target = match bench.runs {
+            Runs::WithImage => "cluster-bench",
+            Runs::Usually | Runs::WithCallgrind => "bench",
+        };
+        bench.promises.iter().map(move |promise| {
+            format!("| {} | {} | `make {target}` ({}) |", promise.what, promise.value(), bench.name)
         })
     };
     BENCHES.iter().flat_map(rows).collect()
