@@ -103,6 +103,7 @@ impl Follower {
     /// Has the chain have its filters before it has ports.
     pub(crate) fn furnish(&mut self, plane: &Dataplane, world: &World) {
         self.chain.follow(plane, world);
+        self.filters.clone_from(&world.filters);
     }
 
     /// Has filters be told next what is known now, if it is; what of it does not count is logged, once.
