@@ -21,8 +21,8 @@ fn a_module_comes_from_a_registry_and_is_there_when_that_is_not() {
     place.await_silence();
     say(&mut talk, "denied");
 
-    // one of another name, too, and what is new about it is that it cannot be had
-    let missing = first.replace("/quiet:1@", "/other:1@");
+    // what has the digest is here already, whatever its name; no other one is to be had
+    let missing = format!("{REGISTRY}/quiet:1@sha256:{}", "0".repeat(64));
     place.apply(&missing, "");
     place.await_state("behind");
     let problem = place.problem();

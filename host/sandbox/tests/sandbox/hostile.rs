@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use crate::guest::{DECISION, Guest, for_each, sandbox};
 use millrace_abi::{Decision, Origin, limits};
 use millrace_sandbox::{FaultClass, Grant, Instance, InstanceError, Sandbox};
@@ -39,6 +42,22 @@ fn a_trap_names_the_function() {
     let fault = fault_of(&guest);
     assert_eq!(fault.class, FaultClass::Trap);
     assert!(fault.detail.contains("in `deep_inside`"), "{fault}");
+}
+
+#[test]
+fn the_module_that_traps_in_a_cluster_is_what_its_text_says() {
+    let text = include_str!("../../../../tests/cluster/manifests/trap.wat");
+    let manifest = include_str!("../../../../tests/cluster/manifests/trap.yaml");
+    let module = wat::parse_str(text).expect("it is right WebAssembly text");
+    let line = format!("  trap.wasm: {}\n", BASE64.encode(&module));
+    assert!(manifest.contains(&line), "trap.yaml is to have this line:\n{line}");
+
+    let module = sandbox().load(&module, limits::DEFAULT_MEMORY).expect("it is valid");
+    let mut instance = module.instantiate(&Grant::new("trap"), "{}").expect("it starts");
+    instance.slots_mut(1);
+    let fault = instance.flow(1, Origin::New, 1).expect_err("the call must fail");
+    assert_eq!(fault.class, FaultClass::Trap);
+    assert!(fault.detail.contains("in `trapdoor`"), "{fault}");
 }
 
 #[test]
