@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Error, Event, watcher};
+use kube::runtime::watcher::{self, DefaultBackoff, Error, Event, watcher};
 use kube::{Api, Client};
 use millrace_control::manifest::Kind;
 use millrace_control::source::Objects;
 use parking_lot::{Condvar, Mutex};
 use serde_norway::Value;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::about::{About, Heard, has_status};
 use crate::report::Key;
@@ -50,7 +52,9 @@ pub(crate) async fn watch(
         Some(label) => config.labels(label),
         None => config,
     };
-    let mut events = watcher(objects, config).default_backoff().boxed();
+    let follow = || watcher(objects.clone(), config.clone()).default_backoff().boxed();
+    let mut events = follow();
+    let mut pauses = DefaultBackoff::default();
     let (mut listed, mut abouts) = (Vec::new(), Vec::new());
     let (mut is_away, mut is_absent) = (false, false);
     let tell = |change: &mut dyn FnMut(&mut Told)| {
@@ -89,12 +93,8 @@ pub(crate) async fn watch(
                 about.into_iter().for_each(|(key, _)| drop(told.abouts.remove(&key)));
                 value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
             }),
-            // of a group that is not there a server says no more than the code
-            Err(Error::InitialListFailed(kube::Error::Api(status)))
-                if status.code == NOT_FOUND
-                    || status.code == FORBIDDEN && kind == Kind::Modules =>
-            {
-                // the cluster has no such kind, or not yet; or modules are in files alone
+            Err(error) if is_of_nothing(kind, &error) => {
+                // the cluster has no such kind, or not yet, or no more; or modules are in files alone
                 if !std::mem::replace(&mut is_absent, true) {
                     tell(&mut |told| {
                         told.objects.replace(kind, []);
@@ -102,6 +102,9 @@ pub(crate) async fn watch(
                         told.whole.insert(kind);
                     });
                 }
+                sleep(pauses.next().map_or(LONGEST_PAUSE, |it| it.min(LONGEST_PAUSE))).await;
+                // where a watch was is nothing that one could go on from
+                events = follow();
                 continue;
             }
             Err(error) => {
@@ -117,6 +120,18 @@ pub(crate) async fn watch(
         if std::mem::take(&mut is_away) {
             tracing::info!(kind = kind.name(), "the API server tells again");
         }
+    }
+}
+
+/// Whether a server says that it has no such kind. Of a group that is not there it says no more than the
+/// code; and an account that may not list modules has none.
+fn is_of_nothing(kind: Kind, error: &Error) -> bool {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status)) => {
+            status.code == NOT_FOUND || status.code == FORBIDDEN && kind == Kind::Modules
+        }
+        Error::WatchStartFailed(kube::Error::Api(status)) => status.code == NOT_FOUND,
+        _ => false,
     }
 }
 
@@ -137,6 +152,8 @@ fn value(object: &DynamicObject) -> Option<Value> {
     }
 }
 
+/// How long a kind that is not there is not asked for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// RFC 9110 section 15.5.4.
 const FORBIDDEN: u16 = 403;
 /// RFC 9110 section 15.5.5.

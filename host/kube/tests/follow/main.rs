@@ -97,6 +97,29 @@ fn a_kind_that_the_cluster_has_not_keeps_nothing_waiting_and_counts_once_it_is_t
 }
 
 #[test]
+fn a_kind_that_goes_while_nobody_is_told_takes_its_objects_along() {
+    let server = Server::start();
+    let range = r#"{"spec": {"cidrs": ["10.96.0.0/16"]}}"#;
+    server.put("nodes", "a", "{}");
+    server.put("servicecidrs", "kubernetes", range);
+    let mut cluster = Followed::new(&server);
+    cluster.until(|world| world.services.ranges.contains_key("kubernetes"));
+    server.lack(Some("servicecidrs"));
+    server.cut();
+    let world = cluster.until(|world| world.services.ranges.is_empty());
+    assert!(world.nodes.contains_key("a"));
+
+    // it is another one that comes back
+    server.forget(|server| {
+        server.delete("servicecidrs", "kubernetes");
+        server.put("servicecidrs", "other", range);
+    });
+    server.lack(None);
+    let world = cluster.until(|world| world.services.ranges.contains_key("other"));
+    assert!(!world.services.ranges.contains_key("kubernetes"));
+}
+
+#[test]
 fn an_account_that_may_not_read_config_maps_has_no_modules_in_them_and_all_else() {
     let server = Server::start();
     server.put("nodes", "a", "{}");
