@@ -7,7 +7,7 @@ use millrace_control::manifest::Kind;
 use millrace_control::source::Complaint;
 use serde_json::Value;
 
-use crate::report::Key;
+use crate::report::{Key, Report};
 
 /// Of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,19 @@ pub(crate) struct Heard {
     pub(crate) generations: BTreeMap<Key, i64>,
     /// Why objects do not count.
     pub(crate) complaints: BTreeMap<Key, String>,
+}
+
+/// An object of whose status something may have to be written, and all that there is to say of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) about: &'a About,
+    /// Which one was read: what is yet to be read is yet to be judged.
+    pub(crate) generation: i64,
+    pub(crate) heard: &'a Heard,
+    pub(crate) report: &'a Report,
+    /// The time (RFC 3339).
+    pub(crate) now: &'a str,
 }
 
 impl About {

@@ -10,20 +10,12 @@ use millrace_control::manifest::Kind;
 use millrace_control::{Protocol, Verdict};
 use serde_json::{Map, Value, json};
 
-use crate::about::{About, Heard};
+use crate::about::Subject;
 use crate::conditions::conditions;
-use crate::report::{Key, Report};
 
-/// What this node has to change of an object's status, if anything; `now` is the time (RFC 3339).
-pub(crate) fn patch(
-    key: &Key,
-    about: &About,
-    heard: &Heard,
-    report: &Report,
-    now: &str,
-) -> Option<Value> {
-    // what is yet to be read is yet to be judged
-    let generation = *heard.generations.get(key)?;
+/// What this node has to change of an object's status, if anything.
+pub(crate) fn patch(subject: Subject<'_>) -> Option<Value> {
+    let Subject { key, about, generation, heard, report, now } = subject;
     if !report.gives_addresses() || generation != about.generation {
         return None;
     }

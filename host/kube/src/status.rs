@@ -11,7 +11,7 @@ use millrace_control::manifest::Kind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::about::{About, Heard};
+use crate::about::{About, Heard, Subject};
 use crate::conditions::conditions;
 use crate::report::{Entry, Key, Report, State};
 
@@ -26,16 +26,9 @@ pub(crate) fn entries(key: &Key, about: &About, heard: &Heard, report: &Report) 
     entries
 }
 
-/// What this node has to change of an object's status, if anything; `now` is the time (RFC 3339).
-pub(crate) fn patch(
-    key: &Key,
-    about: &About,
-    heard: &Heard,
-    report: &Report,
-    now: &str,
-) -> Option<Value> {
-    // what is yet to be read is yet to be judged
-    let generation = *heard.generations.get(key)?;
+/// What this node has to change of an object's status, if anything.
+pub(crate) fn patch(subject: Subject<'_>) -> Option<Value> {
+    let Subject { key, about, generation, heard, report, now } = subject;
     let mut status = Map::new();
     let mut nodes = Map::new();
     let (before, after) = (written(about), entries(key, about, heard, report));

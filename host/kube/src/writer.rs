@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until};
 
-use crate::about::{About, Heard};
+use crate::about::{About, Heard, Subject};
 use crate::events::{Said, Trouble};
 use crate::report::{Key, Report};
 use crate::watch::{Told, resource};
@@ -106,12 +106,14 @@ impl Writer {
         self.rests.retain(|_, end| *end > now);
         let told = self.told.0.lock();
         let of = |key: &Key| told.abouts.get(key);
-        let own = heard.generations.keys().filter_map(|key| {
+        let own = heard.generations.iter().filter_map(|(key, &generation)| {
             let patch = match key.0 {
                 Kind::AddressPool | Kind::Filter | Kind::FilterChain => status::patch,
                 _ => gateways::patch,
             };
-            Some((key.clone(), patch(key, of(key)?, heard, report, &time)?))
+            let about = of(key)?;
+            let subject = Subject { key, about, generation, heard, report, now: &time };
+            Some((key.clone(), patch(subject)?))
         });
         let given = if report.gives_addresses() { &report.addresses[..] } else { &[] };
         let given = given.iter().filter_map(|(name, addresses)| {

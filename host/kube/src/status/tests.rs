@@ -40,7 +40,10 @@ impl Case {
             assigned: [("x".to_owned(), 3)].into(),
             ..Report::default()
         };
-        let patch = patch(&self.key, &self.about, &self.heard, &report, NOW)?;
+        let Self { key, about, heard } = &*self;
+        let generation = heard.generations[key];
+        let subject = Subject { key, about, generation, heard, report: &report, now: NOW };
+        let patch = patch(subject)?;
         merge(&mut self.about.status, &patch["status"]);
         Some(patch)
     }
