@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A way in which credentials are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Challenge {
+pub enum Challenge {
     /// With each request.
     Basic,
     /// By a token that somebody gives.
@@ -14,18 +14,18 @@ pub(crate) enum Challenge {
 
 /// Who gives a token, and what for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TokenQuestion {
+pub struct TokenQuestion {
     /// The URL to ask at.
-    pub(crate) realm: String,
+    pub realm: String,
     /// Who is to take it.
-    pub(crate) service: Option<String>,
+    pub service: Option<String>,
     /// What it is to allow.
-    pub(crate) scope: Option<String>,
+    pub scope: Option<String>,
 }
 
 impl Challenge {
     /// The first of a header's challenges that is known; tokens go before passwords.
-    pub(crate) fn read(header: &str) -> Option<Self> {
+    pub fn read(header: &str) -> Option<Self> {
         let mut known: Vec<_> = challenges(header).into_iter().filter_map(Self::of).collect();
         known.sort_by_key(|challenge| *challenge == Self::Basic);
         known.into_iter().next()
@@ -46,7 +46,7 @@ impl Challenge {
 
 impl TokenQuestion {
     /// The URL with all that is asked; what a registry does not say of it is `scope`.
-    pub(crate) fn url(&self, scope: &str) -> String {
+    pub fn url(&self, scope: &str) -> String {
         let scope = self.scope.as_deref().unwrap_or(scope);
         let service = self.service.as_deref().map(|it| ("service", it));
         let query = service.into_iter().chain([("scope", scope)]);

@@ -28,9 +28,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::Registries;
+use crate::address;
 use crate::challenge::{Challenge, TokenQuestion, encoded};
 use crate::credentials::Credentials;
-use crate::error::RegistryError;
+use crate::error::{RegistryError, printable};
 use crate::manifest::{INDEX, MANIFEST};
 
 /// A registry that is asked about a repository.
@@ -244,41 +245,33 @@ impl<'r> Conversation<'r> {
             None => None,
         };
         self.has_credentials = credentials.is_some();
-        let value = match Challenge::read(&asked) {
+        match Challenge::read(&asked) {
             Some(Challenge::Basic) => {
                 let anonymous = || RegistryError::Anonymous { registry: self.registry() };
-                credentials.ok_or_else(anonymous)?.basic()
+                Ok(basic(&credentials.ok_or_else(anonymous)?))
             }
-            Some(Challenge::Bearer(question)) => {
-                format!("Bearer {}", self.token(&question, credentials.as_ref()).await?)
-            }
+            Some(Challenge::Bearer(question)) => self.token(&question, credentials.as_ref()).await,
             None => {
                 let asked = printable(&asked);
-                return Err(RegistryError::Challenge { registry: self.registry(), asked });
+                Err(RegistryError::Challenge { registry: self.registry(), asked })
             }
-        };
-        let value = HeaderValue::from_str(&value).map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
-        value.map_err(|_| self.denied(StatusCode::UNAUTHORIZED))
+        }
     }
 
-    /// A token from whom the registry takes one.
+    /// A token from whom the registry takes one, as it wants to hear it.
     async fn token(
         &self,
         question: &TokenQuestion,
         credentials: Option<&Credentials>,
-    ) -> Result<String, RegistryError> {
+    ) -> Result<HeaderValue, RegistryError> {
         let actions = match self.rights {
             Rights::Pull => "pull",
             Rights::Push => "pull,push",
         };
         let scope = format!("repository:{}:{actions}", self.repository);
         let uri = self.uri(&question.url(&scope))?;
-        let basic = credentials.map(Credentials::basic);
-        let basic = basic.and_then(|it| HeaderValue::from_str(&it).ok());
-        let response = self.send(&Method::GET, &uri, &Words::default(), basic).await?;
+        let known = credentials.map(basic);
+        let response = self.send(&Method::GET, &uri, &Words::default(), known).await?;
         match response.status() {
             StatusCode::OK => {}
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -290,6 +283,7 @@ impl<'r> Conversation<'r> {
         let token = serde_json::from_slice(&answer)
             .ok()
             .and_then(|answer: Token| answer.token.or(answer.access_token));
+        let token = token.and_then(|token| secret(&format!("Bearer {token}")));
         token.ok_or_else(|| self.astray(&uri.to_string(), "it gives no token"))
     }
 
@@ -364,32 +358,13 @@ impl<'r> Conversation<'r> {
         let Some(location) = headers.get(LOCATION).and_then(|it| it.to_str().ok()) else {
             return Ok(None);
         };
-        let of = |place: &str| {
-            let (scheme, authority) = (from.scheme_str()?, from.authority()?);
-            Some(format!("{scheme}://{authority}{place}"))
-        };
-        let whole = match location.starts_with('/') && !location.starts_with("//") {
-            true => of(location),
-            false => Some(location.to_owned()),
-        };
-        self.uri(&whole.unwrap_or_default()).map(Some)
+        self.uri(&address::absolute(from, location)).map(Some)
     }
 
     /// An address that may be asked.
     fn uri(&self, text: &str) -> Result<Uri, RegistryError> {
-        let Ok(uri) = text.parse::<Uri>() else {
-            return Err(self.astray(text, "that is no address"));
-        };
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("https"), Some(_)) => Ok(uri),
-            (Some("http"), Some(host))
-                if self.is_plain && self.registries.are_plain(host.as_str()) =>
-            {
-                Ok(uri)
-            }
-            (Some("http"), Some(_)) => Err(self.astray(text, "it is not encrypted")),
-            _ => Err(self.astray(text, "that is no address")),
-        }
+        let plain = |host: &str| self.is_plain && self.registries.are_plain(host);
+        address::read(text, plain).map_err(|why| self.astray(text, why))
     }
 
     /// The address of something of the repository.
@@ -450,9 +425,16 @@ fn tls(registries: &Registries, is_plain: bool) -> Result<ClientConfig, Registry
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// What others say, for people.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+/// What a registry takes that asks for a password.
+fn basic(credentials: &Credentials) -> HeaderValue {
+    secret(&credentials.basic()).expect("Base64 is visible ASCII")
+}
+
+/// What nobody prints; nothing if it cannot be said in a header.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 const DOCKER: &str = "registry-1.docker.io";
@@ -466,5 +448,3 @@ const MOST_REDIRECTS: usize = 5;
 const MAX_MANIFEST: usize = 4 << 20;
 /// Bytes of other answers.
 const MAX_ANSWER: usize = 64 << 10;
-/// Characters of what others say.
-const LONGEST: usize = 160;

@@ -10,11 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use crate::error::RegistryError;
+use crate::error::{RegistryError, printable};
 
 /// What a registry knows somebody by. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Credentials {
+pub struct Credentials {
     user: String,
     password: String,
 }
@@ -43,15 +43,23 @@ impl Credentials {
         registry: &str,
         repository: &str,
     ) -> Result<Option<Self>, RegistryError> {
-        let wrong = |cause: String| RegistryError::File { path: path.to_owned(), cause };
-        let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let text = fs::read(path).map_err(|error| error.to_string());
+        let found = text.and_then(|text| Self::read(&text, registry, repository));
+        found.map_err(|cause| RegistryError::File { path: path.to_owned(), cause })
+    }
+
+    /// The same, of what a file has.
+    ///
+    /// # Errors
+    /// If nobody can tell what is in it, or what is for the repository.
+    pub fn read(text: &[u8], registry: &str, repository: &str) -> Result<Option<Self>, String> {
         // what a parser says of it may have some of it
-        let file: File = serde_json::from_slice(&text).map_err(|error| {
-            wrong(format!(
+        let file: File = serde_json::from_slice(text).map_err(|error| {
+            format!(
                 "it is no configuration of Docker's, as `docker login` writes it: line {}, column {}",
                 error.line(),
                 error.column()
-            ))
+            )
         })?;
         let whole = format!("{registry}/{repository}");
         let is_for = |place: &str| {
@@ -64,16 +72,17 @@ impl Credentials {
             return Ok(None);
         };
         let unusable = || {
-            wrong(format!(
-                "the entry `{key}` has neither `auth` nor `username` and `password`: helpers and \
-                 identity tokens are not asked"
-            ))
+            format!(
+                "the entry `{}` has neither `auth` nor `username` and `password`: helpers and identity \
+                 tokens are not asked",
+                printable(key)
+            )
         };
         entry.read().map(Some).ok_or_else(unusable)
     }
 
     /// As Basic has them.
-    pub(crate) fn basic(&self) -> String {
+    pub fn basic(&self) -> String {
         format!("Basic {}", BASE64.encode(format!("{}:{}", self.user, self.password)))
     }
 }

@@ -18,11 +18,13 @@ pub enum RegistryError {
         registry: String,
         /// What went wrong.
         cause: String,
-        /// What may help, if that is known.
+        /// What may help.
         remedy: &'static str,
     },
     /// It has not said anything for long.
-    #[error("registry {registry} has said nothing for {seconds} s")]
+    #[error(
+        "registry {registry} has said nothing for {seconds} s: see that nothing on the way there drops packets"
+    )]
     Silent {
         /// Who was asked.
         registry: String,
@@ -135,16 +137,16 @@ impl RegistryError {
     /// What a connection says that was not made.
     pub(crate) fn unreachable(registry: &str, error: &(dyn Error + 'static)) -> Self {
         let mut causes = Vec::<String>::new();
-        let mut remedy = "";
+        let mut remedy = "; see that it runs, and that this machine reaches it";
         let mut next = Some(error);
         while let Some(error) = next {
-            let text = error.to_string();
+            let text = printable(&error.to_string());
             // who wraps an error often says it, too
             if !causes.last().is_some_and(|last| last.ends_with(&text)) {
                 causes.push(text);
             }
             if let Some(tls) = tls_error(error) {
-                remedy = self::remedy(tls);
+                remedy = self::remedy(tls).unwrap_or(remedy);
             }
             next = error.source();
         }
@@ -164,14 +166,22 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     }
 }
 
-fn remedy(error: &TlsError) -> &'static str {
+/// What others say, for people: so much of it, and nothing that moves their cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+fn remedy(error: &TlsError) -> Option<&'static str> {
     match error {
         TlsError::InvalidCertificate(_) => {
-            "; have the certificate of its authority in the file that `--registry-ca` names"
+            Some("; have the certificate of its authority in the file that `--registry-ca` names")
         }
         TlsError::InvalidMessage(_) => {
-            "; if it speaks HTTP without TLS, name it with `--plain-http-registry`"
+            Some("; if it speaks HTTP without TLS, name it with `--plain-http-registry`")
         }
-        _ => "",
+        _ => None,
     }
 }
+
+/// Characters of what others say.
+const LONGEST: usize = 160;

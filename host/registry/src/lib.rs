@@ -2,7 +2,8 @@
 //!
 //! - [`Registries`]: how registries are asked; [`Pulled`]: what one has given
 //! - [`manifest`]: what an image says of its module
-//! - `conversation`: requests to one registry, `challenge` and `credentials`: as whom
+//! - `conversation`: requests to one registry; [`challenge`] and [`credentials`]: as whom, [`address`]: where
+//!   nobody goes
 //! - [`RegistryError`]: why there is no answer, or a wrong one
 //!
 //! A reader must not break this: nothing counts that a registry says, but what has the digest that was
@@ -10,9 +11,10 @@
 //! and over TLS, unless its operator has said that it goes without.
 #![forbid(unsafe_code)]
 
-mod challenge;
+pub mod address;
+pub mod challenge;
 mod conversation;
-mod credentials;
+pub mod credentials;
 mod error;
 pub mod manifest;
 

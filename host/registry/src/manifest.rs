@@ -6,7 +6,10 @@
 
 use millrace_abi::limits;
 use millrace_control::filter::ModuleDigest;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+
+use crate::error::printable;
 
 /// A module as a manifest names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +81,7 @@ struct Annotations {
 #[derive(Deserialize)]
 struct Index {
     #[serde(rename = "manifests")]
-    _manifests: Vec<serde_json::Value>,
+    _manifests: Vec<IgnoredAny>,
 }
 
 /// The module that a manifest names.
@@ -89,7 +92,7 @@ pub fn module(manifest: &[u8]) -> Result<ModuleLayer, ManifestError> {
     let Manifest { layers, .. } = serde_json::from_slice(manifest).map_err(|error| {
         match serde_json::from_slice::<Index>(manifest) {
             Ok(_) => ManifestError::Index,
-            Err(_) => ManifestError::Unreadable(error.to_string()),
+            Err(_) => ManifestError::Unreadable(printable(&error.to_string())),
         }
     })?;
     let is_module = |layer: &&Descriptor| MODULES.contains(&&*layer.media_type);
@@ -98,13 +101,15 @@ pub fn module(manifest: &[u8]) -> Result<ModuleLayer, ManifestError> {
         [layer] => layer,
         [] => {
             let types = layers.iter().take(MOST_SAID);
-            let types: Vec<_> = types.map(|it| format!("`{}`", short(&it.media_type))).collect();
+            let types: Vec<_> =
+                types.map(|it| format!("`{}`", printable(&it.media_type))).collect();
             let types = if types.is_empty() { "none".to_owned() } else { types.join(", ") };
             return Err(ManifestError::NoModule(types));
         }
         _ => return Err(ManifestError::Several(modules.len())),
     };
-    let digest = layer.digest.parse().map_err(|_| ManifestError::Digest(short(&layer.digest)))?;
+    let digest =
+        layer.digest.parse().map_err(|_| ManifestError::Digest(printable(&layer.digest)))?;
     let bytes = usize::try_from(layer.size).ok().filter(|size| *size <= limits::MAX_MODULE);
     Ok(ModuleLayer { digest, bytes: bytes.ok_or(ManifestError::TooLarge(layer.size))? })
 }
@@ -128,10 +133,6 @@ pub(crate) fn write(title: &str, digest: ModuleDigest, bytes: usize) -> Vec<u8> 
     serde_json::to_vec(&manifest).expect("texts and numbers are JSON")
 }
 
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_SAID).collect()
-}
-
 /// The type of a manifest, and of what names several.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -145,7 +146,6 @@ const MODULE: &str = "application/wasm";
 const MODULES: [&str; 2] = [MODULE, "application/vnd.wasm.content.layer.v1+wasm"];
 /// How much is said of what is wrong.
 const MOST_SAID: usize = 3;
-const LONGEST_SAID: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -204,9 +204,16 @@ mod tests {
             assert!(found.contains(error), "{manifest}: {found}");
         }
         assert!(module(with_layers(&layer(MODULE, &digest, most)).as_bytes()).is_ok());
-        // a type is no longer than what is said of it
-        let long = layer(&"x".repeat(10_000), &digest, 9);
-        assert!(module(with_layers(&long).as_bytes()).unwrap_err().to_string().len() < 400);
+        // what is said of them is short, whatever they say
+        let long = "x\\n".repeat(10_000);
+        let version =
+            with_layers(&right).replace(": 2, \"media", &format!(": \"{long}\", \"media"));
+        for long in
+            [with_layers(&layer(&long, &digest, 9)), with_layers(&layer(MODULE, &long, 9)), version]
+        {
+            let found = module(long.as_bytes()).unwrap_err().to_string();
+            assert!(found.len() < 400 && !found.contains(char::is_control), "{found}");
+        }
     }
 
     proptest! {

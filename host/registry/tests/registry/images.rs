@@ -121,6 +121,7 @@ fn a_registry_that_is_away_is_named_and_has_all_of_it_when_it_is_back() {
     let error = registries.pull(&image).expect_err("nobody listens").to_string();
     let expected = format!("registry {} cannot be asked: ", bed.address);
     assert!(error.starts_with(&expected) && error.contains("Connection refused"), "{error}");
+    assert!(error.ends_with("see that it runs, and that this machine reaches it"), "{error}");
 
     let folder = std::mem::replace(&mut bed.folder, tempfile::tempdir().expect("a folder"));
     let address = bed.address.to_string();

@@ -123,6 +123,40 @@ fn a_registry_that_sends_round_in_circles_or_out_of_sight_is_not_followed() {
     assert!(error.contains("it is not encrypted"), "{error}");
 }
 
+#[test]
+fn nobody_is_asked_for_a_token_where_that_is_overheard_and_who_gives_none_is_named() {
+    let realm = Arc::new(Mutex::new(String::new()));
+    let place = Arc::clone(&realm);
+    let (address, asked) = wire::serve(move |asked| match asked.path.split('?').next() {
+        // no header can have a line's end
+        Some("/token") => (200, String::new(), br#"{"token": "a\nb"}"#.to_vec()),
+        Some("/sent") => (307, "Location: /token\r\n".to_owned(), Vec::new()),
+        _ => {
+            let realm = place.lock().expect("nobody panics").clone();
+            (401, format!("WWW-Authenticate: Bearer realm=\"{realm}\"\r\n"), Vec::new())
+        }
+    });
+    let secrets = tempfile::tempdir().expect("a folder");
+    let file = secrets.path().join("config.json");
+    credentials(&file, &address.to_string(), PASSWORD);
+    let image = format!("{address}/a@sha256:{}", "0".repeat(64)).parse().expect("it is an image");
+    for (from, why) in [
+        ("http://registry.example/token".to_owned(), "it is not encrypted"),
+        (format!("http://{address}@registry.example/token"), "it has the name of a user in it"),
+        ("token".to_owned(), "that is no address"),
+        (format!("http://{address}/token"), "it gives no token"),
+        (format!("http://{address}/sent"), "answers 307"),
+    ] {
+        *realm.lock().expect("nobody panics") = from;
+        let error = knowing(&file).pull(&image).expect_err("there is no token").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let known: Vec<_> =
+        asked.try_iter().filter(|it| it.header("authorization").is_some()).collect();
+    let [token, sent] = &known[..] else { panic!("{known:?}") };
+    assert!(token.path.starts_with("/token?") && sent.path.starts_with("/sent?"), "{known:?}");
+}
+
 /// A network with an address that is not of the loopback.
 fn elsewhere() -> Option<Namespace> {
     let namespace = match Namespace::create_unique("registry") {
