@@ -7,6 +7,7 @@
 //! - [`tables`]: updates of tables, as filters read them
 //! - [`expression`]: filters of captures
 //! - [`cni`]: what container runtimes say
+//! - [`registry`]: what registries answer, and who is to ask them
 //! - [`seeds`]: what mutation begins with
 //!
 //! Each is a function of octets that returns or panics. `scripts/fuzz` lets libFuzzer look for
@@ -18,6 +19,7 @@ pub mod cni;
 pub mod expression;
 pub mod manifest;
 pub mod path;
+pub mod registry;
 pub mod seeds;
 pub mod slots;
 pub mod tables;
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wire", run: wire::run, seeds: seeds::headers },
     Target { name: "slots", run: slots::run, seeds: seeds::frames },
     Target { name: "path", run: path::run, seeds: seeds::journeys },
@@ -43,4 +45,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "tables", run: tables::run, seeds: tables::seeds },
     Target { name: "expression", run: expression::run, seeds: seeds::expressions },
     Target { name: "cni", run: cni::run, seeds: cni::seeds },
+    Target { name: "registry", run: registry::run, seeds: registry::seeds },
 ];
