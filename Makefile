@@ -62,7 +62,7 @@ image: cni ## an image of millrace, and the lines that import and push it
 
 cluster: image ## two nodes of a real Kubernetes here, with millrace as their network; needs Go
 	tests/cluster/up $(target)/millrace.tar
-	set -e; for part in check check-it ask status; do tests/cluster/$$part; done
+	set -e; for part in check check-it ask status application; do tests/cluster/$$part; done
 
 crds: ## write deploy/crds, of the types that agents read objects with
 	cargo run $(locked) --release --package millrace-kube --example definitions -- deploy/crds
