@@ -36,7 +36,7 @@ pub struct Report {
 pub struct Standing {
     /// Whether it is in force.
     pub state: State,
-    /// The SHA-256 of the module that is in its stage.
+    /// The SHA-256 of the module that is in force in its stage.
     pub digest: Option<String>,
     /// Why it is not in force as it is.
     pub problem: Option<String>,
@@ -60,7 +60,7 @@ pub struct Entry {
     pub state: State,
     /// The generation of the object that this is about.
     pub generation: i64,
-    /// The SHA-256 of the module that is in its stage.
+    /// The SHA-256 of the module that is in force in its stage.
     #[serde(default)]
     pub digest: Option<String>,
     /// Why it is not in force as it is.

@@ -126,6 +126,42 @@ fn a_module_that_cannot_be_had_is_named_and_the_last_good_one_stays() {
 }
 
 #[test]
+fn a_version_that_fails_too_often_gives_way_to_the_one_before_which_is_what_is_in_force() {
+    let Some(mill) = Mill::open() else { return };
+    let chain = chain("edge", "{}", "before: bridge");
+    mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain));
+    mill.await_filter("east", "guard", "inForce");
+    mill.await_silence();
+    let good = mill.resources("east")["filters"]["guard"]["digest"].clone();
+
+    // its first document is a ConfigMap with a module that traps whatever it is asked
+    let (map, _) = TRAP.split_once("---").expect("there are others");
+    let trap = "configMap: {namespace: default, name: trap, key: trap.wasm}";
+    // the second time with another configuration, which is not that of the version in force
+    for config in [NO_UDP, NOTHING] {
+        mill.apply(&format!("{map}\n---\n{}{chain}", guard(trap, config)));
+        until(|| {
+            assert!(!mill.is_answered(), "both drop this");
+            let standing = mill.resources("east")["filters"]["guard"].clone();
+            (standing["state"] == "failed").then_some(())
+        });
+        let standing = mill.resources("east")["filters"]["guard"].clone();
+        assert_eq!(standing["digest"], good, "{standing}");
+        assert_eq!(mill.stage("east", "guard")["filter"]["filter"], "deny-list");
+        assert!(mill.problem("guard").contains("the version before is in force"), "{standing}");
+    }
+    assert!(!mill.is_answered(), "it has the configuration of before");
+
+    // what it went back to by itself, and then another one
+    mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain));
+    mill.await_filter("east", "guard", "inForce");
+    assert!(!mill.is_answered());
+    mill.apply(&(guard(&mill.file("deny-list"), NOTHING) + &chain));
+    mill.await_filter("east", "guard", "inForce");
+    mill.await_answers();
+}
+
+#[test]
 fn a_new_agent_has_the_same_chain_from_the_start_and_connections_go_on() {
     let Some(mill) = Mill::open() else { return };
     mill.apply(&(guard(&mill.file("deny-list"), NO_UDP) + &chain("edge", "{}", "before: bridge")));
@@ -273,6 +309,7 @@ fn module(filter: &str) -> &'static [u8] {
     millrace_builtin::find(filter).expect("it is an example").bytes
 }
 
+const TRAP: &str = include_str!("../../../../tests/cluster/manifests/trap.yaml");
 const NO_UDP: &str = r#"{"rules": [{"protocol": "udp"}]}"#;
 const NOTHING: &str = r#"{"rules": []}"#;
 /// How long an answer may take that is not expected.

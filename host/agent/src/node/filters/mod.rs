@@ -54,8 +54,8 @@ pub(crate) struct ChainKeeper {
     refused: BTreeMap<String, (Wanted, String)>,
     /// What is wrong, by filter.
     problems: BTreeMap<String, String>,
-    /// The stages that failed too often, and how.
-    given_up: BTreeMap<String, String>,
+    /// The stages that failed too often.
+    given_up: BTreeMap<String, GivenUp>,
     /// What nodes say of filters that are rolled out, and whether that was looked at.
     rollouts: BTreeMap<String, Rollout>,
     has_heard: bool,
@@ -69,10 +69,30 @@ pub(crate) struct ChainKeeper {
 
 /// A stage as it is.
 struct Placed {
-    /// What is in it.
+    /// What was put into it last.
     content: Wanted,
-    /// Whether that is its filter.
-    is_filter: bool,
+    /// What was in it before, and is again where that has failed too often.
+    before: Option<Wanted>,
+}
+
+/// What has become of a stage that failed too often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GivenUp {
+    state: StageState,
+    /// That, and the fault.
+    why: String,
+}
+
+impl Placed {
+    /// The version that is in it.
+    fn version(&self, given_up: Option<&GivenUp>) -> Wanted {
+        let is_back = given_up.is_some_and(|it| it.state == StageState::RolledBack);
+        match self.before.as_ref().filter(|_| is_back) {
+            // terms are the stage's, and not the version's
+            Some(before) => Wanted { terms: self.content.terms.clone(), ..before.clone() },
+            None => self.content.clone(),
+        }
+    }
 }
 
 impl ChainKeeper {
@@ -222,7 +242,7 @@ impl ChainKeeper {
             let wanted = Wanted::of(filter, module, stage.mode);
             match self.refused.get(name) {
                 Some((refused, why)) if *refused == wanted => Err(why.clone()),
-                _ => self.put(plane, stage, wanted, true),
+                _ => self.put(plane, stage, wanted),
             }
         });
         let Err(problem) = found.and(put.unwrap_or(Ok(()))) else { return Ok(()) };
@@ -232,7 +252,7 @@ impl ChainKeeper {
         if filter.on_missing == OnMissing::Skip {
             return Err(format!("{problem}; the chain does without it"));
         }
-        let closed = self.put(plane, stage, Wanted::closed(filter), false);
+        let closed = self.put(plane, stage, Wanted::closed(filter));
         let closed = closed.map_or_else(|error| error, |()| "nothing passes".to_owned());
         Err(format!("{problem}; {closed}"))
     }
@@ -249,8 +269,8 @@ impl ChainKeeper {
             return Ok(module);
         };
         let is_another = match self.placed.get(name) {
-            Some(Placed { content, is_filter }) => {
-                *is_filter && *content != Wanted::of(filter, module.clone(), stage.mode)
+            Some(Placed { content, .. }) => {
+                content.is_filter && *content != Wanted::of(filter, module.clone(), stage.mode)
             }
             // an agent before had one
             None => self.kept.find(name, None).is_some_and(|kept| kept != module),
@@ -281,7 +301,7 @@ impl ChainKeeper {
 
     /// Whether a stage has its filter, as it is or as it was.
     fn has_filter(&self, name: &str) -> bool {
-        self.placed.get(name).is_some_and(|placed| placed.is_filter)
+        self.placed.get(name).is_some_and(|placed| placed.content.is_filter)
     }
 
     /// Puts something into a stage, by as small a change as does.
@@ -290,12 +310,24 @@ impl ChainKeeper {
         plane: &Dataplane,
         stage: &PlannedStage,
         wanted: Wanted,
-        is_filter: bool,
     ) -> Result<(), String> {
         let name = &*stage.name;
-        let outcome = match self.placed.get(name).map(|placed| &placed.content) {
-            Some(content) if *content == wanted => Ok("as it is"),
-            Some(content) => wanted.replace(content, plane, name),
+        let given_up = given_up(plane);
+        let version = self.placed.get(name).map(|placed| placed.version(given_up.get(name)));
+        let outcome = match &version {
+            Some(_) if self.placed[name].content == wanted => {
+                self.refused.remove(name);
+                return Ok(());
+            }
+            Some(version) => {
+                // what a stage went back to by itself may be what is wanted now
+                let is_right = given_up.contains_key(name) && !wanted.is_another_version(version);
+                let confirmed = match is_right {
+                    true => plane.configure(name, &wanted.config),
+                    false => Ok(()),
+                };
+                confirmed.and_then(|()| wanted.replace(version, plane, name))
+            }
             None => {
                 let load = Load {
                     name: name.to_owned(),
@@ -310,16 +342,22 @@ impl ChainKeeper {
         match outcome {
             Ok(done) => {
                 tracing::info!(filter = name, digest = %wanted.module.digest(), "{done}");
-                if is_filter {
+                if wanted.is_filter {
                     self.refused.remove(name);
                     self.kept.keep(name, &wanted.module);
                 }
-                self.placed.insert(name.to_owned(), Placed { content: wanted, is_filter });
+                let before = match version {
+                    Some(version) if !wanted.is_another_version(&version) => {
+                        self.placed.remove(name).and_then(|placed| placed.before)
+                    }
+                    version => version,
+                };
+                self.placed.insert(name.to_owned(), Placed { content: wanted, before });
                 Ok(())
             }
             Err(error) => {
                 let why = error.to_string();
-                if is_filter && !matches!(error, StageError::NoAnswer(_)) {
+                if wanted.is_filter && !matches!(error, StageError::NoAnswer(_)) {
                     self.refused.insert(name.to_owned(), (wanted, why.clone()));
                 }
                 Err(why)
@@ -353,11 +391,18 @@ impl ChainKeeper {
     /// Notes what has become of all that there is.
     fn tell(&mut self, plane: &Dataplane) {
         self.given_up = given_up(plane);
+        for (name, given_up) in &self.given_up {
+            let version = self.placed.get(name).map(|placed| placed.version(Some(given_up)));
+            if let Some(good) = version.filter(|it| it.is_filter) {
+                self.kept.keep(name, &good.module);
+            }
+        }
         let mut known = self.known.lock();
         known.chains = standing::chains(&self.filters, &self.plan);
         let standing = |name: &String| {
-            let placed = self.placed.get(name).map(|it| (it.content.module.digest(), it.is_filter));
-            let (problem, fault) = (self.problems.get(name), self.given_up.get(name));
+            let given_up = self.given_up.get(name);
+            let version = self.placed.get(name).map(|placed| placed.version(given_up));
+            let problem = self.problems.get(name);
             let stage = self.plan.stages.iter().find(|stage| stage.name == *name);
             let phase = match (self.waiting.contains(name), self.trying.contains_key(name)) {
                 _ if stage.is_some_and(|stage| self.is_fetching(stage)) => Phase::Fetching,
@@ -365,7 +410,7 @@ impl ChainKeeper {
                 (false, true) => Phase::Trying,
                 (false, false) => Phase::Settled,
             };
-            standing::filter(&self.plan, name, placed, problem, fault, phase)
+            standing::filter(&self.plan, name, version, problem, given_up, phase)
         };
         let planned = self.plan.stages.iter().map(|stage| &stage.name);
         let names: BTreeSet<_> = self.filters.filters.keys().chain(planned).collect();
@@ -379,15 +424,16 @@ impl std::fmt::Debug for ChainKeeper {
     }
 }
 
-/// The stages that failed too often, and how.
-fn given_up(plane: &Dataplane) -> BTreeMap<String, String> {
+/// The stages that failed too often.
+fn given_up(plane: &Dataplane) -> BTreeMap<String, GivenUp> {
     let stages = plane.given_up().into_iter().filter_map(|(name, state, detail)| {
         let now = match state {
             StageState::Running => return None,
             StageState::RolledBack => "the version before is in force",
             StageState::Ejected => "it is not asked any more",
         };
-        Some((name.to_string(), format!("it failed too often, and {now}: {detail}")))
+        let why = format!("it failed too often, and {now}: {detail}");
+        Some((name.to_string(), GivenUp { state, why }))
     });
     stages.collect()
 }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use millrace_control::compile::ChainPlan;
 use millrace_control::filter::{Filters, ModuleDigest};
+use millrace_dataplane::control::status::StageState;
 use serde::{Deserialize, Serialize};
+
+use super::GivenUp;
+use super::wanted::Wanted;
 
 /// What has become of a FilterChain on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +45,7 @@ pub(crate) struct FilterStanding {
     /// The FilterChain that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) chain: Option<String>,
-    /// The digest of the module in its stage.
+    /// The digest of the module that is in force in its stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<ModuleDigest>,
     /// Why it is not in the chain as it is to be.
@@ -112,32 +116,36 @@ pub(super) fn chains(filters: &Filters, plan: &ChainPlan) -> BTreeMap<String, Ch
     standing.collect()
 }
 
-/// What is to be said of a filter where this plan is in force: `placed` is what its stage has, and
-/// whether that is the filter, and `fault` why it was given up, if it was.
+/// What is to be said of a filter where this plan is in force, and its stage has this version, if there is
+/// one.
 pub(super) fn filter(
     plan: &ChainPlan,
     name: &str,
-    placed: Option<(ModuleDigest, bool)>,
+    version: Option<Wanted>,
     problem: Option<&String>,
-    fault: Option<&String>,
+    given_up: Option<&GivenUp>,
     phase: Phase,
 ) -> FilterStanding {
     let is_planned = plan.stages.iter().any(|stage| stage.name == name);
-    let state = match (placed, problem) {
+    let state = match (version.as_ref().map(|it| it.is_filter), problem) {
         _ if !is_planned => FilterState::Unused,
         _ if phase == Phase::Fetching => FilterState::Fetching,
-        (Some((_, true)), None) if fault.is_some() => FilterState::Failed,
-        (Some((_, true)), None) if phase == Phase::Trying => FilterState::Trying,
-        (Some((_, true)), None) => FilterState::InForce,
-        (Some((_, true)), Some(_)) if phase == Phase::Waiting => FilterState::Waiting,
-        (Some((_, true)), Some(_)) => FilterState::Behind,
-        (Some((_, false)), _) => FilterState::Closed,
+        (Some(true), None) if given_up.is_some() => FilterState::Failed,
+        (Some(true), None) if phase == Phase::Trying => FilterState::Trying,
+        (Some(true), None) => FilterState::InForce,
+        (Some(true), Some(_)) if phase == Phase::Waiting => FilterState::Waiting,
+        (Some(true), Some(_)) => FilterState::Behind,
+        (Some(false), _) => FilterState::Closed,
         (None, _) => FilterState::Missing,
     };
+    // one that is not asked any more is not in force
+    let is_asked = given_up.is_none_or(|it| it.state != StageState::Ejected);
+    let in_force = version.filter(|it| it.is_filter && is_asked);
+    let fault = given_up.filter(|_| is_planned).map(|it| &it.why);
     FilterStanding {
         state,
         chain: plan.chain.clone().filter(|_| is_planned),
-        digest: placed.filter(|(_, is_filter)| *is_filter).map(|(digest, _)| digest),
-        problems: problem.into_iter().chain(fault.filter(|_| is_planned)).cloned().collect(),
+        digest: in_force.map(|it| it.module.digest()),
+        problems: problem.into_iter().chain(fault).cloned().collect(),
     }
 }

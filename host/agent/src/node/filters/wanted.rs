@@ -12,12 +12,15 @@ pub(super) struct Wanted {
     /// JSON.
     pub(super) config: String,
     pub(super) terms: StageTerms,
+    /// Whether it is a filter, and not what stands in for one.
+    pub(super) is_filter: bool,
 }
 
 impl Wanted {
     /// A filter, with its module.
     pub(super) fn of(filter: &Filter, module: ModuleBytes, mode: StageMode) -> Self {
-        Self { module, config: filter.config.to_string(), terms: terms(filter, mode) }
+        let config = filter.config.to_string();
+        Self { module, config, terms: terms(filter, mode), is_filter: true }
     }
 
     /// What lets nothing pass that a filter would be asked about.
@@ -30,7 +33,13 @@ impl Wanted {
             // a rule that states nothing is about everything
             config: r#"{"rules":[{}]}"#.to_owned(),
             terms: StageTerms { kinds, on_refused: on_refused(filter.on_refused), ..usual },
+            is_filter: false,
         }
+    }
+
+    /// Whether it is another version than this one for a stage, which counts those: another mode makes none.
+    pub(super) fn is_another_version(&self, before: &Self) -> bool {
+        self.module != before.module || self.config != before.config || self.has_other_terms(before)
     }
 
     /// Puts it into a stage that has something else; says what that took.
@@ -40,9 +49,8 @@ impl Wanted {
         plane: &Dataplane,
         name: &str,
     ) -> Result<&'static str, StageError> {
-        let mode = self.terms.mode;
-        if self.terms != (StageTerms { mode, ..before.terms.clone() }) {
-            let Self { module, config, terms } = self;
+        if self.has_other_terms(before) {
+            let Self { module, config, terms, .. } = self;
             plane.renew(name, module.bytes(), config, terms.clone())?;
             return Ok("runs on other terms");
         }
@@ -53,10 +61,14 @@ impl Wanted {
             plane.configure(name, &self.config)?;
             done = "configured";
         }
-        if mode != before.terms.mode {
-            plane.set_mode(name, mode)?;
+        if self.terms.mode != before.terms.mode {
+            plane.set_mode(name, self.terms.mode)?;
         }
         Ok(done)
+    }
+
+    fn has_other_terms(&self, before: &Self) -> bool {
+        self.terms != (StageTerms { mode: self.terms.mode, ..before.terms.clone() })
     }
 }
 
