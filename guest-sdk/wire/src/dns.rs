@@ -72,6 +72,11 @@ pub enum Data {
     Other,
 }
 
+/// The messages of a stream that are whole, from where one begins: TCP carries each behind its length
+/// (RFC 1035 section 4.2.2).
+#[derive(Debug, Clone)]
+pub struct Framed<'s>(&'s [u8]);
+
 /// The records that answer a question; it ends with the first that is malformed.
 #[derive(Debug, Clone)]
 pub struct Records<'m> {
@@ -122,6 +127,29 @@ impl<'m> Message<'m> {
         let kind = self.0.get(at..at + 4)?;
         let (kind, class) = (field::u16(kind, 0), field::u16(kind, 2));
         Some((Question { name, kind, class }, at + 4))
+    }
+}
+
+impl<'s> Framed<'s> {
+    /// Those that these octets begin with.
+    pub fn new(octets: &'s [u8]) -> Self {
+        Self(octets)
+    }
+
+    /// What is behind those that were taken: at the end a message that goes on, if anything.
+    pub fn rest(&self) -> &'s [u8] {
+        self.0
+    }
+}
+
+impl<'s> Iterator for Framed<'s> {
+    type Item = &'s [u8];
+
+    fn next(&mut self) -> Option<&'s [u8]> {
+        let (len, behind) = self.0.split_first_chunk()?;
+        let (message, rest) = behind.split_at_checked(u16::from_be_bytes(*len).into())?;
+        self.0 = rest;
+        Some(message)
     }
 }
 
@@ -285,6 +313,16 @@ mod tests {
         assert!(counts.is_sorted());
         assert_eq!((counts[0], counts.last()), (0, Some(&4)));
         assert!(Message::new(&octets[..HEADER_LEN - 1]).is_none());
+    }
+
+    #[test]
+    fn messages_of_a_stream_are_taken_one_by_one_until_one_goes_on() {
+        let octets = b"\0\x03abc\0\0\0\x02de\0\x04fgh";
+        let mut framed = Framed::new(octets);
+        let messages: Vec<_> = framed.by_ref().collect();
+        assert_eq!(messages, [&b"abc"[..], b"", b"de"]);
+        assert_eq!(framed.rest(), b"\0\x04fgh");
+        assert_eq!(Framed::new(b"\0").next(), None, "a length may be cut, too");
     }
 
     #[test]

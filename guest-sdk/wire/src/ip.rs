@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use crate::{EtherType, ethernet, ipv4, ipv6, vlan};
+
 /// The two versions of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpVersion {
@@ -173,6 +175,25 @@ impl Fragment {
     pub const fn is_atomic(self) -> bool {
         self.offset == 0 && !self.more
     }
+}
+
+/// The header of `protocol` and what follows it in a frame, of either IP version, tagged or not: as far
+/// as that is there, for the octets may be the first ones of a frame. Nothing if it does not begin
+/// there.
+pub(crate) fn upper_in(frame: &[u8], protocol: IpProtocol) -> Option<&[u8]> {
+    let frame = ethernet::Frame::new_checked(frame).ok()?;
+    let (mut ether_type, mut packet) = (frame.ether_type(), frame.into_payload());
+    if ether_type.is_vlan() {
+        let tag = vlan::Frame::new_checked(packet).ok()?;
+        (ether_type, packet) = (tag.ether_type(), tag.into_payload());
+    }
+    let upper = match ether_type {
+        EtherType::IPV4 => ipv4::Packet::new_quoted(packet).ok()?.upper(),
+        EtherType::IPV6 => ipv6::Packet::new_quoted(packet).ok()?.upper().ok()?,
+        _ => return None,
+    };
+    let is_here = upper.protocol == protocol && upper.starts_here();
+    packet.get(upper.offset..upper.offset + upper.len).filter(|_| is_here)
 }
 
 #[cfg(test)]

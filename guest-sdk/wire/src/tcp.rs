@@ -15,7 +15,7 @@ use core::fmt;
 use core::ops::{BitAnd, BitOr, Not};
 
 use crate::checksum::{Delta, Pseudo, Sum};
-use crate::ip::IpProtocol;
+use crate::ip::{IpProtocol, upper_in};
 use crate::view::{ported, view};
 use crate::{Malformed, Ports, field};
 
@@ -33,6 +33,12 @@ const URGENT: usize = 18;
 
 /// Octets of a header without options.
 pub const HEADER_LEN: usize = 20;
+
+/// The segment in a frame, of either IP version, tagged or not. Nothing if none begins there; of one
+/// that is not there to its end the payload ends early.
+pub fn segment_in(frame: &[u8]) -> Option<Segment<&[u8]>> {
+    Segment::new_checked(upper_in(frame, IpProtocol::TCP)?).ok()
+}
 
 /// The control bits, as a set.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]

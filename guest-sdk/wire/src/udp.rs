@@ -10,9 +10,9 @@
 //! tunnels that declare it (RFC 6935). A computed 0 is sent as 0xffff.
 
 use crate::checksum::{Pseudo, Sum};
-use crate::ip::{IpProtocol, IpVersion};
+use crate::ip::{IpProtocol, IpVersion, upper_in};
 use crate::view::{ported, view};
-use crate::{EtherType, Malformed, Ports, ethernet, field, ipv4, ipv6, vlan};
+use crate::{Malformed, Ports, field};
 
 const LEN: usize = 4;
 const CHECKSUM: usize = 6;
@@ -23,20 +23,7 @@ pub const HEADER_LEN: usize = 8;
 /// What the datagram in a frame carries, of either IP version, tagged or not: as far as that is there,
 /// for the octets may be the first ones of a frame. Nothing if it is no datagram's beginning.
 pub fn payload_in(frame: &[u8]) -> Option<&[u8]> {
-    let frame = ethernet::Frame::new_checked(frame).ok()?;
-    let (mut ether_type, mut packet) = (frame.ether_type(), frame.into_payload());
-    if ether_type.is_vlan() {
-        let tag = vlan::Frame::new_checked(packet).ok()?;
-        (ether_type, packet) = (tag.ether_type(), tag.into_payload());
-    }
-    let upper = match ether_type {
-        EtherType::IPV4 => ipv4::Packet::new_quoted(packet).ok()?.upper(),
-        EtherType::IPV6 => ipv6::Packet::new_quoted(packet).ok()?.upper().ok()?,
-        _ => return None,
-    };
-    let is_datagram = upper.protocol == IpProtocol::UDP && upper.starts_here();
-    let datagram = packet.get(upper.offset..upper.offset + upper.len).filter(|_| is_datagram);
-    datagram?.get(HEADER_LEN..)
+    upper_in(frame, IpProtocol::UDP)?.get(HEADER_LEN..)
 }
 
 view! {

@@ -15,6 +15,7 @@ use millrace_wire::{
 /// Follows a frame from the outside in, as a dataplane does.
 pub(crate) fn frame(octets: &[u8]) {
     read(udp::payload_in(octets));
+    read(tcp::segment_in(octets).map(|it| it.into_payload()));
     let Ok(frame) = ethernet::Frame::new_checked(octets) else {
         return;
     };
@@ -161,6 +162,9 @@ fn vxlan(octets: &[u8]) {
 }
 
 fn names(octets: &[u8]) {
+    let mut framed = dns::Framed::new(octets);
+    let taken: usize = framed.by_ref().map(|it| it.len() + 2).sum();
+    assert_eq!(taken + framed.rest().len(), octets.len());
     if let Some(message) = dns::Message::new(octets) {
         read((message.id(), message.is_answer(), message.is_plain()));
         message.question().into_iter().for_each(|it| assert!(it.name.text().is_ascii()));
