@@ -12,29 +12,33 @@
 //! pod always reaches itself, and its own node reaches it; what it opens to that node, or to itself by
 //! way of a Service, is what ClusterNetworkPolicies alone are about (N10, N11).
 //!
-//! Which addresses a name has (K4), it learns from what resolvers answer over UDP to pods with policies
-//! about names: it looks into those connections, and no others.
+//! Which addresses a name has (K4), it learns from what resolvers answer to pods with policies about
+//! names: it looks into those connections, and no others.
 //!
 //! - `known`: what it was told, `domains`: names among that; `names`: which addresses those have
+//! - `streams`: what resolvers answer over TCP
 
 mod domains;
 mod known;
 mod names;
+mod streams;
 
 use std::net::IpAddr;
 
 use millrace_filter::prelude::*;
 use millrace_filter::tables::{Owner, Place, PolicySet};
-use millrace_filter::wire::{IpProtocol, dns, udp};
+use millrace_filter::wire::{IpProtocol, dns, tcp, udp};
 use millrace_filter::{Class, Field, INSPECT_ALL, PortKind, Tag, TagKind};
 
 use known::{Ends, Known, Ruling, Subject};
 use names::Names;
+use streams::Streams;
 
 /// The policies.
 pub struct Policy {
     known: Known,
     names: Names,
+    streams: Streams,
     allowed: Counter,
     denied_egress: Counter,
     denied_ingress: Counter,
@@ -57,13 +61,16 @@ impl Filter for Policy {
         ])
         .rules(&[UNKNOWN_SOURCE, TO_MANY, UNTOLD])
         .map::<names::Asked, names::Asker>(names::ASKED)
-        .map::<names::Called, names::Until>(names::LEARNT);
+        .map::<names::Called, names::Until>(names::LEARNT)
+        .map::<streams::Opening, streams::Opener>(streams::OPENING)
+        .map::<streams::Ends, streams::Stream>(streams::READ);
     type Config = ();
 
     fn new((): (), setup: &mut Setup) -> Result<Self, Error> {
         Ok(Self {
             known: Known::default(),
             names: Names::open(setup)?,
+            streams: Streams::open(setup)?,
             allowed: setup.counter("allowed")?,
             denied_egress: setup.counter("denied_egress")?,
             denied_ingress: setup.counter("denied_ingress")?,
@@ -145,13 +152,22 @@ impl Filter for Policy {
     }
 
     fn packet(&mut self, slot: &Slot, packet: &mut Packet<'_>) {
-        let message = udp::payload_in(packet.bytes()).and_then(dns::Message::new);
-        let Some(message) = message else { return };
+        let Self { known, names, streams, .. } = self;
         // packets are those of connections to resolvers: what does not go there comes from there
         let to = slot.destination().filter(|_| is_for_names(slot));
-        match to.is_some_and(|server| self.known.is_resolver(server)) {
-            true => self.names.ask(slot, message),
-            false => self.names.hear(slot, message, self.known.domains()),
+        let asks = to.is_some_and(|server| known.is_resolver(server));
+        let read = |octets: &[u8]| match dns::Message::new(octets) {
+            Some(message) if asks => names.ask(slot, message),
+            Some(message) => names.hear(slot, message, known.domains()),
+            None => {}
+        };
+        if slot.protocol == IpProtocol::UDP.0 {
+            udp::payload_in(packet.bytes()).map_or((), read);
+        } else if let Some(segment) = tcp::segment_in(packet.bytes()) {
+            match asks {
+                true => streams.ask(slot, segment, read),
+                false => streams.hear(slot, segment, read),
+            }
         }
     }
 }
@@ -180,7 +196,8 @@ fn set(owner: Option<&Owner>, of: fn(&Owner) -> PolicySet) -> Option<PolicySet> 
 
 /// Whether it is for whoever answers questions about names there.
 fn is_for_names(slot: &Slot) -> bool {
-    slot.protocol == IpProtocol::UDP.0 && slot.dst_port == dns::PORT
+    let carries = [IpProtocol::UDP, IpProtocol::TCP].contains(&IpProtocol(slot.protocol));
+    carries && slot.dst_port == dns::PORT
 }
 
 /// Whether several are to get the packet: some of them may be pods with policies.
@@ -201,7 +218,7 @@ const TO_MANY: Rule = Rule::new(
 );
 const UNTOLD: Rule = Rule::new(3, "untold", "The host has not said yet which policies there are.");
 
-/// Octets of a frame with an answer: clients ask for 4096 at most, and networks carry less.
+/// Octets of a frame with an answer: clients ask for 4096 over UDP at most, and networks carry less.
 const MOST_OF_AN_ANSWER: u32 = 4096;
 /// How long a connection that names may allow is dropped without a question.
 const ASKED_AGAIN_MS: u32 = 1000;

@@ -14,6 +14,7 @@ use millrace_filter::{Control, Decision, Field, Origin, PortKind, Reason, Slot, 
 use super::{Policy, TO_MANY, UNKNOWN_SOURCE, UNTOLD};
 
 mod names;
+mod streams;
 
 const CLIENT: &str = "10.1.0.2";
 const SERVER: &str = "10.1.0.3";

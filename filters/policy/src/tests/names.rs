@@ -9,20 +9,20 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RESOLVER: &str = "10.96.0.53";
+pub(super) const RESOLVER: &str = "10.96.0.53";
 /// Who serves it, whom the client knows nothing of.
-const SERVED_BY: &str = "10.1.1.9";
+pub(super) const SERVED_BY: &str = "10.1.1.9";
 const CLIENT_V6: &str = "fd01::2";
-const SITE: &str = "192.0.2.7";
+pub(super) const SITE: &str = "192.0.2.7";
 const SITE_V6: &str = "2001:db8::7";
 /// The port that the client is behind.
-const PORT: u16 = 3;
-const V4: u16 = 1;
+pub(super) const PORT: u16 = 3;
+pub(super) const V4: u16 = 1;
 const V6: u16 = 28;
 
 /// A client that may ask, and open what it wants to `www.example.com` and all below `shop.test`.
-fn told() -> Tables {
-    let asks = permit(Peer::Any, Some(Protocol::Udp), 53, 53);
+pub(super) fn told() -> Tables {
+    let asks = permit(Peer::Any, None, 53, 53);
     let mut tables = tables(Some(&[asks, anything(named(1)), anything(named(2))]), None);
     let owner = Owner {
         place: Place::Here,
@@ -42,7 +42,7 @@ fn named(number: u32) -> Peer {
     Peer::Called(Domain(number))
 }
 
-fn town() -> Rig<Policy> {
+pub(super) fn town() -> Rig<Policy> {
     let mut rig = Rig::new("{}");
     rig.publish(&told()).expect("they fit together");
     rig
@@ -60,11 +60,11 @@ fn message(flags: [u8; 2], id: u8, of: &str, kind: u16, records: &[Vec<u8>]) -> 
     [&[0, id], &flags[..], &counts, &question, &records.concat()].concat()
 }
 
-fn question(id: u8, of: &str, kind: u16) -> Vec<u8> {
+pub(super) fn question(id: u8, of: &str, kind: u16) -> Vec<u8> {
     message([1, 0], id, of, kind, &[])
 }
 
-fn answer(id: u8, of: &str, kind: u16, records: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn answer(id: u8, of: &str, kind: u16, records: &[Vec<u8>]) -> Vec<u8> {
     message([0x81, 0x80], id, of, kind, records)
 }
 
@@ -74,7 +74,7 @@ fn record(of: &str, kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// That a name has an address.
-fn has(of: &str, text: &str, ttl: u32) -> Vec<u8> {
+pub(super) fn has(of: &str, text: &str, ttl: u32) -> Vec<u8> {
     match address(text) {
         IpAddr::V4(v4) => record(of, V4, ttl, &v4.octets()),
         IpAddr::V6(v6) => record(of, V6, ttl, &v6.octets()),
@@ -102,7 +102,7 @@ fn resolve(rig: &mut Rig<Policy>, of: &str, kind: u16, records: &[Vec<u8>]) {
     tell(rig, &answer(7, of, kind, records));
 }
 
-fn is_let(rig: &mut Rig<Policy>, to: &str) -> bool {
+pub(super) fn is_let(rig: &mut Rig<Policy>, to: &str) -> bool {
     let frame = match to.contains(':') {
         true => {
             frames::tcp(&format!("[{CLIENT_V6}]:4000"), &format!("[{to}]:443"), Flags::SYN, b"")
@@ -242,7 +242,9 @@ fn k4_connections_go_on_when_the_answer_that_has_let_them_is_over() {
     assert_eq!(denied(&rig.decide(&anew)), None);
     let other = Slot { dst_addr: rig.slot(1, &syn(CLIENT, OUTSIDE, 1)).dst_addr, ..anew };
     let other = Slot { to_addr: other.dst_addr, ..other };
-    assert_eq!(denied(&rig.decide(&other)), Some(1005), "whose address never had a name");
+    let decision = rig.decide(&other);
+    assert_eq!(denied(&decision), Some(1005), "whose address never had a name");
+    assert_ne!(decision.revalidate_ms, 0, "it may have one soon");
     assert!(!is_let(&mut rig, SITE), "another one is not opened");
     // nor do they once the policy is not about the name any more
     let mut tables = told();
@@ -262,7 +264,9 @@ fn connections_to_resolvers_alone_are_looked_into_and_of_pods_alone_that_names_a
         ("a resolver", to(&format!("{RESOLVER}:53")), true),
         ("another server", to("198.51.100.1:53"), false),
         ("another port", to(&format!("{RESOLVER}:54")), false),
-        ("TCP", syn(CLIENT, RESOLVER, 53), false),
+        ("over TCP", syn(CLIENT, RESOLVER, 53), true),
+        ("TCP to another server", syn(CLIENT, "198.51.100.1", 53), false),
+        ("SCTP", frames::sctp(&format!("{CLIENT}:4000"), &format!("{RESOLVER}:53"), b""), false),
         (
             "a pod that no name is for",
             frames::udp(&format!("{SERVER}:4000"), &format!("{RESOLVER}:53"), b""),
