@@ -1,8 +1,8 @@
 //! One blocking rtnetlink socket: a request goes out, its whole answer comes back.
 //!
 //! Owns the protocol of `linux/netlink.h` below the messages: sequence numbers, acknowledgements,
-//! dumps that were interrupted, and the kernel's own words on why it refused. Never knows what a
-//! message means.
+//! dumps that were interrupted or for which there was no room (`ENOBUFS`), and the kernel's own words
+//! on why it refused. Never knows what a message means.
 //!
 //! A reader must not break this: the kernel is the only peer, and an answer belongs to the
 //! request with its sequence number; anything else in the queue is skipped.
@@ -51,9 +51,17 @@ impl RouteSocket {
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
-            let answer = self.exchange(message.clone(), NLM_F_DUMP)?;
-            if !answer.interrupted {
-                return Ok(answer.messages);
+            match self.exchange(message.clone(), NLM_F_DUMP) {
+                Ok(answer) if !answer.interrupted => return Ok(answer.messages),
+                Ok(_) => {}
+                // a part is lost, and what is left of this dump would be in the way of the next
+                Err(refusal) if is_overrun(&refusal.source) => {
+                    self.socket.set_non_blocking(true)?;
+                    let drained = drain(&self.socket);
+                    self.socket.set_non_blocking(false)?;
+                    drained?;
+                }
+                Err(refusal) => return Err(refusal),
             }
         }
         Err(Refusal {
@@ -184,6 +192,25 @@ pub(crate) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Throws away what is left of something that a part may be lost of, on a socket that does not block.
+pub(crate) fn drain(socket: &Socket) -> io::Result<()> {
+    loop {
+        // nothing is peeked at: behind that the kernel may go on with a dump, and find no room
+        match socket.recv_from(&mut Vec::new(), 0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if !is_overrun(&error) && error.kind() != io::ErrorKind::Interrupted => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the kernel dropped messages for want of room.
+pub(crate) fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
 /// The messages of a datagram, up to the first that cannot be read.
 pub(crate) fn messages(
     mut datagram: &[u8],
@@ -217,3 +244,60 @@ const NETLINK_HEADER_LEN: usize = 16;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A table that changes under this many reads in a row is changing all the time.
 const DUMP_ATTEMPTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use rtnetlink::MulticastGroup;
+    use rtnetlink::packet_route::neighbour::NeighbourMessage;
+
+    use super::*;
+    use crate::neighbour::destination;
+    use crate::{Namespace, NamespaceError, Neighbour, VethSpec};
+
+    #[test]
+    fn a_dump_that_has_no_room_begins_anew_and_loses_nothing() {
+        let namespace = match Namespace::create_unique("full") {
+            Err(error @ NamespaceError::Denied { .. }) if std::env::var_os("CI").is_none() => {
+                eprintln!("not run: {error}");
+                return;
+            }
+            outcome => outcome.unwrap(),
+        };
+        let netlink = namespace.netlink().unwrap();
+        netlink.add_veth(&VethSpec::new("eth0", "peer0")).unwrap();
+        let open = || {
+            let socket = namespace.run(RouteSocket::open).unwrap().unwrap();
+            socket.socket.set_rx_buf_sz(SMALL).unwrap();
+            socket
+        };
+        // two that hear of neighbours, so that they have no room, as one of them tells
+        let [mut plain, mut full, mut witness] = [(); 3].map(|()| open());
+        for member in [&mut full, &mut witness] {
+            member.socket.add_membership(MulticastGroup::Neigh as u32).unwrap();
+        }
+        let addresses: Vec<_> = (1..=1000).map(|n| Ipv4Addr::from(0x0a01_0000 + n)).collect();
+        for address in &addresses {
+            let neighbour = Neighbour::permanent("eth0", (*address).into(), [2; 6]);
+            netlink.add_neighbour(&neighbour).unwrap();
+        }
+        let lost = receive(&witness.socket).map(drop);
+        assert!(lost.is_err_and(|error| is_overrun(&error)), "this shows nothing");
+
+        for socket in [&mut plain, &mut full] {
+            let every = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+            let messages = socket.dump(every).unwrap();
+            let listed = messages.iter().filter_map(|it| match it {
+                RouteNetlinkMessage::NewNeighbour(it) => destination(it),
+                _ => None,
+            });
+            let listed: BTreeSet<IpAddr> = listed.collect();
+            assert!(addresses.iter().all(|it| listed.contains(&IpAddr::V4(*it))), "{listed:?}");
+        }
+    }
+
+    /// Octets, of which the kernel makes its least.
+    const SMALL: libc::c_int = 1;
+}

@@ -21,7 +21,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use crate::socket::{messages, receive};
+use crate::socket::{drain, is_overrun, messages, receive};
 use crate::{Link, Namespace, Netlink, NetlinkError};
 
 /// The links of a namespace and what happens to them.
@@ -153,14 +153,7 @@ impl LinkWatch {
     /// Starts over after notifications were lost.
     fn catch_up(&mut self) -> Result<(), NetlinkError> {
         // what is queued is older than the dump, and what would correct it may be among the lost
-        loop {
-            match receive(&self.socket) {
-                Ok(_) => {}
-                Err(error) if is_overrun(&error) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(source) => return Err(self.broken(source)),
-            }
-        }
+        drain(&self.socket).map_err(|source| self.broken(source))?;
         self.redraw()
     }
 
@@ -205,11 +198,6 @@ fn subscribe() -> io::Result<Socket> {
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.add_membership(MulticastGroup::Link as u32)?;
     Ok(socket)
-}
-
-/// Whether the kernel dropped notifications for want of room.
-fn is_overrun(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// Whether a message describes a link in full. A bridge's about its ports are of another family,

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_netns::{Link, LinkEvent, LinkWatch, VethSpec};
@@ -120,6 +121,57 @@ fn a_watch_that_fell_behind_catches_up() {
     while watch.try_next().unwrap().is_some() {}
     let names: Vec<&str> = watch.links().map(|link| link.name.as_str()).collect();
     assert_eq!(names, ["lo"]);
+}
+
+#[test]
+fn a_watch_that_falls_behind_again_and_again_loses_nothing() {
+    let Some(namespace) = namespace("again") else { return };
+    let netlink = namespace.netlink().unwrap();
+    netlink.add_veth(&VethSpec::new("eth0", "peer0")).unwrap();
+    let mut watch = namespace.watch_links().unwrap();
+    let mut told: BTreeMap<u32, Link> = watch.links().map(|it| (it.index, it.clone())).collect();
+    for round in 0..3 {
+        // each change is a datagram, and far fewer fit the queue; of what comes and goes nobody hears
+        let (brief, stays) = (format!("brief{round}"), format!("stays{round}"));
+        let changes = 1000..5000;
+        netlink.add_veth(&VethSpec::new(&brief, "peer1")).unwrap();
+        for mtu in changes.clone() {
+            netlink.set_mtu("eth0", mtu).unwrap();
+        }
+        netlink.delete_link(&brief).unwrap();
+        netlink.add_veth(&VethSpec::new(&stays, &format!("peer-{round}"))).unwrap();
+        let mut events = 0;
+        let mut read = |watch: &mut LinkWatch| {
+            while let Some(event) = watch.try_next().unwrap() {
+                tell(&mut told, event);
+                events += 1;
+            }
+        };
+        // and more comes while it catches up
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                (1000..2000).for_each(|mtu| netlink.set_mtu(&stays, mtu).unwrap());
+                netlink.rename(&stays, &format!("kept{round}")).unwrap();
+            });
+            while !changing.is_finished() {
+                read(&mut watch);
+            }
+        });
+        read(&mut watch);
+        assert!(events < changes.len(), "nothing was lost: this has shown nothing");
+        let present = netlink.links().unwrap();
+        let present: BTreeMap<_, _> = present.into_iter().map(|it| (it.index, it)).collect();
+        assert_eq!(told, present);
+    }
+}
+
+/// Has a picture follow an event, which has to be about what is in it.
+fn tell(told: &mut BTreeMap<u32, Link>, event: LinkEvent) {
+    match event {
+        LinkEvent::Appeared(link) => assert_eq!(told.insert(link.index, link), None),
+        LinkEvent::Changed { was, now } => assert_eq!(told.insert(now.index, now), Some(was)),
+        LinkEvent::Vanished(link) => assert_eq!(told.remove(&link.index), Some(link)),
+    }
 }
 
 #[test]
