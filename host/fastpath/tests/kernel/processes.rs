@@ -15,9 +15,7 @@ use crate::bed::{namespace, with_and_without_features};
 #[test]
 fn a_process_that_means_its_own_node_comes_out_where_another_address_stands_in() {
     on_a_node(|mut cache, _| {
-        cache.attend(&Cgroup::root().unwrap()).unwrap();
-        cache.claim(frontends()).unwrap();
-        cache.stand_in(stand_ins()).unwrap();
+        attend(&mut cache);
         for [own, stands_in] in PAIRS {
             let (meant, there) = (at(own, BOTH), at(stands_in, BOTH));
             let listener = TcpListener::bind(there).unwrap();
@@ -32,14 +30,12 @@ fn a_process_that_means_its_own_node_comes_out_where_another_address_stands_in()
             let client = udp(SocketAddr::new(a_client(meant), 0));
             // a socket without a peer is told with each datagram who has sent it
             client.send_to(b"who?", meant).unwrap();
-            let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
-            server.send_to(b"me", from).unwrap();
+            answer(&server);
             assert_eq!(client.recv_from(&mut [0; 4]).unwrap(), (2, meant));
             client.connect(meant).unwrap();
             assert_eq!(client.peer_addr().unwrap(), meant);
             client.send(b"who?").unwrap();
-            let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
-            server.send_to(b"me", from).unwrap();
+            answer(&server);
             assert_eq!(client.recv(&mut [0; 4]).unwrap(), 2);
         }
     });
@@ -48,9 +44,7 @@ fn a_process_that_means_its_own_node_comes_out_where_another_address_stands_in()
 #[test]
 fn sockets_of_ipv6_that_mean_ipv4_are_attended_as_well() {
     on_a_node(|mut cache, _| {
-        cache.attend(&Cgroup::root().unwrap()).unwrap();
-        cache.claim(frontends()).unwrap();
-        cache.stand_in(stand_ins()).unwrap();
+        attend(&mut cache);
         let [own, stands_in] = PAIRS[0];
         let meant: SocketAddr = format!("[::ffff:{own}]:{BOTH}").parse().unwrap();
         let listener = TcpListener::bind(at(stands_in, BOTH)).unwrap();
@@ -61,8 +55,7 @@ fn sockets_of_ipv6_that_mean_ipv4_are_attended_as_well() {
         let server = udp(at(stands_in, BOTH));
         let client = udp("[::]:0".parse().unwrap());
         client.send_to(b"who?", meant).unwrap();
-        let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
-        server.send_to(b"me", from).unwrap();
+        answer(&server);
         assert_eq!(client.recv_from(&mut [0; 4]).unwrap(), (2, meant));
     });
 }
@@ -70,9 +63,7 @@ fn sockets_of_ipv6_that_mean_ipv4_are_attended_as_well() {
 #[test]
 fn s14_a_socket_that_is_bound_to_the_loopback_finds_what_is_there_alone() {
     on_a_node(|mut cache, _| {
-        cache.attend(&Cgroup::root().unwrap()).unwrap();
-        cache.claim(frontends()).unwrap();
-        cache.stand_in(stand_ins()).unwrap();
+        attend(&mut cache);
         for [own, stands_in] in PAIRS {
             let (meant, there) = (at(own, BOTH), at(stands_in, BOTH));
             let served = (TcpListener::bind(there).unwrap(), udp(there));
@@ -81,10 +72,7 @@ fn s14_a_socket_that_is_bound_to_the_loopback_finds_what_is_there_alone() {
             let loopback = LOOPBACK[usize::from(meant.is_ipv6())].parse().unwrap();
             let error = bound(loopback, meant).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{meant}");
-            let client = udp(SocketAddr::new(loopback, 0));
-            client.connect(meant).unwrap();
-            client.send(b"who?").unwrap();
-            assert_eq!(client.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            unheard(loopback, meant);
             // as somebody may be
             let listener = TcpListener::bind(meant).unwrap();
             bound(loopback, meant).unwrap();
@@ -112,26 +100,19 @@ fn other_ports_protocols_addresses_and_networks_are_left_alone() {
             let outcome = TcpStream::connect(to);
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to}");
         };
-        let unheard = |to: SocketAddr| {
-            let client = udp(SocketAddr::new(any(to), 0));
-            client.connect(to).unwrap();
-            client.send(b"who?").unwrap();
-            assert_eq!(client.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        };
         for attended in [false, true] {
             if attended {
-                cache.attend(&Cgroup::root().unwrap()).unwrap();
-                cache.claim(frontends()).unwrap();
-                cache.stand_in(stand_ins()).unwrap();
+                attend(&mut cache);
             }
             for [own, _] in PAIRS {
+                let (of_both, of_tcp) = (at(own, BOTH), at(own, TCP));
                 refused(at(own, NOBODYS));
-                unheard(at(own, TCP));
+                unheard(any(of_tcp), of_tcp);
                 if !attended {
-                    refused(at(own, BOTH));
+                    refused(of_both);
                 }
-                other.run(|| refused(at(own, BOTH))).unwrap();
-                other.run(|| unheard(at(own, BOTH))).unwrap();
+                other.run(|| refused(of_both)).unwrap();
+                other.run(|| unheard(any(of_both), of_both)).unwrap();
             }
             refused(at("127.0.0.2", BOTH));
         }
@@ -150,17 +131,14 @@ fn a_successor_attends_them_in_place_of_its_predecessor_and_nobody_does_once_pin
     with_pins(|bed, folder| {
         furnish();
         let adopt = || FlowCache::load_pinned(bed.settings, folder).unwrap();
-        let cgroup = Cgroup::root().unwrap();
         let [own, there] = PAIRS[0];
         let _listener = TcpListener::bind(at(there, BOTH)).unwrap();
         let mut first = adopt();
-        first.attend(&cgroup).unwrap();
-        first.claim(frontends()).unwrap();
-        first.stand_in(stand_ins()).unwrap();
+        attend(&mut first);
         let reach = || TcpStream::connect(at(own, BOTH)).map(drop);
         reach().unwrap();
         let mut second = adopt();
-        second.attend(&cgroup).unwrap();
+        second.attend(&Cgroup::root().unwrap()).unwrap();
         reach().unwrap();
         drop(first);
         reach().unwrap();
@@ -192,6 +170,13 @@ fn on_a_node(test: impl Fn(FlowCache, &Namespace) + Sync) {
             })
             .unwrap();
     });
+}
+
+/// Has processes be attended that mean the node's addresses.
+fn attend(cache: &mut FlowCache) {
+    cache.attend(&Cgroup::root().unwrap()).unwrap();
+    cache.claim(frontends()).unwrap();
+    cache.stand_in(stand_ins()).unwrap();
 }
 
 /// Has the network of this thread have the node's addresses, and those that stand in.
@@ -243,6 +228,20 @@ fn bound(from: IpAddr, to: SocketAddr) -> std::io::Result<()> {
     let socket = socket(family, SocketType::STREAM, None)?;
     bind(&socket, &SocketAddr::new(from, 0))?;
     Ok(connect(&socket, &to)?)
+}
+
+/// Answers whoever has asked.
+fn answer(server: &UdpSocket) {
+    let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
+    server.send_to(b"me", from).unwrap();
+}
+
+/// Nobody hears what is sent from this address.
+fn unheard(from: IpAddr, to: SocketAddr) {
+    let client = udp(SocketAddr::new(from, 0));
+    client.connect(to).unwrap();
+    client.send(b"who?").unwrap();
+    assert_eq!(client.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
 fn udp(at: SocketAddr) -> UdpSocket {
