@@ -5,7 +5,8 @@
 //!   `threads`: who runs in it
 //! - [`MemoryPlane`]: the same in memory
 //! - [`Stages`]: the chain, the same on every worker
-//! - `redecide`: live connections, when the chain or what it knows has changed
+//! - `redecide`: live connections, when the chain or what it knows has changed; `later`: when what is
+//!   dropped for a time is over
 //! - [`Ports`]: interfaces, and what becomes of them; `punt`: the flow cache in front of some,
 //!   `succession`: in one process after another, `carried`, `kernel_drops`: what the cache carries
 //!   and what it does not
@@ -17,6 +18,7 @@ mod carried;
 mod dataplane;
 pub mod flows;
 mod kernel_drops;
+mod later;
 mod memory;
 mod names;
 mod ports;

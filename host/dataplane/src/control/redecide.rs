@@ -3,10 +3,11 @@
 //!
 //! Whoever changes something [asks](Desk::post) and need not wait. Requests that come while others
 //! are worked on are worked on together afterwards: a connection that was decided before a change
-//! was made is decided again behind it.
+//! was made is decided again behind it. One that is dropped for a time is asked about when that is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use millrace_abi::{Reason, Tag};
 use millrace_fastpath::ChangeError;
@@ -14,14 +15,15 @@ use millrace_sandbox::now_ns;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
-use crate::connections::{Connections, Cursor, View};
+use crate::connections::{ConnectionId, Connections, Cursor, View};
+use crate::control::later::Later;
 use crate::io::Io;
 use crate::mailbox::{NoAnswer, Postman};
 use crate::stage::OnRefused;
 use crate::tracking::Upkeep;
-use crate::tracking::anew::Outcome;
+use crate::tracking::anew::{Outcome, Refused};
 use crate::tracking::change::{Behind, Fate, Treatment};
-use crate::verdict::{Decider, Verdict};
+use crate::verdict::Decider;
 use crate::worker::Worker;
 
 /// Which connections are to be decided anew.
@@ -148,11 +150,19 @@ impl Desk {
         state.posted
     }
 
-    /// What was asked for, and up to which request; nothing once the desk is closed.
-    fn take(&self) -> Option<(Waiting, u64)> {
+    /// What was asked for, and up to which request; nothing once the desk is closed. If there is
+    /// something else to be done it waits for so long and no longer, and then for nothing.
+    fn take(&self, patience: Option<Duration>) -> Option<(Waiting, u64)> {
+        let deadline = patience.map(|it| Instant::now() + it);
         let mut state = self.state.lock();
-        while state.done == state.posted && !state.closed {
-            self.moved.wait(&mut state);
+        let mut is_late = false;
+        while state.done == state.posted && !state.closed && !is_late {
+            match deadline {
+                Some(deadline) => {
+                    is_late = self.moved.wait_until(&mut state, deadline).timed_out();
+                }
+                None => self.moved.wait(&mut state),
+            }
         }
         let posted = state.posted;
         (!state.closed).then(|| (std::mem::take(&mut state.waiting), posted))
@@ -160,8 +170,11 @@ impl Desk {
 
     fn finish(&self, number: u64, came_to: Redecided) {
         let mut state = self.state.lock();
-        state.done = number;
-        state.last = came_to;
+        // who has asked hears of that, and not of what was due behind it
+        if state.done < number {
+            state.done = number;
+            state.last = came_to;
+        }
         state.total.add(&came_to);
         self.moved.notify_all();
     }
@@ -182,17 +195,25 @@ impl<I: Io + 'static> Redecider<I> {
     pub(super) fn run(&self, refusals: impl Fn() -> BTreeMap<Decider, Refusal>) {
         // whoever waits hears that nobody does it any more
         let _closed = Closing(&self.desk);
-        while let Some((waiting, number)) = self.desk.take() {
-            let mut round =
-                Round { who: self, refusals: refusals(), turn: 0, came_to: Redecided::default() };
+        let mut later = Later::new();
+        while let Some((waiting, number)) = self.desk.take(later.wait(now_ns())) {
+            let mut round = Round {
+                who: self,
+                refusals: refusals(),
+                later: &mut later,
+                turn: 0,
+                came_to: Redecided::default(),
+            };
             let outcome = match waiting.all {
                 true => round.all(),
                 false => round.tagged(&waiting.tags),
             };
+            let outcome = outcome.and_then(|()| round.due());
+            let came_to = round.came_to;
             if let Err(error) = outcome {
                 tracing::error!(%error, "connections stay as they were decided before a change");
             }
-            self.desk.finish(number, round.came_to);
+            self.desk.finish(number, came_to);
         }
     }
 }
@@ -210,6 +231,8 @@ impl Drop for Closing<'_> {
 struct Round<'r, I: Io> {
     who: &'r Redecider<I>,
     refusals: BTreeMap<Decider, Refusal>,
+    /// Those that are dropped for a time.
+    later: &'r mut Later<ConnectionId>,
     /// The worker that is asked next.
     turn: usize,
     came_to: Redecided,
@@ -230,6 +253,19 @@ impl<I: Io + 'static> Round<'_, I> {
         let tagged = |&bits: &u32| self.who.connections.by_tag(Tag::from_bits(bits));
         let ids: BTreeSet<_> = tags.iter().flat_map(tagged).collect();
         let ids: Vec<_> = ids.into_iter().collect();
+        self.these(&ids)
+    }
+
+    /// Those whose time is over. What stays as it is was counted when it was dropped.
+    fn due(&mut self) -> Result<(), RedecideError> {
+        let same = self.came_to.same;
+        let ids = self.later.take(now_ns(), MOST_DUE);
+        let outcome = self.these(&ids);
+        self.came_to.same = same;
+        outcome
+    }
+
+    fn these(&mut self, ids: &[ConnectionId]) -> Result<(), RedecideError> {
         for some in ids.chunks(AT_ONCE) {
             let views = some.iter().filter_map(|&id| self.who.connections.view(id));
             self.batch(views.collect())?;
@@ -275,6 +311,13 @@ impl<I: Io + 'static> Round<'_, I> {
                 None => Fate::Unanswered,
             };
             self.came_to.count(fate);
+            match (outcome, fate) {
+                (
+                    Outcome::Refused(Refused { for_a_time: Some(time), .. }),
+                    Fate::Dropped | Fate::Same,
+                ) => self.later.put(view.id, now_ns, *time),
+                _ => self.later.forget(view.id),
+            }
             if fate == Fate::Reset {
                 reset.push(view);
             }
@@ -286,12 +329,11 @@ impl<I: Io + 'static> Round<'_, I> {
     /// there in a moment.
     fn treatment(&self, outcome: &Outcome) -> Option<Treatment<'_>> {
         let nobodys = Treatment { on_refused: OnRefused::default(), stage: None };
-        let Outcome::Refused(Verdict { by, reason, rule, .. }) = outcome else {
-            return Some(nobodys);
-        };
-        let Some(refusal) = self.refusals.get(by) else { return Some(nobodys) };
-        let is_absent = *reason == Some(Reason::FilterAbsent) && !refusal.is_ejected;
-        let treatment = Treatment { on_refused: refusal.of(*rule), stage: Some(&refusal.stage) };
+        let Outcome::Refused(Refused { verdict, .. }) = outcome else { return Some(nobodys) };
+        let Some(refusal) = self.refusals.get(&verdict.by) else { return Some(nobodys) };
+        let is_absent = verdict.reason == Some(Reason::FilterAbsent) && !refusal.is_ejected;
+        let on_refused = refusal.of(verdict.rule);
+        let treatment = Treatment { on_refused, stage: Some(&refusal.stage) };
         (!is_absent).then_some(treatment)
     }
 }
@@ -337,6 +379,8 @@ impl Redecided {
 
 /// Connections that a worker is asked about between two bursts: as long as a burst takes.
 const AT_ONCE: usize = 64;
+/// Connections that were dropped for a time and are asked about in one round, lest others wait long.
+const MOST_DUE: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -356,12 +400,12 @@ mod tests {
         for which in [Which::Tags(vec![tag(1), tag(2)]), Which::Tags(vec![tag(2), tag(3)])] {
             desk.post(&which);
         }
-        let (waiting, number) = desk.take().expect("the desk is open");
+        let (waiting, number) = desk.take(None).expect("the desk is open");
         assert_eq!((waiting.all, number), (false, 2));
         assert_eq!(waiting.tags, [1, 2, 3].map(|n| tag(n).bits()).into());
         desk.post(&Which::All);
         desk.finish(number, Redecided { same: 3, ..Redecided::default() });
-        let (waiting, number) = desk.take().expect("the desk is open");
+        let (waiting, number) = desk.take(None).expect("the desk is open");
         assert_eq!((waiting.all, waiting.tags.len(), number), (true, 0, 3));
         desk.finish(number, Redecided { same: 4, dropped: 1, ..Redecided::default() });
         let total = Redecided { same: 7, dropped: 1, ..Redecided::default() };
@@ -372,19 +416,29 @@ mod tests {
     fn who_asks_hears_what_its_own_round_came_to() {
         let desk = Desk::default();
         desk.post(&Which::All);
-        let (_, first) = desk.take().expect("the desk is open");
+        let (_, first) = desk.take(None).expect("the desk is open");
         thread::scope(|scope| {
             let asks = scope.spawn(|| desk.ask(&Which::Tags(vec![tag(1)])));
             while desk.state.lock().posted < 2 {
                 thread::yield_now();
             }
             desk.finish(first, Redecided { same: 9, ..Redecided::default() });
-            let (waiting, second) = desk.take().expect("the desk is open");
+            let (waiting, second) = desk.take(None).expect("the desk is open");
             assert!(!waiting.all);
             desk.finish(second, Redecided { changed: 1, ..Redecided::default() });
             let heard = asks.join().expect("it does not panic");
             assert_eq!(heard, Redecided { changed: 1, ..Redecided::default() });
         });
+    }
+
+    #[test]
+    fn what_is_due_waits_for_nobody_and_is_no_answer_to_who_asks() {
+        let desk = Desk::default();
+        let (waiting, number) = desk.take(Some(Duration::ZERO)).expect("the desk is open");
+        assert_eq!((waiting.all, waiting.tags.len(), number), (false, 0, 0));
+        desk.finish(number, Redecided { changed: 1, ..Redecided::default() });
+        assert_eq!(desk.state.lock().last, Redecided::default());
+        assert_eq!(desk.total().changed, 1);
     }
 
     #[test]
@@ -408,6 +462,6 @@ mod tests {
             desk.close();
             assert_eq!(asks.join().expect("it does not panic"), Redecided::default());
         });
-        assert!(desk.take().is_none());
+        assert!(desk.take(None).is_none());
     }
 }

@@ -32,11 +32,19 @@ pub(crate) enum Outcome {
     /// Its packets go another way.
     Changed(Box<Change>),
     /// It would not have been opened; the rest is its stage's to say.
-    Refused(Verdict),
+    Refused(Refused),
     /// It cannot go on as the connection that it is: its next packet may open another.
     Over,
     /// A filter has failed.
     Unanswered,
+}
+
+/// Why a connection would not have been opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    pub(crate) verdict: Verdict,
+    /// How long that is said for; nothing if until what it depends on changes.
+    pub(crate) for_a_time: Option<Duration>,
 }
 
 /// Another way, and what the kernel has to know of it.
@@ -55,19 +63,19 @@ impl Outcome {
         let Answer { slot, verdict, terms } = *answer;
         match (verdict.is_open(), verdict.reason) {
             (false, Some(Reason::FilterFault | Reason::BadAnswer)) => return Self::Unanswered,
-            (false, _) => return Self::Refused(*verdict),
+            (false, _) => return Self::Refused(Refused::by_filter(verdict, terms)),
             (true, _) if !lasts(verdict, terms) => return Self::Over,
             (true, _) => {}
         }
         let Some(held) = PortId::new(verdict.egress).and_then(|id| ports.get(id)) else {
-            return Self::Refused(refused_by_host(verdict, Reason::NoSuchPort));
+            return Self::Refused(Refused::by_host(verdict, Reason::NoSuchPort));
         };
         let (egress, [key, reply]) = (&held.port, &view.keys);
         if verdict.fields.contains(Field::PickAgain) {
             match Ends::of(slot, key, verdict.fields, egress) {
                 Ok(ends) if ends.are_answered_by(reply) => {}
                 Ok(_) => return Self::Over,
-                Err(reason) => return Self::Refused(refused_by_host(verdict, reason)),
+                Err(reason) => return Self::Refused(Refused::by_host(verdict, reason)),
             }
         }
 
@@ -106,6 +114,20 @@ impl Outcome {
     }
 }
 
+impl Refused {
+    fn by_filter(verdict: &Verdict, terms: &Terms) -> Self {
+        let milliseconds = Some(terms.revalidate_ms).filter(|it| *it > 0);
+        let for_a_time = milliseconds.map(|it| Duration::from_millis(it.into()));
+        Self { verdict: *verdict, for_a_time }
+    }
+
+    fn by_host(verdict: &Verdict, reason: Reason) -> Self {
+        let mut verdict = *verdict;
+        verdict.drop_by(Decider::HOST, reason);
+        Self { verdict, for_a_time: None }
+    }
+}
+
 /// What is decided, but for translation: that stays as it is.
 fn keeping_translation(verdict: &Verdict, present: &Verdict) -> FieldSet {
     let translation = FieldSet::EMPTY.with(Field::To).with(Field::As).with(Field::Masquerade);
@@ -117,12 +139,6 @@ fn keeping_translation(verdict: &Verdict, present: &Verdict) -> FieldSet {
 /// A way, whoever it was that said so.
 fn without_speaker(way: &Way) -> Way {
     Way { verdict: Verdict { by: Decider::HOST, rule: 0, ..way.verdict }, ..*way }
-}
-
-fn refused_by_host(verdict: &Verdict, reason: Reason) -> Verdict {
-    let mut refused = *verdict;
-    refused.drop_by(Decider::HOST, reason);
-    refused
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Upkeep {
                 Err(_) => Fate::Over,
             },
             Outcome::Changed(change) => self.change(view, change, now_ns, behind)?,
-            Outcome::Refused(verdict) => self.refuse(view, verdict, treatment, behind)?,
+            Outcome::Refused(refused) => self.refuse(view, &refused.verdict, treatment, behind)?,
         };
         // one that is over is not there to be kept
         if let Some(succession) = &self.succession {

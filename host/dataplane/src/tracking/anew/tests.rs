@@ -150,8 +150,13 @@ fn a_refusal_is_a_filters_or_the_hosts_and_a_fault_is_none() {
         (nowhere, Decider::HOST, Reason::NoSuchPort),
     ] {
         let Outcome::Refused(refused) = outcome(&answer, &terms(7)) else { panic!("{answer:?}") };
-        assert_eq!((refused.by, refused.reason), (by, Some(reason)));
+        assert_eq!((refused.verdict.by, refused.verdict.reason), (by, Some(reason)));
+        assert_eq!(refused.for_a_time, None);
     }
+    let for_a_time = Terms { revalidate_ms: 500, ..terms(7) };
+    let answer = outcome(&dropped(Reason::Denied), &for_a_time);
+    let Outcome::Refused(refused) = answer else { panic!("{answer:?}") };
+    assert_eq!(refused.for_a_time, Some(Duration::from_millis(500)));
     for reason in [Reason::FilterFault, Reason::BadAnswer] {
         assert!(matches!(outcome(&dropped(reason), &terms(7)), Outcome::Unanswered));
     }
