@@ -2,7 +2,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use millrace_filter::tables::{Domain, Pattern};
+use millrace_filter::tables::{Domain, Pattern, fnv1a};
 
 /// Patterns of names.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Domains {
 
     pub(crate) fn put(&mut self, domain: Domain, pattern: Pattern<'_>) {
         self.remove(domain);
-        let (text, digest) = (pattern.text(), Digest::of(&[pattern.text().as_bytes()]));
+        let (text, digest) = (pattern.text(), Digest(pattern.digest()));
         match pattern.suffix() {
             Some(suffix) => self.suffixes.insert(suffix.into(), digest),
             None => self.names.insert(text.into(), digest),
@@ -64,16 +64,11 @@ impl Domains {
 }
 
 impl Digest {
-    /// Of these octets, one behind the other (FNV-1a, 64 bits): the same for every version of the
-    /// filter.
+    /// Of these octets, one behind the other: the same for every version of the filter.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let octets = parts.iter().copied().flatten();
-        Self(octets.fold(OFFSET, |sum, octet| (sum ^ u64::from(*octet)).wrapping_mul(PRIME)))
+        Self(fnv1a(parts.iter().copied().flatten().copied()))
     }
 }
-
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0100_0000_01b3;
 
 #[cfg(test)]
 mod tests {
@@ -112,11 +107,5 @@ mod tests {
                 prop_assert_eq!(domains.has(Domain(number)), plain.contains_key(&number));
             }
         }
-    }
-
-    #[test]
-    fn a_digest_is_that_of_fnv() {
-        assert_eq!(Digest::of(&[b""]).0, OFFSET);
-        assert_eq!(Digest::of(&[b"foo", b"bar"]).0, 0x8594_4171_f739_67e8);
     }
 }

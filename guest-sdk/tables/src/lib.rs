@@ -35,7 +35,7 @@ mod store;
 mod table;
 mod update;
 
-pub use domain::{Domain, Pattern};
+pub use domain::{Domain, Pattern, fnv1a};
 pub use draft::Draft;
 pub use endpoints::{Backend, Endpoint, EndpointSet, Endpoints};
 pub use list::{Element, List};

@@ -50,7 +50,7 @@ mod wanted;
 pub(crate) use attach::{AttachError, Pods};
 pub(crate) use filters::{ChainStanding, ChainState, FilterStanding};
 pub(crate) use follow::Follower;
-pub(crate) use publisher::{Known, PolicyStatus, Publisher, ServiceStatus};
+pub(crate) use publisher::{Known, LearntAddress, PolicyStatus, Publisher, ServiceStatus};
 pub(crate) use refusals::RefusedStatus;
 pub(crate) use tunnel::TunnelArgs;
 

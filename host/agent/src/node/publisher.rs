@@ -83,8 +83,23 @@ pub(crate) struct PolicyStatus {
     pub(crate) pods: Vec<String>,
     /// Whether what it says counts.
     pub(crate) mode: PolicyMode,
+    /// The names of domains that it is about, and the addresses that pods of this node have learnt they
+    /// have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) domains: BTreeMap<String, Vec<LearntAddress>>,
     /// Why it is not in force.
     pub(crate) problems: Vec<String>,
+}
+
+/// An address that a name has, as a resolver has said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LearntAddress {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// For how many seconds connections to it may yet be opened by that; with 0 those that there are
+    /// go on, and that is all.
+    pub(crate) ttl_seconds: u64,
 }
 
 impl Known {
@@ -238,8 +253,10 @@ impl Known {
             let mode = summary.mode;
             let alike = before.filter(|it| it.pods == pods && it.mode == mode);
             let generation = since(alike.map(|it| it.generation));
+            let domains = summary.domains.iter().map(|it| (it.to_string(), Vec::new())).collect();
             let problems = refused.clone().into_iter().collect();
-            self.policies.insert(name, PolicyStatus { generation, pods, mode, problems });
+            let status = PolicyStatus { generation, pods, mode, domains, problems };
+            self.policies.insert(name, status);
         }
         // decisions in force name those that were told
         if error.is_none() {

@@ -117,13 +117,22 @@ impl ClusterNetworkPolicy {
         }
     }
 
-    /// Whether it is about names of domains.
-    pub fn asks_for_names(&self) -> bool {
+    /// The names of domains that it is about.
+    pub fn domains(&self) -> impl Iterator<Item = &DomainName> {
         let peers = self.egress.iter().filter_map(|rule| match &rule.about {
             ClusterTraffic::With { peers, .. } => Some(peers),
             ClusterTraffic::NotUnderstood => None,
         });
-        peers.flatten().any(|peer| matches!(peer, ClusterPeer::Domains(_)))
+        let domains = peers.flatten().filter_map(|peer| match peer {
+            ClusterPeer::Domains(names) => Some(names),
+            ClusterPeer::Pods(_) | ClusterPeer::Nodes(_) | ClusterPeer::Networks(_) => None,
+        });
+        domains.flatten()
+    }
+
+    /// Whether it is about names of domains.
+    pub fn asks_for_names(&self) -> bool {
+        self.domains().next().is_some()
     }
 
     /// What it is asked by: those of a lower one first.

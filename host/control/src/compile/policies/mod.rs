@@ -23,7 +23,7 @@ use millrace_tables::{Clause, Draft, Otherwise, PolicySet};
 
 use super::{Mapped, Publication};
 use crate::changes::Changes;
-use crate::policy::{PolicyDirection, PolicyMode, PolicyName, RefusedConnections};
+use crate::policy::{DomainName, PolicyDirection, PolicyMode, PolicyName, RefusedConnections};
 use crate::{PodName, QualifiedName, World};
 use people::{Member, People};
 use registry::{Registry, Uses};
@@ -85,6 +85,8 @@ pub struct PolicySummary {
     pub pods: Vec<PodName>,
     /// Whether what it says counts.
     pub mode: PolicyMode,
+    /// The names of domains that it is about.
+    pub domains: BTreeSet<DomainName>,
 }
 
 /// What was told of policies, and what it was made of.

@@ -342,6 +342,10 @@ fn k4_names_of_domains_are_told_once_each_and_go_with_the_last_policy_that_is_ab
     let mut names: Vec<_> = before.values().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["*.example.com", "www.example.com"]);
+    let summary = compiler.publication().policies[&PolicyName::Cluster("one".to_owned())].as_ref();
+    let of_one: Vec<_> =
+        summary.expect("it is not gone").domains.iter().map(ToString::to_string).collect();
+    assert_eq!(of_one, names);
 
     compiler.adopt();
     next(&mut compiler, &(cluster.clone() + &about("two", "www.example.com")));

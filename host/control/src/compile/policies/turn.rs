@@ -473,12 +473,18 @@ impl<'t> Turn<'t> {
             publication.rules.insert(number, rule);
         }
         for name in policies {
-            let terms = match &name {
-                PolicyName::Namespaced(name) => world.policies.get(name).map(|it| &it.terms),
-                PolicyName::Cluster(name) => world.cluster_policies.get(name).map(|it| &it.terms),
+            let said = match &name {
+                PolicyName::Namespaced(name) => {
+                    world.policies.get(name).map(|it| (&it.terms, BTreeSet::new()))
+                }
+                PolicyName::Cluster(name) => {
+                    let policy = world.cluster_policies.get(name);
+                    policy.map(|it| (&it.terms, it.domains().cloned().collect()))
+                }
             };
             let pods = facts.pods.get(&name).into_iter().flatten().cloned().collect();
-            let summary = terms.map(|terms| PolicySummary { pods, mode: terms.mode });
+            let summary =
+                said.map(|(terms, domains)| PolicySummary { pods, mode: terms.mode, domains });
             publication.policies.insert(name, summary);
         }
     }
