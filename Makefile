@@ -45,9 +45,10 @@ bench: setup ## measure; QUICK=1 for a first impression
 	cargo build $(locked) --release --package millrace
 	cargo run $(locked) $(as_root) --release --package millrace-bench -- $(if $(QUICK),--quick)
 
+cluster_benches := cluster-pods,cluster-containers,cluster-changes,cluster-agents
 cluster-bench: image ## measure in clusters: with millrace, and with other networks; needs Go; QUICK=1 as above
 	cargo run $(locked) $(as_root) --release --package millrace-bench -- \
-		--only kubernetes --image $(target)/millrace.tar $(if $(QUICK),--quick)
+		--only $(cluster_benches) --image $(target)/millrace.tar $(if $(QUICK),--quick)
 
 old-kernel: setup ## the flow cache's tests on Debian 12's own Linux 6.1, in a virtual machine
 	scripts/old-kernel

@@ -130,9 +130,9 @@ impl Cli {
 
 fn list(bench: &Bench) {
     let unusual = if bench.runs == Runs::Usually { "" } else { " (on request)" };
-    println!("{:<14}{}{unusual}", bench.name, bench.what);
+    println!("{:<20}{}{unusual}", bench.name, bench.what);
     for promise in bench.promises {
-        println!("{:<14}  {} {}", "", promise.what, promise.value());
+        println!("{:<20}  {} {}", "", promise.what, promise.value());
     }
 }
 

@@ -16,7 +16,7 @@ use millrace_traffic::Core;
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 use crate::veth::ground::{Ends, Ground};
@@ -24,12 +24,11 @@ use crate::veth::measure::Placement;
 use crate::veth::peer::dataplane;
 
 /// What an idle host may use.
-pub const BEYOND_UMEM: Promise = Promise {
-    what: "memory of an idle host with two ports and bridge, beyond the UMEM",
-    bound: Bound::AtMost(100e6),
-    unit: Unit::Bytes,
-    aim: None,
-};
+pub const BEYOND_UMEM: Promise = Promise::at_most(
+    "memory of an idle host with two ports and bridge, beyond the UMEM",
+    100e6,
+    Unit::Bytes,
+);
 
 /// The child.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,11 +10,13 @@
 //! - [`veth`]: the dataplane on interfaces, beside others that carry packets there
 //! - [`pods`]: pods behind the kernel's flow cache, beside what the kernel has for them
 //! - [`nodes`]: the same between nodes
-//! - [`kubernetes`]: the same between pods of a real cluster
+//! - [`kubernetes`]: real clusters: their pods, and what it takes to attach them and to know of changes
 //! - [`restart`]: agents that come and go
 //! - [`changes`]: clusters that change; `cluster`: of any size
 //! - [`services`]: what Services and policies cost, beside what the kernel has for them
 //! - [`swap`], [`load`], [`footprint`]: what other filters cost, and what rest does
+//! - [`traffic`]: what is measured between two ends, whoever carries it
+//! - [`samples`]: of several peers, in turns
 //! - [`statistics`], [`promise`]: from samples to verdicts
 //! - [`outcome`]: what was found, as it is kept; [`environment`]: where
 //! - [`report`], [`drawing`]: what was found, for people
@@ -41,8 +43,10 @@ pub mod promise;
 pub mod registry;
 pub mod report;
 pub mod restart;
+pub mod samples;
 pub mod services;
 pub mod statistics;
 pub mod swap;
+pub mod traffic;
 pub mod unit;
 pub mod veth;

@@ -15,26 +15,21 @@ use millrace_sandbox::{Origin, Sandbox, Settings};
 use crate::memory::workload::Workload;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 use crate::veth::peer::bridge;
 
 /// From the cache to the first packet.
-pub const FROM_CACHE: Promise = Promise {
-    what: "load of a module from the compiled cache to its first packet",
-    bound: Bound::AtMost(20.0),
-    unit: Unit::Milliseconds,
-    aim: None,
-};
+pub const FROM_CACHE: Promise = Promise::at_most(
+    "load of a module from the compiled cache to its first packet",
+    20.0,
+    Unit::Milliseconds,
+);
 
 /// To compile.
-pub const COMPILE: Promise = Promise {
-    what: "compilation of a built-in filter",
-    bound: Bound::AtMost(1000.0),
-    unit: Unit::Milliseconds,
-    aim: None,
-};
+pub const COMPILE: Promise =
+    Promise::at_most("compilation of a built-in filter", 1000.0, Unit::Milliseconds);
 
 /// Measures both.
 ///

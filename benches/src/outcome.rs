@@ -138,6 +138,20 @@ impl Outcome {
         self.findings.push(Finding { what: what.into(), unit, estimate, held_to: None });
     }
 
+    /// Notes a finding, held to a promise if there is one about it.
+    pub fn state(
+        &mut self,
+        what: impl Into<String>,
+        promise: Option<&Promise>,
+        unit: Unit,
+        estimate: Estimate,
+    ) {
+        match promise {
+            Some(promise) => self.held(what, promise, estimate),
+            None => self.found(what, unit, estimate),
+        }
+    }
+
     /// Notes a finding, held to a promise.
     pub fn held(&mut self, what: impl Into<String>, promise: &Promise, estimate: Estimate) {
         self.findings.push(Finding {
@@ -214,8 +228,7 @@ mod tests {
     use super::*;
     use crate::statistics::Interval;
 
-    const SPEED: Promise =
-        Promise { what: "speed", bound: Bound::AtLeast(0.7), unit: Unit::Ratio, aim: None };
+    const SPEED: Promise = Promise::at_least("speed", 0.7, Unit::Ratio);
 
     fn measured(low: f64, high: f64) -> Estimate {
         Estimate { median: (low + high) / 2.0, interval: Some(Interval { low, high }) }

@@ -43,6 +43,21 @@ pub enum Verdict {
 }
 
 impl Promise {
+    /// That something is not less.
+    pub const fn at_least(what: &'static str, bound: f64, unit: Unit) -> Self {
+        Self { what, bound: Bound::AtLeast(bound), unit, aim: None }
+    }
+
+    /// That something is not more.
+    pub const fn at_most(what: &'static str, bound: f64, unit: Unit) -> Self {
+        Self { what, bound: Bound::AtMost(bound), unit, aim: None }
+    }
+
+    /// That something never happens.
+    pub const fn none(what: &'static str) -> Self {
+        Self::at_most(what, 0.0, Unit::Count)
+    }
+
     /// The bound as people write it: `≥ 0.70`, `≤ 12 ns`.
     pub fn value(&self) -> String {
         let (sign, value) = match self.bound {

@@ -24,22 +24,21 @@ use millrace_traffic::sequence::{Sequence, SequenceSettings};
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::{Estimate, percentile};
 use crate::unit::Unit;
 
 /// Known flows do not notice that an agent is killed.
-pub const KILLED: Promise = none("packets of known flows lost by killed agents, under load");
+pub const KILLED: Promise =
+    Promise::none("packets of known flows lost by killed agents, under load");
 
 /// Nor that another one takes over.
-pub const TAKEN_OVER: Promise = none("packets of known flows lost by upgrades, under load");
+pub const TAKEN_OVER: Promise =
+    Promise::none("packets of known flows lost by upgrades, under load");
 
 /// And then neither do new flows.
-pub const UNANSWERED: Promise = none("new flows not answered because of upgrades, under load");
-
-const fn none(what: &'static str) -> Promise {
-    Promise { what, bound: Bound::AtMost(0.0), unit: Unit::Count, aim: None }
-}
+pub const UNANSWERED: Promise =
+    Promise::none("new flows not answered because of upgrades, under load");
 
 /// Kills 100 agents and takes over from 100, or 10 of each quickly.
 ///

@@ -16,7 +16,7 @@ use millrace_traffic::sequence::{Sequence, SequenceReport, SequenceSettings};
 
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::{Estimate, Interval, percentile};
 use crate::unit::Unit;
 use crate::veth::ground::{Ends, Ground};
@@ -24,25 +24,17 @@ use crate::veth::measure::Placement;
 use crate::veth::peer::{bridge, dataplane};
 
 /// Nothing is lost.
-pub const LOST: Promise = none("packets lost by swaps under load");
+pub const LOST: Promise = Promise::none("packets lost by swaps under load");
 
 /// Nothing is overtaken.
-pub const REORDERED: Promise = none("packets reordered by swaps under load");
+pub const REORDERED: Promise = Promise::none("packets reordered by swaps under load");
 
 /// Nothing is doubled.
-pub const DUPLICATED: Promise = none("packets duplicated by swaps under load");
+pub const DUPLICATED: Promise = Promise::none("packets duplicated by swaps under load");
 
 /// Workers hardly stand still.
-pub const PAUSE: Promise = Promise {
-    what: "pause of a worker in a swap, p99",
-    bound: Bound::AtMost(50.0),
-    unit: Unit::Microseconds,
-    aim: None,
-};
-
-const fn none(what: &'static str) -> Promise {
-    Promise { what, bound: Bound::AtMost(0.0), unit: Unit::Count, aim: None }
-}
+pub const PAUSE: Promise =
+    Promise::at_most("pause of a worker in a swap, p99", 50.0, Unit::Microseconds);
 
 /// Swaps 1,000 times, or 100 times quickly.
 ///

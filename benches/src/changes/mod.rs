@@ -14,36 +14,34 @@ use millrace_dataplane::control::{CacheSettings, Dataplane};
 use crate::cluster::{ENDPOINTS, HERE, Kinds, Size, world};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::peer::{Places, Workers, dataplane};
-use crate::promise::{Bound, Promise};
+use crate::pods::peer::{Workers, dataplane};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
+use crate::traffic::Places;
 use crate::unit::Unit;
 use crate::veth::ground::Ground;
 use crate::veth::peer::built_in;
 
 /// One of many.
-pub const ONE: Promise = Promise {
-    what: "one change among 10,000 Services and 10,000 policies, to effect",
-    bound: Bound::AtMost(5.0),
-    unit: Unit::Milliseconds,
-    aim: None,
-};
+pub const ONE: Promise = Promise::at_most(
+    "one change among 10,000 Services and 10,000 policies, to effect",
+    5.0,
+    Unit::Milliseconds,
+);
 
 /// All at once.
-pub const ALL: Promise = Promise {
-    what: "10,000 Services with 30,000 endpoints and 10,000 policies, from nothing to effect",
-    bound: Bound::AtMost(2000.0),
-    unit: Unit::Milliseconds,
-    aim: None,
-};
+pub const ALL: Promise = Promise::at_most(
+    "10,000 Services with 30,000 endpoints and 10,000 policies, from nothing to effect",
+    2000.0,
+    Unit::Milliseconds,
+);
 
 /// To hold.
-pub const MEMORY: Promise = Promise {
-    what: "memory of a filter's instance per Service with 3 endpoints",
-    bound: Bound::AtMost(2048.0),
-    unit: Unit::Bytes,
-    aim: None,
-};
+pub const MEMORY: Promise = Promise::at_most(
+    "memory of a filter's instance per Service with 3 endpoints",
+    2048.0,
+    Unit::Bytes,
+);
 
 /// Measures clusters of each size.
 ///

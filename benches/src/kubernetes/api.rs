@@ -1,85 +1,119 @@
-//! The API server of a cluster, asked through `kubectl proxy`: a request costs what the server takes
-//! for it, and no start of a program.
+//! The API server of a cluster, asked as its administrator.
+//!
+//! Owns a runtime whose only thread is in the namespace of the control plane: whatever is asked has
+//! to run on that thread.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Child, Stdio};
+use std::fmt::Debug;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use millrace_netns::Namespace;
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::Kubeconfig;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 use super::cluster::Scripts;
 
 /// The API server.
 pub(super) struct Api {
-    proxy: Child,
-    namespace: Namespace,
+    client: Client,
+    runtime: Runtime,
 }
 
 impl Api {
-    /// Begins to ask.
+    /// Gets ready to ask.
     ///
     /// # Errors
-    /// If `kubectl` does not serve.
+    /// If the cluster does not say how, or its namespace cannot be entered.
     pub(super) fn of(scripts: &Scripts) -> Result<Self> {
-        let namespace = scripts.control()?;
-        let mut command = scripts.command("kubectl", &["proxy", &format!("--port={PORT}")]);
-        // a group of its own: kubectl is a child of the script
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut proxy = command.stdout(Stdio::piped()).spawn().context("starting kubectl proxy")?;
-        let output = proxy.stdout.take().context("its output is a pipe")?;
-        let this = Self { proxy, namespace };
-        let mut word = String::new();
-        BufReader::new(output).read_line(&mut word)?;
-        ensure!(word.starts_with(READY), "kubectl proxy does not serve: `{}`", word.trim());
-        Ok(this)
+        let kubeconfig = scripts.run("kubectl", &["config", "view", "--raw", "--flatten"])?;
+        let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).context("reading a kubeconfig")?;
+        // threads begin where the one is that starts them
+        let build = || Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = scripts.control()?.run(build)??;
+        let client = {
+            let _inside = runtime.enter();
+            Client::try_from(kubeconfig).context("preparing to ask the API server")?
+        };
+        Ok(Self { client, runtime })
     }
 
-    /// Makes an object.
+    /// Makes objects, several at a time, and says what has become of them.
+    ///
+    /// # Errors
+    /// If the server does not take one.
+    pub(super) fn create<K>(&self, of: Which<K>, objects: Vec<Value>) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+        K: Serialize + DeserializeOwned,
+    {
+        let objects = objects.into_iter().map(serde_json::from_value::<K>);
+        let objects = objects.collect::<Result<Vec<_>, _>>()?;
+        let api = of(self.client.clone());
+        let made = objects.into_iter().map(move |object| {
+            let api = api.clone();
+            async move {
+                let made = api.create(&PostParams::default(), &object).await;
+                let what = || format!("making the {} {}", K::kind(&()), object.name_any());
+                made.with_context(what)
+            }
+        });
+        self.ask(stream::iter(made).buffered(AT_A_TIME))
+    }
+
+    /// Says what has become of pods, by their names.
     ///
     /// # Errors
     /// If the server does not take it.
-    pub(super) fn create(&self, at: &str, object: &Value) -> Result<()> {
-        self.send("POST", at, "application/json", object)
+    pub(super) fn status(&self, statuses: Vec<(String, Value)>) -> Result<()> {
+        let api: kube::Api<Pod> = kube::Api::default_namespaced(self.client.clone());
+        let told = statuses.into_iter().map(move |(name, status)| {
+            let api = api.clone();
+            async move {
+                let patch = Patch::Merge(json!({ "status": status }));
+                let told = api.patch_status(&name, &PatchParams::default(), &patch).await;
+                told.map(drop).with_context(|| format!("the status of the pod {name}"))
+            }
+        });
+        self.ask(stream::iter(told).buffered(AT_A_TIME)).map(drop)
     }
 
-    /// Says what has become of an object.
-    ///
-    /// # Errors
-    /// If the server does not take it.
-    pub(super) fn status(&self, at: &str, status: &Value) -> Result<()> {
-        let patch = json!({ "status": status });
-        self.send("PATCH", &format!("{at}/status"), "application/merge-patch+json", &patch)
+    /// Hears of new Services as an agent does, until this is dropped.
+    pub(super) fn services(&self) -> Receiver<(String, Instant)> {
+        let (hears, heard) = channel();
+        let services: kube::Api<Service> = kube::Api::default_namespaced(self.client.clone());
+        self.runtime.spawn(async move {
+            let told = watcher(services, watcher::Config::default());
+            let mut told = std::pin::pin!(told.default_backoff().applied_objects());
+            // one that is cut is begun anew
+            while let Some(service) = told.next().await {
+                let Ok(service) = service else { continue };
+                if hears.send((service.name_any(), Instant::now())).is_err() {
+                    break;
+                }
+            }
+        });
+        heard
     }
 
-    fn send(&self, method: &str, at: &str, kind: &str, object: &Value) -> Result<()> {
-        let body = object.to_string();
-        let stream = self.namespace.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)))?;
-        let mut stream = stream.context("asking kubectl proxy")?;
-        let length = body.len();
-        let request = format!(
-            "{method} {at} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes())?;
-        let mut status = String::new();
-        BufReader::new(stream).read_line(&mut status)?;
-        ensure!(status.contains(" 20"), "{method} {at}: the API server says {}", status.trim());
-        Ok(())
+    fn ask<T: Send + 'static>(
+        &self,
+        all: impl Stream<Item = Result<T>> + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let asked = self.runtime.spawn(all.try_collect());
+        self.runtime.block_on(asked).context("asking the API server")?
     }
 }
 
-impl Drop for Api {
-    fn drop(&mut self) {
-        if let Some(group) = i32::try_from(self.proxy.id()).ok().and_then(Pid::from_raw) {
-            // one that has ended already is not there
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.proxy.wait();
-    }
-}
+/// Objects of a kind, as a client finds them.
+pub(super) type Which<K> = fn(Client) -> kube::Api<K>;
 
-const PORT: u16 = 8001;
-const READY: &str = "Starting to serve";
+/// Questions that wait for their answers.
+const AT_A_TIME: usize = 16;

@@ -1,24 +1,84 @@
 //! From a change at the API server to its effect on both nodes: a Service is made, and pods of both
 //! nodes ask it until it answers.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use millrace_traffic::{End, Server};
 use serde_json::{Value, json};
 
+use super::agents::Process;
 use super::api::Api;
 use super::cluster::Cluster;
+use super::findings::Kind;
+use super::peer::Peer;
+use super::{Clusters, Samples, side_by_side};
+use crate::nodes::peer::Between;
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::statistics::percentile;
+
+/// Measures a pair of clusters.
+///
+/// # Errors
+/// If a cluster does not come up, or a Service does not.
+pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
+    outcome.notes.push(NOTE.to_owned());
+    side_by_side(plan, Between::Vxlan, outcome, |clusters, samples, _| {
+        measure(plan, clusters, samples)
+    })
+}
+
+fn measure(plan: &Plan, clusters: &Clusters, samples: &mut Samples) -> Result<()> {
+    let mut changing = Vec::new();
+    for (peer, cluster) in clusters {
+        changing.push((*peer, Changing::new(cluster)?, Process::of(cluster, *peer)?));
+    }
+    for _ in 0..plan.runs(10, 6) {
+        for (peer, changing, _) in &mut changing {
+            // who hears of changes once a second would take long for as many
+            let count = match peer {
+                Peer::Millrace(_) => plan.much(100, 20),
+                Peer::Reference(_) => 3,
+            };
+            let took = (0..count).map(|_| changing.services(1)).collect::<Result<Vec<_>>>()?;
+            for (of, median, tail) in [
+                (Took::all as fn(&Took) -> f64, Kind::ChangeMedian, Kind::ChangeTail),
+                (Took::since_heard, Kind::EventMedian, Kind::EventTail),
+            ] {
+                let mut sorted: Vec<_> = took.iter().map(of).collect();
+                sorted.sort_unstable_by(f64::total_cmp);
+                samples.note((median, *peer), percentile(&sorted, 0.5));
+                samples.note((tail, *peer), percentile(&sorted, 0.99));
+            }
+        }
+    }
+    for (peer, changing, process) in &mut changing {
+        let before = process.worked()?;
+        let took = changing.services(MANY)?;
+        let worked = process.worked()?.saturating_sub(before);
+        samples.note((Kind::Many, *peer), took.all());
+        samples.note((Kind::AfterMany, *peer), took.since_made());
+        samples.note((Kind::Work, *peer), millis(worked));
+    }
+    Ok(())
+}
 
 /// A cluster whose Services are changed.
 pub(super) struct Changing<'c> {
     cluster: &'c Cluster,
     api: Api,
+    /// Of which Services a watch has told, and when.
+    heard: Receiver<(String, Instant)>,
     /// How many Services there are of this bench.
     made: u32,
 }
@@ -29,7 +89,8 @@ impl<'c> Changing<'c> {
     /// # Errors
     /// If the API server cannot be asked.
     pub(super) fn new(cluster: &'c Cluster) -> Result<Self> {
-        Ok(Self { cluster, api: Api::of(cluster.scripts())?, made: 0 })
+        let api = Api::of(cluster.scripts())?;
+        Ok(Self { cluster, heard: api.services(), api, made: 0 })
     }
 
     /// The API server.
@@ -37,8 +98,7 @@ impl<'c> Changing<'c> {
         &self.api
     }
 
-    /// Makes Services, and says how many milliseconds it takes until pods of both nodes reach all of
-    /// them: from before the first one is made, and from when the last one has been.
+    /// Makes Services, and says when pods of both nodes reach all of them.
     ///
     /// # Errors
     /// If the API server refuses, or one does not come.
@@ -47,21 +107,14 @@ impl<'c> Changing<'c> {
         self.made = numbers.end;
         let cluster = self.cluster;
         let server = cluster.server_of_both();
-        for number in numbers.clone() {
-            self.api.create(SLICES, &slice(number, server.at))?;
-        }
-        let services: Vec<_> =
-            numbers.clone().map(|number| service(number, server.at.port())).collect();
-        let places: Vec<_> = numbers
-            .map(|number| SocketAddr::new(address(number).into(), server.at.port()))
-            .collect();
-
+        let slices = numbers.clone().map(|number| slice(number, server.at)).collect();
+        self.api.create::<EndpointSlice>(kube::Api::default_namespaced, slices)?;
+        let services = numbers.clone().map(|number| service(number, server.at.port())).collect();
         let answers = Answers::of(server)?;
-        let start = Instant::now();
-        for service in &services {
-            self.api.create(SERVICES, service)?;
-        }
+        let begun = Instant::now();
+        let services = self.api.create::<Service>(kube::Api::default_namespaced, services)?;
         let made = Instant::now();
+        let places = services.iter().map(place).collect::<Result<Vec<_>>>()?;
         let reached = thread::scope(|scope| {
             let ask = |client: End<'c>| {
                 let places = &places;
@@ -70,23 +123,59 @@ impl<'c> Changing<'c> {
             let asking = cluster.clients_of_both().map(ask);
             asking.map(|client| client.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
-        let mut end = made;
+        let mut ended = made;
         for reached in reached {
-            end = end.max(reached??);
+            ended = ended.max(reached??);
         }
         drop(answers);
-        let millis = |since: Instant| (end - since).as_secs_f64() * 1e3;
-        Ok(Took { all: millis(start), after_the_last: millis(made) })
+        Ok(Took { begun, made, heard: self.heard(numbers)?, ended })
+    }
+
+    /// When a watch had told of the last one of these.
+    fn heard(&self, numbers: Range<u32>) -> Result<Instant> {
+        let mut missing: Vec<_> = numbers.map(name).collect();
+        loop {
+            let (name, when) = self.heard.recv_timeout(PATIENCE).context("a watch is silent")?;
+            missing.retain(|other| *other != name);
+            if missing.is_empty() {
+                return Ok(when);
+            }
+        }
     }
 }
 
-/// How many milliseconds it took.
+/// What Services took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
-    /// From the first request on.
-    pub(super) all: f64,
+    /// When the first one was asked for.
+    begun: Instant,
+    /// When the API server had answered for all.
+    made: Instant,
+    /// When a watch had told of the last one.
+    heard: Instant,
+    /// When all were in effect.
+    ended: Instant,
+}
+
+impl Took {
+    /// Milliseconds from the first request on.
+    fn all(&self) -> f64 {
+        millis(self.ended - self.begun)
+    }
+
     /// From the last answer of the API server on.
-    pub(super) after_the_last: f64,
+    fn since_made(&self) -> f64 {
+        millis(self.ended - self.made)
+    }
+
+    /// From the last event on; a node may have heard of it earlier than this bench.
+    fn since_heard(&self) -> f64 {
+        millis(self.ended.saturating_duration_since(self.heard))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// When all of these have answered, asked one after the other.
@@ -145,9 +234,14 @@ fn name(number: u32) -> String {
     format!("bench-{number}")
 }
 
-fn address(number: u32) -> Ipv4Addr {
-    let [.., high, low] = (number + FIRST).to_be_bytes();
-    Ipv4Addr::new(10, 96, high, low)
+/// Where a Service is reached.
+fn place(service: &Service) -> Result<SocketAddr> {
+    let spec = service.spec.as_ref().context("a Service has a spec")?;
+    let address = spec.cluster_ip.as_deref().and_then(|address| address.parse().ok());
+    let port = spec.ports.as_deref().and_then(|ports| ports.first()?.port.try_into().ok());
+    let place =
+        address.zip(port).map(|(address, port): (IpAddr, _)| SocketAddr::new(address, port));
+    place.context("a Service of one port has no address")
 }
 
 fn service(number: u32, port: u16) -> Value {
@@ -156,7 +250,6 @@ fn service(number: u32, port: u16) -> Value {
         "kind": "Service",
         "metadata": { "name": name(number) },
         "spec": {
-            "clusterIP": address(number),
             "ports": [{ "name": "udp", "port": port, "protocol": "UDP" }],
         },
     })
@@ -173,15 +266,17 @@ fn slice(number: u32, endpoint: SocketAddr) -> Value {
     })
 }
 
-const SERVICES: &str = "/api/v1/namespaces/default/services";
-const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
-/// Of 10.96.0.0/16, from which the API server has given out a few at random.
-const FIRST: u32 = 512;
+/// Services that are made at once.
+pub(super) const MANY: u32 = 1_000;
 /// How often a server looks whether it is over.
 const ROUND: Duration = Duration::from_millis(50);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long an answer may take from who is there.
-const SOON: Duration = Duration::from_millis(5);
+const SOON: Duration = Duration::from_millis(3);
 /// How long a network may take to know what has changed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a reader of the numbers has to know.
+const NOTE: &str = "A Service's clock starts with the request that makes it, and stops when a pod of each node has had \
+     an answer through it; each asks every few milliseconds, by another flow each time. Its \
+     EndpointSlice was there before. Two clusters are up at a time.";

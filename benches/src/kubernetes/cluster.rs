@@ -13,8 +13,8 @@ use millrace_netns::Namespace;
 use millrace_traffic::sink::{DISCARD, Sink};
 use millrace_traffic::{End, Server};
 
-use super::measure::{Place, Way};
 use super::peer::Peer;
+use super::pods::{Place, Way};
 use crate::services::measure::To;
 
 /// A cluster; it ends when this is dropped.
@@ -122,7 +122,7 @@ impl Scripts {
         Ok(text(&output.stdout))
     }
 
-    pub(super) fn command(&self, script: &str, arguments: &[&str]) -> Command {
+    fn command(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(format!("{FOLDER}/{script}"));
         command.args(arguments).env(NAME, &self.name);
         command

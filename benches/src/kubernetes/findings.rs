@@ -1,66 +1,69 @@
 //! What follows from the samples of a pair, and what is promised of it.
 
 use super::Samples;
-use super::measure::{Quantity, Way};
 use super::peer::Peer;
+use super::pods::Way;
 use crate::outcome::Outcome;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
+use crate::traffic::Quantity;
 use crate::unit::Unit;
 
 /// What arrives.
-pub const THROUGHPUT: Promise = Promise {
-    what: "in a cluster, packets of 64 B and TCP streams to pods and Services, against the bridge plugin and kube-proxy's nftables",
-    bound: Bound::AtLeast(1.0),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const THROUGHPUT: Promise = Promise::at_least(
+    "in a cluster, packets of 64 B and TCP streams to pods and Services, against the bridge plugin and kube-proxy's nftables",
+    1.0,
+    Unit::Ratio,
+);
 
 /// How long an answer takes.
-pub const ROUND_TRIP: Promise = at_most(
+pub const ROUND_TRIP: Promise = Promise::at_most(
     "in a cluster, round trip p50 to pods and Services, against the bridge plugin and kube-proxy's nftables",
     1.0,
     Unit::Ratio,
 );
 
 /// How long a pod waits for its network.
-pub const ATTACHING: Promise = at_most(
+pub const ATTACHING: Promise = Promise::at_most(
     "in a cluster, ADD p99, against the plugins bridge, host-local and portmap",
     1.0,
     Unit::Ratio,
 );
 
 /// Whether many pods at once are as good as one.
-pub const AT_ONCE: Promise = at_most(
+pub const AT_ONCE: Promise = Promise::at_most(
     "in a cluster, 100 containers attached and detached at once: calls failed, links left",
     0.0,
     Unit::Count,
 );
 
 /// How soon the network is as the API server has it.
-pub const CHANGE: Promise = at_most(
+pub const CHANGE: Promise = Promise::at_most(
     "in a cluster, from a new Service's request to its answers on both nodes, p99",
     100.0,
     Unit::Milliseconds,
 );
 
+/// How soon a node is as it has heard from there.
+pub const EVENT: Promise = Promise::at_most(
+    "in a cluster, from the watch's event of a new Service to its answers on both nodes, p99",
+    10.0,
+    Unit::Milliseconds,
+);
+
 /// What an agent has in memory.
-pub const MEMORY: Promise = at_most(
+pub const MEMORY: Promise = Promise::at_most(
     "heap and compiled code of an agent, in a cluster of 1,000 Services and 1,000 pods",
     100e6,
     Unit::Bytes,
 );
 
 /// What it does at rest.
-pub const AT_REST: Promise = at_most(
+pub const AT_REST: Promise = Promise::at_most(
     "CPU of an agent at rest, in a cluster of 1,000 Services and 1,000 pods",
     1.0,
     Unit::PercentOfCore,
 );
-
-const fn at_most(what: &'static str, bound: f64, unit: Unit) -> Promise {
-    Promise { what, bound: Bound::AtMost(bound), unit, aim: None }
-}
 
 /// What is learned of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,12 +78,20 @@ pub(super) enum Kind {
     DetachMedian,
     /// 99 of 100 are.
     DetachTail,
-    /// What went wrong with many containers at once.
-    AtOnce,
+    /// All of many containers at once are attached in this time.
+    AllAttached,
+    /// All of them are detached in this time.
+    AllDetached,
+    /// What went wrong with them.
+    Amiss,
     /// Half of all changes are in effect in this time.
     ChangeMedian,
     /// 99 of 100 are.
     ChangeTail,
+    /// Half of all are in this time from their event on.
+    EventMedian,
+    /// 99 of 100 are.
+    EventTail,
     /// Many Services are in effect in this time.
     Many,
     /// They are after the last one was made.
@@ -103,9 +114,13 @@ impl Kind {
             Self::AttachTail => "ADD p99",
             Self::DetachMedian => "DEL p50",
             Self::DetachTail => "DEL p99",
-            Self::AtOnce => "100 containers at once: calls failed, links left",
+            Self::AllAttached => "100 containers at once, until all are attached",
+            Self::AllDetached => "100 containers at once, until all are detached",
+            Self::Amiss => "100 containers at once: calls failed, links left",
             Self::ChangeMedian => "a new Service to its answers on both nodes p50",
             Self::ChangeTail => "a new Service to its answers on both nodes p99",
+            Self::EventMedian => "a new Service, from its event to its answers on both nodes p50",
+            Self::EventTail => "a new Service, from its event to its answers on both nodes p99",
             Self::Many => "1,000 new Services to the answers of all",
             Self::AfterMany => {
                 "1,000 new Services, from the last one's creation to the answers of all"
@@ -121,7 +136,7 @@ impl Kind {
     const fn unit(self) -> Unit {
         match self {
             Self::Traffic(quantity, _) => quantity.unit(),
-            Self::AtOnce => Unit::Count,
+            Self::Amiss => Unit::Count,
             Self::AtRest => Unit::PercentOfCore,
             Self::Memory | Self::Resident => Unit::Bytes,
             _ => Unit::Milliseconds,
@@ -129,30 +144,31 @@ impl Kind {
     }
 
     /// What is promised of a peer's, beside another one's.
-    const fn ratio_held_to(self) -> Option<Promise> {
+    const fn ratio_held_to(self) -> Option<&'static Promise> {
         match self {
-            Self::Traffic(Quantity::SmallRate | Quantity::StreamRate, _) => Some(THROUGHPUT),
-            Self::Traffic(Quantity::RoundTripMedian(_), _) => Some(ROUND_TRIP),
-            Self::AttachTail => Some(ATTACHING),
+            Self::Traffic(Quantity::SmallRate | Quantity::StreamRate, _) => Some(&THROUGHPUT),
+            Self::Traffic(Quantity::RoundTripMedian(_), _) => Some(&ROUND_TRIP),
+            Self::AttachTail => Some(&ATTACHING),
             _ => None,
         }
     }
 
     /// What is promised of it by itself.
-    const fn held_to(self) -> Option<Promise> {
+    const fn held_to(self) -> Option<&'static Promise> {
         match self {
-            Self::AtOnce => Some(AT_ONCE),
-            Self::ChangeTail => Some(CHANGE),
-            Self::Memory => Some(MEMORY),
-            Self::AtRest => Some(AT_REST),
+            Self::Amiss => Some(&AT_ONCE),
+            Self::ChangeTail => Some(&CHANGE),
+            Self::EventTail => Some(&EVENT),
+            Self::Memory => Some(&MEMORY),
+            Self::AtRest => Some(&AT_REST),
             _ => None,
         }
     }
 
-    /// The estimate of what was sampled, or counted once.
+    /// The estimate of what was sampled, or looked at once.
     fn estimate(self, samples: &[f64]) -> Estimate {
         match (self, samples) {
-            (Self::AtOnce | Self::Memory | Self::Resident, [one]) => Estimate::exact(*one),
+            (Self::Memory | Self::Resident, [one]) => Estimate::exact(*one),
             _ => Estimate::of(samples),
         }
     }
@@ -160,32 +176,16 @@ impl Kind {
 
 /// Notes everything.
 pub(super) fn report(samples: &Samples, [ours, other]: [Peer; 2], outcome: &mut Outcome) {
-    for kind in samples.kinds() {
-        for peer in [ours, other] {
-            if let Some(samples) = samples.of(kind, peer) {
-                outcome.sampled(&kind.label(), peer.label(), kind.unit(), samples);
-            }
-        }
-        let (Some(a), Some(b)) = (samples.of(kind, ours), samples.of(kind, other)) else {
-            continue;
-        };
-        if let Some(promise) = kind.held_to() {
-            outcome.held(kind.label(), &promise, kind.estimate(a));
-            continue;
-        }
-        let ratio = Estimate::of_pairs(a, b, |a, b| a / b);
-        let what = format!("{}, {} / {}", kind.label(), ours.label(), other.label());
-        match kind.ratio_held_to() {
-            Some(promise) => outcome.held(what, &promise, ratio),
-            None => outcome.found(what, Unit::Ratio, ratio),
+    for ((kind, peer), found) in samples.iter() {
+        outcome.sampled(&kind.label(), peer.label(), kind.unit(), found);
+    }
+    for kind in samples.each(|(kind, _)| *kind) {
+        if let (Some(promise), Some(found)) = (kind.held_to(), samples.of(&(kind, ours))) {
+            let what = format!("{}, {}", kind.label(), ours.label());
+            outcome.held(what, promise, kind.estimate(found));
+        } else if let Some(ratio) = samples.ratio(&(kind, ours), &(kind, other)) {
+            let what = format!("{}, {} / {}", kind.label(), ours.label(), other.label());
+            outcome.state(what, kind.ratio_held_to(), Unit::Ratio, ratio);
         }
     }
 }
-
-/// What a reader of the numbers has to know.
-pub(super) const NOTE: &str = "Two clusters are up at a time, each with an etcd, a control plane, and two nodes with containerd \
-     and kubelet of its own: what these do at rest slows both down. Nodes are joined by veths and a \
-     bridge. Senders are on the first core, receivers on the last, ends of an exchange and of \
-     connections both on the first. CPU is what all cores together were busy, both ends included. \
-     Plugins are called as runtimes do it, one container after the other. A Service's clock starts \
-     with the request that makes it.";

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::nodes::peer::Between;
 
 /// Who carries packets in a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// An agent on each node, as `deploy` installs it.
     Millrace(Between),
@@ -17,11 +17,10 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Who is measured beside each other, in the order in which they take turns.
-    pub const PAIRS: [[Self; 2]; 2] = [
-        [Self::Millrace(Between::Vxlan), Self::Reference(Between::Vxlan)],
-        [Self::Millrace(Between::Native), Self::Reference(Between::Native)],
-    ];
+    /// Who is measured beside each other.
+    pub const fn pair(between: Between) -> [Self; 2] {
+        [Self::Millrace(between), Self::Reference(between)]
+    }
 
     /// What results call it.
     pub fn label(self) -> &'static str {

@@ -14,7 +14,7 @@ use super::recipe::{CHAIN, Dish, Kind, Kitchen};
 use super::workload::Workload;
 use crate::outcome::{Chart, Line, Outcome, Style};
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 
@@ -26,18 +26,22 @@ pub const PROMISED_BURST: usize = 64;
 
 /// How fast filters are.
 pub const SPEED: Promise = Promise {
-    what: "speed of WASM against native, filters alone, bursts of 64 and more",
-    bound: Bound::AtLeast(0.70),
-    unit: Unit::Ratio,
     aim: Some(0.85),
+    ..Promise::at_least(
+        "speed of WASM against native, filters alone, bursts of 64 and more",
+        0.70,
+        Unit::Ratio,
+    )
 };
 
 /// What a filter costs more.
 pub const TAX: Promise = Promise {
-    what: "tax of WASM per filter and packet, bursts of 64 and more",
-    bound: Bound::AtMost(12.0),
-    unit: Unit::Nanoseconds,
     aim: Some(5.0),
+    ..Promise::at_most(
+        "tax of WASM per filter and packet, bursts of 64 and more",
+        12.0,
+        Unit::Nanoseconds,
+    )
 };
 
 /// Measures chains of one to five filters, and each filter alone.

@@ -20,17 +20,16 @@ use super::recipe::{CHAIN, Dish, Kind, Kitchen, stages};
 use super::workload::{FLOWS, STATIONS, Workload, make_new};
 use crate::outcome::{Chart, Line, Outcome, Style};
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 
 /// How fast the whole path is.
-pub const SPEED: Promise = Promise {
-    what: "speed of WASM against native, with parse, flow map and dispatch, bursts of 64 and more",
-    bound: Bound::AtLeast(0.85),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const SPEED: Promise = Promise::at_least(
+    "speed of WASM against native, with parse, flow map and dispatch, bursts of 64 and more",
+    0.85,
+    Unit::Ratio,
+);
 
 /// What the worker remembers of the packets it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

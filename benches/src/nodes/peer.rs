@@ -19,7 +19,7 @@ use super::ground::{Ground, POD_PORT, Site, TUNNEL_OVERHEAD, UNDERLAY, UNDERLAY_
 use crate::veth::peer::built_in;
 
 /// Who carries packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// The dataplane on each node.
     Millrace(Between),
@@ -28,7 +28,7 @@ pub enum Peer {
 }
 
 /// How packets pass between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Between {
     /// In a tunnel.
     Vxlan,

@@ -6,21 +6,18 @@
 use anyhow::{Context, Result};
 use millrace_traffic::burst::{BurstSettings, bursts};
 
-use super::peer::{Peer, Places, Workers};
+use super::peer::{Peer, Workers};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
+use crate::traffic::Places;
 use crate::unit::Unit;
 use crate::veth::ground::Ground;
 
 /// Nothing is overtaken.
-pub const REORDERED: Promise = Promise {
-    what: "flows of 3,000 reordered when the kernel takes them over",
-    bound: Bound::AtMost(0.0),
-    unit: Unit::Count,
-    aim: None,
-};
+pub const REORDERED: Promise =
+    Promise::none("flows of 3,000 reordered when the kernel takes them over");
 
 /// Sends bursts of each length, with the workers in each place.
 ///

@@ -1,72 +1,32 @@
-//! What is measured between pods, and how.
+//! What is measured between pods, beside their traffic.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use millrace_traffic::Latencies;
-use millrace_traffic::connect::{ConnectSettings, connect};
-use millrace_traffic::cpu::CpuMeter;
-use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
+use anyhow::Result;
+use millrace_traffic::exchange::Over;
 use millrace_traffic::sink::Sink;
-use millrace_traffic::stream::{StreamSettings, stream};
 
-use super::peer::{Peer, Placed, Places, Workers};
+use super::peer::{Peer, Placed, Workers};
+use crate::traffic::{self, Lanes, Places};
 use crate::unit::Unit;
 use crate::veth::ground::Ground;
-use crate::veth::measure::{self as on_veths, Placement};
+use crate::veth::measure::at_rest;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// As many packets of 64 bytes as a pod can send.
-    SmallPackets,
-    /// One TCP connection in bulk.
-    Stream,
-    /// Eight of them.
-    Streams,
-    /// A byte there and back, again and again.
-    Exchange(Over),
-    /// Connections in so many lanes side by side.
-    Connect(Lanes),
+    /// Pods send.
+    Traffic(traffic::Measure),
     /// Nothing.
     Rest,
-}
-
-/// How many connections there are at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lanes {
-    /// One after the other.
-    One,
-    /// 64 of them.
-    Many,
 }
 
 /// What is learned by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
-    /// Packets of 64 bytes that arrive.
-    SmallRate,
-    /// What all cores together spend for one of them, its sender included.
-    CpuPerPacket,
-    /// Bits of a TCP stream that arrive.
-    StreamRate,
-    /// What all cores together spend for a gigabit of it, both ends included.
-    CpuPerGigabit,
-    /// Bits of eight TCP streams that arrive.
-    StreamsRate,
-    /// What half of all round trips over TCP do not take.
-    TcpMedian,
-    /// What 99 of 100 of them do not take.
-    TcpTail,
-    /// What half of all round trips over UDP do not take.
-    UdpMedian,
-    /// What 99 of 100 of them do not take.
-    UdpTail,
-    /// Connections made and closed.
-    Connections(Lanes),
-    /// What half of them do not take from their beginning to the answer.
-    OpeningMedian(Lanes),
-    /// Packets that came to user space for a hundred of them.
+    /// Of what pods send.
+    Traffic(traffic::Quantity),
+    /// Packets that came to user space for a hundred connections.
     Punts(Lanes),
     /// What the host's threads use without traffic.
     IdleCpu,
@@ -89,13 +49,13 @@ pub struct Spot<'a> {
 impl Measure {
     /// All of them, in the order in which they are done.
     pub const ALL: [Self; 8] = [
-        Self::SmallPackets,
-        Self::Stream,
-        Self::Streams,
-        Self::Exchange(Over::Tcp),
-        Self::Exchange(Over::Udp),
-        Self::Connect(Lanes::One),
-        Self::Connect(Lanes::Many),
+        Self::Traffic(traffic::Measure::SmallPackets),
+        Self::Traffic(traffic::Measure::Stream),
+        Self::Traffic(traffic::Measure::Streams),
+        Self::Traffic(traffic::Measure::Exchange(Over::Tcp)),
+        Self::Traffic(traffic::Measure::Exchange(Over::Udp)),
+        Self::Traffic(traffic::Measure::Connect(Lanes::One)),
+        Self::Traffic(traffic::Measure::Connect(Lanes::Many)),
         Self::Rest,
     ];
 
@@ -104,7 +64,7 @@ impl Measure {
     pub fn applies_to(self, peer: Peer) -> bool {
         match peer {
             Peer::Millrace(Workers::Everywhere) => true,
-            Peer::Millrace(_) => matches!(self, Self::Connect(_)),
+            Peer::Millrace(_) => matches!(self, Self::Traffic(traffic::Measure::Connect(_))),
             Peer::KernelBridge | Peer::Routed => self != Self::Rest,
         }
     }
@@ -114,129 +74,34 @@ impl Measure {
     /// # Errors
     /// If there is no traffic.
     pub fn sample(self, spot: &Spot<'_>) -> Result<Vec<(Quantity, f64)>> {
-        match self {
-            Self::SmallPackets => spot.as_on_veths(on_veths::Measure::SmallFrames),
-            Self::Rest => spot.as_on_veths(on_veths::Measure::Rest),
-            Self::Stream => spot.stream(1),
-            Self::Streams => spot.stream(8),
-            Self::Exchange(over) => spot.exchange(over),
-            Self::Connect(lanes) => spot.connect(lanes),
-        }
-    }
-}
-
-impl Spot<'_> {
-    /// What is measured here as it is between wires.
-    fn as_on_veths(&self, measure: on_veths::Measure) -> Result<Vec<(Quantity, f64)>> {
-        let Places { near, apart } = self.places;
-        let cores = Placement { sender: near, carrier: apart, receiver: apart };
-        let samples = measure.sample(self.ground, self.sink, cores, self.time)?;
-        let same = |(quantity, value)| match quantity {
-            on_veths::Quantity::SmallRate => Some((Quantity::SmallRate, value)),
-            on_veths::Quantity::CpuPerPacket => Some((Quantity::CpuPerPacket, value)),
-            on_veths::Quantity::IdleCpu => Some((Quantity::IdleCpu, value)),
-            _ => None,
+        let Spot { ground, sink, placed, places, time } = *spot;
+        let between = traffic::Spot::between([ground.near(), ground.far()], sink, places, time);
+        let of_traffic = |found: Vec<(traffic::Quantity, f64)>| {
+            found.into_iter().map(|(quantity, value)| (Quantity::Traffic(quantity), value))
         };
-        Ok(samples.into_iter().filter_map(same).collect())
-    }
-
-    fn stream(&self, streams: u32) -> Result<Vec<(Quantity, f64)>> {
-        let (sender, receiver) = (Some(self.places.near), Some(self.places.apart));
-        let settings = StreamSettings { streams, time: self.time, sender, receiver };
-        let meter = CpuMeter::start()?;
-        let streamed = stream(self.ground.near(), self.ground.far(), settings)?;
-        let used = meter.stop()?;
-        let rate = streamed.bits_per_second();
-        let cpu = used.busy().as_nanos() as f64 / (streamed.bytes as f64 * 8.0 / 1e9);
-        Ok(match streams {
-            1 => vec![(Quantity::StreamRate, rate), (Quantity::CpuPerGigabit, cpu / 1e6)],
-            _ => vec![(Quantity::StreamsRate, rate)],
+        Ok(match self {
+            Self::Traffic(traffic::Measure::Connect(lanes)) => {
+                let before = placed.punted()?;
+                let connected = between.connect(lanes)?;
+                let after = placed.punted()?;
+                let found = traffic::Quantity::of_connections(lanes, &connected)?;
+                let made = connected.latencies.len() as f64;
+                let punts = before.zip(after).map(|(before, after)| {
+                    (Quantity::Punts(lanes), (after - before) as f64 * 100.0 / made)
+                });
+                of_traffic(found).chain(punts).collect()
+            }
+            Self::Traffic(measure) => of_traffic(measure.sample(&between)?).collect(),
+            Self::Rest => vec![(Quantity::IdleCpu, at_rest(time)?)],
         })
     }
-
-    /// Both ends on one core: waking up another one costs more than the way there.
-    fn exchange(&self, over: Over) -> Result<Vec<(Quantity, f64)>> {
-        let core = Some(self.places.near);
-        let settings = ExchangeSettings { over, time: self.time, client: core, server: core };
-        let latencies = exchange(self.ground.near(), self.ground.far(), settings)?;
-        let (median, tail) = match over {
-            Over::Tcp => (Quantity::TcpMedian, Quantity::TcpTail),
-            Over::Udp => (Quantity::UdpMedian, Quantity::UdpTail),
-        };
-        Ok(vec![(median, micros(&latencies, 50.0)?), (tail, micros(&latencies, 99.0)?)])
-    }
-
-    /// One after the other on one core, many on both.
-    fn connect(&self, lanes: Lanes) -> Result<Vec<(Quantity, f64)>> {
-        let Places { near, apart } = self.places;
-        let (number, server) = match lanes {
-            Lanes::One => (1, near),
-            Lanes::Many => (64, apart),
-        };
-        let settings = ConnectSettings {
-            lanes: number,
-            time: self.time,
-            client: Some(near),
-            server: Some(server),
-        };
-        let before = self.placed.punted()?;
-        let connected = connect(self.ground.near(), self.ground.far(), settings)?;
-        let after = self.placed.punted()?;
-        let made = connected.latencies.len() as f64;
-        let mut samples = vec![
-            (Quantity::Connections(lanes), connected.per_second()),
-            (Quantity::OpeningMedian(lanes), micros(&connected.latencies, 50.0)?),
-        ];
-        if let (Some(before), Some(after)) = (before, after) {
-            samples.push((Quantity::Punts(lanes), (after - before) as f64 * 100.0 / made));
-        }
-        Ok(samples)
-    }
-}
-
-/// Microseconds that so many of a hundred did not take.
-fn micros(latencies: &Latencies, percent: f64) -> Result<f64> {
-    let time = latencies.percentile(percent).context("nothing came back")?;
-    Ok(time.as_nanos() as f64 / 1e3)
 }
 
 impl Quantity {
-    /// All of them.
-    pub const ALL: [Self; 16] = [
-        Self::SmallRate,
-        Self::CpuPerPacket,
-        Self::StreamRate,
-        Self::CpuPerGigabit,
-        Self::StreamsRate,
-        Self::TcpMedian,
-        Self::TcpTail,
-        Self::UdpMedian,
-        Self::UdpTail,
-        Self::Connections(Lanes::One),
-        Self::Connections(Lanes::Many),
-        Self::OpeningMedian(Lanes::One),
-        Self::OpeningMedian(Lanes::Many),
-        Self::Punts(Lanes::One),
-        Self::Punts(Lanes::Many),
-        Self::IdleCpu,
-    ];
-
     /// What results call it.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::SmallRate => "packets of 64 B",
-            Self::CpuPerPacket => "CPU per packet of 64 B",
-            Self::StreamRate => "TCP stream",
-            Self::CpuPerGigabit => "CPU per Gbit of a TCP stream",
-            Self::StreamsRate => "8 TCP streams",
-            Self::TcpMedian => "TCP round trip p50",
-            Self::TcpTail => "TCP round trip p99",
-            Self::UdpMedian => "UDP round trip p50",
-            Self::UdpTail => "UDP round trip p99",
-            Self::Connections(Lanes::One) => "connections, sequential",
-            Self::Connections(Lanes::Many) => "connections, 64 in parallel",
-            Self::OpeningMedian(Lanes::One) => "connection p50, sequential",
-            Self::OpeningMedian(Lanes::Many) => "connection p50, 64 in parallel",
+            Self::Traffic(quantity) => quantity.label(),
             Self::Punts(Lanes::One) => "packets in user space for 100 connections, sequential",
             Self::Punts(Lanes::Many) => "packets in user space for 100 connections, 64 in parallel",
             Self::IdleCpu => "idle CPU",
@@ -246,16 +111,7 @@ impl Quantity {
     /// Its unit.
     pub const fn unit(self) -> Unit {
         match self {
-            Self::SmallRate => Unit::PacketsPerSecond,
-            Self::CpuPerPacket => Unit::Nanoseconds,
-            Self::StreamRate | Self::StreamsRate => Unit::BitsPerSecond,
-            Self::CpuPerGigabit => Unit::Milliseconds,
-            Self::TcpMedian
-            | Self::TcpTail
-            | Self::UdpMedian
-            | Self::UdpTail
-            | Self::OpeningMedian(_) => Unit::Microseconds,
-            Self::Connections(_) => Unit::PerSecond,
+            Self::Traffic(quantity) => quantity.unit(),
             Self::Punts(_) => Unit::Count,
             Self::IdleCpu => Unit::PercentOfCore,
         }
@@ -263,6 +119,6 @@ impl Quantity {
 
     /// Whether it makes sense to divide one peer's by another one's.
     pub const fn is_compared(self) -> bool {
-        !matches!(self, Self::Punts(_) | Self::IdleCpu)
+        matches!(self, Self::Traffic(_))
     }
 }

@@ -17,55 +17,51 @@ pub mod population;
 pub mod redecide;
 pub mod routed;
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use millrace_traffic::Core;
+use anyhow::{Context, Result};
+use millrace_traffic::exchange::Over;
 use millrace_traffic::sink::Sink;
 
-use self::measure::{Lanes, Measure, Quantity, Spot};
-use self::peer::{Peer, Places, Workers};
+use self::measure::{Measure, Quantity, Spot};
+use self::peer::{Peer, Workers};
 use crate::outcome::{Chart, Line, Outcome, Style};
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
+use crate::samples::in_turns;
 use crate::statistics::Estimate;
+use crate::traffic::Quantity::{Connections, RoundTripMedian, SmallRate, StreamRate, StreamsRate};
+use crate::traffic::{self, Lanes, Places};
 use crate::unit::Unit;
 use crate::veth::ground::Ground;
 
 /// Small packets of offloaded flows.
 pub const SMALL: Promise =
-    at_least("offloaded flow against the kernel's bridge, 64 B packets", 1.2);
+    Promise::at_least("offloaded flow against the kernel's bridge, 64 B packets", 1.2, Unit::Ratio);
 
 /// Offloaded streams.
 pub const STREAM: Promise =
-    at_least("offloaded flow against the kernel's bridge, TCP stream", 1.05);
+    Promise::at_least("offloaded flow against the kernel's bridge, TCP stream", 1.05, Unit::Ratio);
 
 /// Offloaded round trips.
-pub const ROUND_TRIP: Promise = Promise {
-    what: "offloaded flow against the kernel's bridge, round trip p50",
-    bound: Bound::AtMost(1.0),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const ROUND_TRIP: Promise = Promise::at_most(
+    "offloaded flow against the kernel's bridge, round trip p50",
+    1.0,
+    Unit::Ratio,
+);
 
 /// New connections.
-pub const CONNECTIONS: Promise =
-    at_least("new connections per second against routing with connection tracking", 1.0);
+pub const CONNECTIONS: Promise = Promise::at_least(
+    "new connections per second against routing with connection tracking",
+    1.0,
+    Unit::Ratio,
+);
 
 /// What of a connection comes to user space, and a few packets of the neighbours beside.
-pub const PUNTS: Promise = Promise {
-    what: "packets in user space for 100 connections between pods",
-    bound: Bound::AtMost(101.0),
-    unit: Unit::Count,
-    aim: None,
-};
-
-const fn at_least(what: &'static str, bound: f64) -> Promise {
-    Promise { what, bound: Bound::AtLeast(bound), unit: Unit::Ratio, aim: None }
-}
+pub const PUNTS: Promise =
+    Promise::at_most("packets in user space for 100 connections between pods", 101.0, Unit::Count);
 
 /// Measures all peers.
 ///
@@ -81,22 +77,11 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
         cache: &plan.cache,
     };
     let mut samples = Samples::default();
-    for measure in Measure::ALL {
-        let peers: Vec<_> =
-            Peer::ALL.into_iter().filter(|&peer| measure.applies_to(peer)).collect();
-        for run in 0..plan.runs(15, 6) {
-            // nobody always comes behind the same one
-            for turn in 0..peers.len() {
-                let peer = peers[(run + turn) % peers.len()];
-                let found = bench.sample(peer, measure);
-                let found = found.with_context(|| format!("measuring `{}`", peer.label()))?;
-                samples.note(peer, found);
-            }
-        }
-    }
+    let measured = bench.measure(plan, &mut samples);
+    // what was measured counts, whatever has happened to the rest
     report(&samples, outcome);
     outcome.notes.push(note(bench.places));
-    Ok(())
+    measured
 }
 
 struct Bench<'p> {
@@ -108,6 +93,23 @@ struct Bench<'p> {
 }
 
 impl Bench<'_> {
+    fn measure(&self, plan: &Plan, samples: &mut Samples) -> Result<()> {
+        for measure in Measure::ALL {
+            let peers: Vec<_> =
+                Peer::ALL.into_iter().filter(|&peer| measure.applies_to(peer)).collect();
+            for run in 0..plan.runs(15, 6) {
+                for &peer in in_turns(&peers, run) {
+                    let found = self.sample(peer, measure);
+                    let found = found.with_context(|| format!("measuring `{}`", peer.label()))?;
+                    for (quantity, value) in found {
+                        samples.note((quantity, peer), value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn sample(&self, peer: Peer, measure: Measure) -> Result<Vec<(Quantity, f64)>> {
         let Self { ground, sink, places, time, cache } = self;
         let placed = peer.start(ground, cache, *places)?;
@@ -115,114 +117,63 @@ impl Bench<'_> {
     }
 }
 
-impl Places {
-    /// The first core and the last.
-    ///
-    /// # Errors
-    /// If they are one.
-    pub fn available() -> Result<Self> {
-        let cores = Core::available();
-        ensure!(cores.len() >= 2, "pods are measured on two cores at least");
-        Ok(Self { near: cores[0], apart: cores[cores.len() - 1] })
-    }
-}
-
 /// The samples of each peer, by quantity.
-#[derive(Default)]
-struct Samples(BTreeMap<(Quantity, &'static str), Vec<f64>>);
-
-impl Samples {
-    fn note(&mut self, peer: Peer, found: Vec<(Quantity, f64)>) {
-        for (quantity, value) in found {
-            self.0.entry((quantity, peer.label())).or_default().push(value);
-        }
-    }
-
-    fn of(&self, peer: Peer, quantity: Quantity) -> Option<&[f64]> {
-        self.0.get(&(quantity, peer.label())).map(Vec::as_slice)
-    }
-
-    fn ratio(&self, a: Peer, b: Peer, quantity: Quantity) -> Option<Estimate> {
-        let (a, b) = (self.of(a, quantity)?, self.of(b, quantity)?);
-        Some(Estimate::of_pairs(a, b, |a, b| a / b))
-    }
-}
+type Samples = crate::samples::Samples<(Quantity, Peer)>;
 
 fn report(samples: &Samples, outcome: &mut Outcome) {
-    for quantity in Quantity::ALL {
-        for peer in Peer::ALL {
-            if let Some(samples) = samples.of(peer, quantity) {
-                outcome.sampled(quantity.label(), peer.label(), quantity.unit(), samples);
-            }
-        }
+    for ((quantity, peer), found) in samples.iter() {
+        outcome.sampled(quantity.label(), peer.label(), quantity.unit(), found);
     }
-    for quantity in Quantity::ALL {
+    for quantity in samples.each(|(quantity, _)| *quantity) {
         for ours in Peer::ALL.into_iter().filter(|peer| matches!(peer, Peer::Millrace(_))) {
             if !quantity.is_compared() {
-                if let Some(found) = samples.of(ours, quantity) {
+                if let Some(found) = samples.of(&(quantity, ours)) {
                     let what = format!("{}, {}", quantity.label(), ours.label());
-                    state(
-                        outcome,
-                        what,
-                        promise(ours, None, quantity),
-                        quantity,
-                        Estimate::of(found),
-                    );
+                    let promise = promise(ours, None, quantity);
+                    let estimate = Estimate::of(found);
+                    outcome.state(what, promise, quantity.unit(), estimate);
                 }
                 continue;
             }
             for other in [Peer::KernelBridge, Peer::Routed] {
-                if let Some(ratio) = samples.ratio(ours, other, quantity) {
+                if let Some(ratio) = samples.ratio(&(quantity, ours), &(quantity, other)) {
                     let what =
                         format!("{}, {} / {}", quantity.label(), ours.label(), other.label());
-                    state(outcome, what, promise(ours, Some(other), quantity), quantity, ratio);
+                    let promise = promise(ours, Some(other), quantity);
+                    outcome.state(what, promise, Unit::Ratio, ratio);
                 }
             }
         }
     }
     outcome.charts.extend([
-        chart(samples, "Packets of 64 B between pods", &[Quantity::SmallRate]),
-        chart(samples, "TCP between pods", &[Quantity::StreamRate, Quantity::StreamsRate]),
-        chart(samples, "Round trips between pods", &[Quantity::TcpMedian, Quantity::UdpMedian]),
-        chart(samples, "Connections between pods", &CONNECTING),
+        chart(samples, "Packets of 64 B between pods", &[SmallRate]),
+        chart(samples, "TCP between pods", &[StreamRate, StreamsRate]),
+        chart(samples, "Round trips between pods", &[Over::Tcp, Over::Udp].map(RoundTripMedian)),
+        chart(samples, "Connections between pods", &[Lanes::One, Lanes::Many].map(Connections)),
     ]);
-}
-
-/// Notes what was found, held to a promise if there is one.
-fn state(
-    outcome: &mut Outcome,
-    what: String,
-    promise: Option<Promise>,
-    quantity: Quantity,
-    estimate: Estimate,
-) {
-    match promise {
-        Some(promise) => outcome.held(what, &promise, estimate),
-        None if quantity.is_compared() => outcome.found(what, Unit::Ratio, estimate),
-        None => outcome.found(what, quantity.unit(), estimate),
-    }
 }
 
 /// What is promised of a quantity, beside another peer or by itself: about workers where a node
 /// has them.
-fn promise(ours: Peer, other: Option<Peer>, quantity: Quantity) -> Option<Promise> {
+fn promise(ours: Peer, other: Option<Peer>, quantity: Quantity) -> Option<&'static Promise> {
     let bridge = Some(Peer::KernelBridge);
     match quantity {
         _ if ours != Peer::Millrace(Workers::Everywhere) => None,
-        Quantity::SmallRate if other == bridge => Some(SMALL),
-        Quantity::StreamRate if other == bridge => Some(STREAM),
-        Quantity::TcpMedian | Quantity::UdpMedian if other == bridge => Some(ROUND_TRIP),
-        Quantity::Connections(_) if other == Some(Peer::Routed) => Some(CONNECTIONS),
-        Quantity::Punts(_) => Some(PUNTS),
+        Quantity::Traffic(SmallRate) if other == bridge => Some(&SMALL),
+        Quantity::Traffic(StreamRate) if other == bridge => Some(&STREAM),
+        Quantity::Traffic(RoundTripMedian(_)) if other == bridge => Some(&ROUND_TRIP),
+        Quantity::Traffic(Connections(_)) if other == Some(Peer::Routed) => Some(&CONNECTIONS),
+        Quantity::Punts(_) => Some(&PUNTS),
         _ => None,
     }
 }
 
-fn chart(samples: &Samples, title: &str, quantities: &[Quantity]) -> Chart {
-    let whole = |peer: &Peer| quantities.iter().all(|&q| samples.of(*peer, q).is_some());
+fn chart(samples: &Samples, title: &str, quantities: &[traffic::Quantity]) -> Chart {
+    let of = |quantity, peer| samples.of(&(Quantity::Traffic(quantity), peer));
+    let whole = |peer: &Peer| quantities.iter().all(|&quantity| of(quantity, *peer).is_some());
     let peers: Vec<_> = Peer::ALL.into_iter().filter(whole).collect();
-    let line = |quantity: &Quantity| {
-        let points = peers.iter().filter_map(|&peer| samples.of(peer, *quantity));
+    let line = |quantity: &traffic::Quantity| {
+        let points = peers.iter().filter_map(|&peer| of(*quantity, peer));
         Line { name: quantity.label().to_owned(), points: points.map(Estimate::of).collect() }
     };
     Chart {
@@ -247,9 +198,6 @@ fn note(places: Places) -> String {
         places.apart.number()
     )
 }
-
-const CONNECTING: [Quantity; 2] =
-    [Quantity::Connections(Lanes::One), Quantity::Connections(Lanes::Many)];
 
 /// The interface of a pod.
 pub(crate) const POD_LINK: &str = "eth0";

@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::routed::Routed;
 use super::{GATEWAY_ADDRESS, POD_LINK};
+use crate::traffic::Places;
 use crate::veth::ground::{Ends, Ground};
 use crate::veth::peer::{InPlace, Peer as OnVeths, Start, bridge};
 
 /// Who carries packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// The dataplane, with the pods behind the kernel's flow cache.
     Millrace(Workers),
@@ -30,7 +31,7 @@ pub enum Peer {
 }
 
 /// Where the workers of the dataplane are, and what they do when there is nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Workers {
     /// One on each core, asleep: what a node has.
     Everywhere,
@@ -38,15 +39,6 @@ pub enum Workers {
     ApartAsleep,
     /// The same, always looking for packets.
     ApartSpinning,
-}
-
-/// The cores that matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// Who sends, asks and connects.
-    pub near: Core,
-    /// Another one, for who works beside them.
-    pub apart: Core,
 }
 
 /// A peer in place; it goes when this is dropped.

@@ -14,32 +14,27 @@ use millrace_dataplane::control::{CacheSettings, Dataplane};
 use millrace_fastpath::Capacity;
 use millrace_traffic::burst::{BurstSettings, bursts};
 use millrace_traffic::cpu::CpuMeter;
-use millrace_traffic::sink::{Sink, discard_at};
+use millrace_traffic::sink::Sink;
 
-use super::peer::{Places, Workers, dataplane};
+use super::peer::{Workers, dataplane};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
+use crate::samples::{Samples, in_turns};
 use crate::statistics::Estimate;
+use crate::traffic::{Measure, Places, Quantity, Spot};
 use crate::unit::Unit;
 use crate::veth::ground::{Ends, Ground};
-use crate::veth::measure::{Placement, blast};
 
 /// Busy flows do not notice the others.
-pub const HOT: Promise = Promise {
-    what: "packets of 64 B of busy flows among 1,000,000 others, against those among none",
-    bound: Bound::AtLeast(0.95),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const HOT: Promise = Promise::at_least(
+    "packets of 64 B of busy flows among 1,000,000 others, against those among none",
+    0.95,
+    Unit::Ratio,
+);
 
 /// What a flow takes of a node's memory.
-pub const MEMORY: Promise = Promise {
-    what: "memory of the agent per flow",
-    bound: Bound::AtMost(512.0),
-    unit: Unit::Bytes,
-    aim: None,
-};
+pub const MEMORY: Promise = Promise::at_most("memory of the agent per flow", 512.0, Unit::Bytes);
 
 /// Opens the flows, and sends beside them.
 ///
@@ -61,32 +56,25 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
         crowds.push(crowd);
     }
     let time = plan.much(Duration::from_millis(600), Duration::from_millis(150));
-    let mut rates = vec![Vec::new(); crowds.len()];
-    let mut cpus = vec![Vec::new(); crowds.len()];
+    let mut samples = Samples::default();
     for run in 0..plan.runs(15, 6) {
-        for turn in 0..crowds.len() {
-            let at = (run + turn) % crowds.len();
-            let (rate, cpu) = crowds[at].sample(places, time)?;
-            rates[at].push(rate);
-            cpus[at].push(cpu);
+        for crowd in in_turns(&crowds, run) {
+            for (quantity, value) in crowd.sample(places, time)? {
+                samples.note((quantity, crowd.count), value);
+            }
         }
     }
-    for (crowd, (rates, cpus)) in crowds.iter().zip(rates.iter().zip(&cpus)) {
-        let among = format!("among {} flows", crowd.count);
-        outcome.sampled(
-            &format!("packets of 64 B, {among}"),
-            "millrace",
-            Unit::PacketsPerSecond,
-            rates,
-        );
-        let what = format!("CPU per packet of 64 B, {among}");
-        outcome.sampled(&what, "millrace", Unit::Nanoseconds, cpus);
+    for ((quantity, count), found) in samples.iter() {
+        let what = format!("{}, among {count} flows", quantity.label());
+        outcome.sampled(&what, "millrace", quantity.unit(), found);
     }
-    let (few, many) = (&rates[0], &rates[1..]);
-    for (crowd, many) in crowds[1..].iter().zip(many) {
-        let ratio = Estimate::of_pairs(many, few, |many, few| many / few);
-        let what = format!("packets of 64 B among {} flows / among none", crowd.count);
-        outcome.held(what, &HOT, ratio);
+    for &many in counts {
+        let of = |count| (Quantity::SmallRate, count);
+        let ratio = samples.ratio(&of(many), &of(0)).filter(|_| many > 0);
+        if let Some(ratio) = ratio {
+            let what = format!("packets of 64 B among {many} flows / among none");
+            outcome.held(what, &HOT, ratio);
+        }
     }
     for crowd in &crowds {
         ensure!(crowd.flows()? >= u64::from(crowd.count), "flows are gone");
@@ -148,13 +136,9 @@ impl Crowd {
     }
 
     /// Packets of busy flows in a second, and what each takes.
-    fn sample(&self, places: Places, time: Duration) -> Result<(f64, f64)> {
-        let Places { near, apart } = places;
-        let cores = Placement { sender: near, carrier: apart, receiver: apart };
-        let [from, to] = [self.ground.near(), self.ground.far()];
-        let (to, one) = (discard_at(to), millrace_traffic::blast::Handing::Singly);
-        let blasted = blast(from, to, &self.sink, cores, time, SMALL, one)?;
-        Ok((blasted.rate, blasted.cpu))
+    fn sample(&self, places: Places, time: Duration) -> Result<Vec<(Quantity, f64)>> {
+        let ends = [self.ground.near(), self.ground.far()];
+        Measure::SmallPackets.sample(&Spot::between(ends, &self.sink, places, time))
     }
 
     /// Microseconds of all threads for each flow that ends by itself.
@@ -197,5 +181,3 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than the bench.
 const LONG: Duration = Duration::from_secs(3600);
-/// Bytes of a small frame.
-const SMALL: usize = 64;

@@ -15,29 +15,22 @@ use millrace_fastpath::Capacity;
 use millrace_traffic::burst::{BurstSettings, bursts};
 use millrace_traffic::sequence::{Sequence, SequenceSettings};
 
-use super::peer::{Places, Workers, dataplane};
+use super::peer::{Workers, dataplane};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
+use crate::traffic::Places;
 use crate::unit::Unit;
 use crate::veth::ground::{Ends, Ground};
 
 /// All flows, soon.
-pub const ALL: Promise = Promise {
-    what: "deciding 100,000 live flows anew",
-    bound: Bound::AtMost(500.0),
-    unit: Unit::Milliseconds,
-    aim: None,
-};
+pub const ALL: Promise =
+    Promise::at_most("deciding 100,000 live flows anew", 500.0, Unit::Milliseconds);
 
 /// Nothing is lost.
-pub const LOST: Promise = Promise {
-    what: "packets lost or reordered while live flows are decided anew",
-    bound: Bound::AtMost(0.0),
-    unit: Unit::Count,
-    aim: None,
-};
+pub const LOST: Promise =
+    Promise::none("packets lost or reordered while live flows are decided anew");
 
 /// Opens the flows, and has them decided anew.
 ///

@@ -20,7 +20,6 @@ pub mod peer;
 pub mod site;
 mod town;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -31,8 +30,9 @@ use self::measure::{Measure, Quantity, Spot};
 use self::peer::{Peer, Placed};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::peer::Places;
+use crate::samples::in_turns;
 use crate::statistics::Estimate;
+use crate::traffic::Places;
 use crate::unit::Unit;
 
 pub use self::findings::{
@@ -46,7 +46,6 @@ pub use self::findings::{
 /// out, and noted.
 pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     let places = Places::available()?;
-    let time = plan.much(Duration::from_millis(400), Duration::from_millis(150));
     let mut stands: Vec<Stand> = Vec::new();
     for &count in plan.much(&COUNTS[..], &COUNTS[..2]) {
         for peer in Peer::ALL {
@@ -65,22 +64,29 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
         }
     }
     let mut samples = Samples::default();
+    let measured = measure(plan, &stands, places, &mut samples);
+    // what was measured counts, whatever has happened to the rest
+    report(&samples, places, outcome);
+    measured
+}
+
+/// The samples of each peer with so many Services, by quantity.
+type Samples = crate::samples::Samples<(Quantity, Peer, u32)>;
+
+fn measure(plan: &Plan, stands: &[Stand], places: Places, samples: &mut Samples) -> Result<()> {
+    let time = plan.much(Duration::from_millis(400), Duration::from_millis(150));
     for measure in Measure::ALL {
         for run in 0..plan.runs(15, 6) {
-            // nobody always comes behind the same one
-            for turn in 0..stands.len() {
-                let stand = &stands[(run + turn) % stands.len()];
-                let spot = Spot { site: &stand.placed.site, sink: &stand.sink, places, time };
-                let found = measure.sample(&spot);
+            for stand in in_turns(stands, run) {
+                let Stand { peer, count, sink, placed } = stand;
+                let found = measure.sample(&Spot { site: &placed.site, sink, places, time });
                 let found = found.with_context(|| format!("measuring `{}`", stand.label()))?;
                 for (quantity, value) in found {
-                    let of = (quantity, stand.peer, stand.count);
-                    samples.0.entry(of).or_default().push(value);
+                    samples.note((quantity, *peer, *count), value);
                 }
             }
         }
     }
-    report(&samples, places, outcome);
     Ok(())
 }
 
@@ -101,16 +107,6 @@ impl Stand {
 
     fn label(&self) -> String {
         format!("{}, {} Services", self.peer.label(), self.count)
-    }
-}
-
-/// The samples of each peer with so many Services, by quantity.
-#[derive(Default)]
-struct Samples(BTreeMap<(Quantity, Peer, u32), Vec<f64>>);
-
-impl Samples {
-    fn of(&self, quantity: Quantity, peer: Peer, count: u32) -> Option<&[f64]> {
-        self.0.get(&(quantity, peer, count)).map(Vec::as_slice)
     }
 }
 

@@ -19,9 +19,10 @@ use super::site::{CLIENT, ENDPOINTS, Site};
 use super::{iptables, nftables, town};
 use crate::changes::tell;
 use crate::cluster::{HERE, Size};
-use crate::pods::peer::{GATEWAY, Places, Workers, mac, without_filters};
+use crate::pods::peer::{GATEWAY, Workers, mac, without_filters};
 use crate::pods::routed::{FORWARDING, load};
 use crate::pods::{GATEWAY_ADDRESS, POD_LINK};
+use crate::traffic::Places;
 use crate::veth::ground::Ends;
 use crate::veth::peer::built_in;
 

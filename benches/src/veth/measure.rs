@@ -177,16 +177,21 @@ impl Measure {
                     (Quantity::RoundTripTail, micros(99.0)),
                 ])
             }
-            Self::Rest => {
-                thread::sleep(SETTLED);
-                let meter = CpuMeter::start()?;
-                thread::sleep(time);
-                let used = meter.stop()?;
-                let share = used.of_threads("").as_secs_f64() / used.elapsed.as_secs_f64();
-                Ok(vec![(Quantity::IdleCpu, share * 100.0)])
-            }
+            Self::Rest => Ok(vec![(Quantity::IdleCpu, at_rest(time)?)]),
         }
     }
+}
+
+/// Percent of a core that this process takes when nobody sends.
+///
+/// # Errors
+/// If the kernel does not say.
+pub(crate) fn at_rest(time: Duration) -> Result<f64> {
+    thread::sleep(SETTLED);
+    let meter = CpuMeter::start()?;
+    thread::sleep(time);
+    let used = meter.stop()?;
+    Ok(used.of_threads("").as_secs_f64() / used.elapsed.as_secs_f64() * 100.0)
 }
 
 /// What came of a blast.

@@ -27,41 +27,34 @@ use self::measure::{Measure, Placement, Quantity};
 use self::peer::{Peer, Recall, Start};
 use crate::outcome::{Chart, Line, Outcome, Style};
 use crate::plan::Plan;
-use crate::promise::{Bound, Promise};
+use crate::promise::Promise;
 use crate::statistics::Estimate;
 use crate::unit::Unit;
 
 /// WASM against native, end to end.
-pub const END_TO_END: Promise = Promise {
-    what: "packets of 64 B over veths, the bridge as WASM against native",
-    bound: Bound::AtLeast(0.97),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const END_TO_END: Promise = Promise::at_least(
+    "packets of 64 B over veths, the bridge as WASM against native",
+    0.97,
+    Unit::Ratio,
+);
 
 /// What the dataplane adds to the I/O when it remembers flows.
-pub const WITH_FLOWS: Promise = Promise {
-    what: "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, flows remembered",
-    bound: Bound::AtLeast(0.95),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const WITH_FLOWS: Promise = Promise::at_least(
+    "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, flows remembered",
+    0.95,
+    Unit::Ratio,
+);
 
 /// What it adds when the chain is asked about every packet.
-pub const WITH_CHAIN: Promise = Promise {
-    what: "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, chain on every packet",
-    bound: Bound::AtLeast(0.90),
-    unit: Unit::Ratio,
-    aim: None,
-};
+pub const WITH_CHAIN: Promise = Promise::at_least(
+    "packets of 64 B over veths with the bridge, against a bare AF_XDP l2fwd, chain on every packet",
+    0.90,
+    Unit::Ratio,
+);
 
 /// What a host without traffic uses.
-pub const IDLE: Promise = Promise {
-    what: "CPU of an idle host with two ports and bridge",
-    bound: Bound::AtMost(1.0),
-    unit: Unit::PercentOfCore,
-    aim: None,
-};
+pub const IDLE: Promise =
+    Promise::at_most("CPU of an idle host with two ports and bridge", 1.0, Unit::PercentOfCore);
 
 /// Measures all peers.
 ///

@@ -8,26 +8,71 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use millrace_traffic::cpu::CpuMeter;
 use rustix::param::clock_ticks_per_second;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::changes::{Changing, MANY};
 use super::cluster::Cluster;
+use super::findings::Kind;
+use super::peer::Peer;
+use super::{Clusters, Samples, side_by_side};
 use crate::footprint::Resident;
+use crate::nodes::peer::Between;
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::samples::in_turns;
 
-/// A process of a node.
+/// Measures a pair of clusters.
+///
+/// # Errors
+/// If a cluster does not come up, or does not take as many objects.
+pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
+    outcome.notes.push(NOTE.to_owned());
+    side_by_side(plan, Between::Vxlan, outcome, |clusters, samples, _| {
+        measure(plan, clusters, samples)
+    })
+}
+
+fn measure(plan: &Plan, clusters: &Clusters, samples: &mut Samples) -> Result<()> {
+    let mut processes = Vec::new();
+    for (peer, cluster) in clusters {
+        processes.push((*peer, Process::of(cluster, *peer)?));
+        let mut changing = Changing::new(cluster)?;
+        changing.services(MANY)?;
+        populate(changing.api())?;
+    }
+    // until what pods have caused is over
+    thread::sleep(SETTLED);
+    for run in 0..plan.runs(6, 6) {
+        for (peer, process) in in_turns(&processes, run) {
+            let time = plan.much(Duration::from_secs(10), Duration::from_secs(3));
+            samples.note((Kind::AtRest, *peer), process.at_rest(time)?);
+        }
+    }
+    for (peer, process) in &processes {
+        let resident = process.resident()?;
+        samples.note((Kind::Memory, *peer), (resident.heap + resident.code) as f64);
+        samples.note((Kind::Resident, *peer), (resident.total() - resident.umem) as f64);
+    }
+    Ok(())
+}
+
+/// The process of a network on the first node.
 pub(super) struct Process {
     id: u32,
 }
 
 impl Process {
-    /// The one with this name that is in the network of a node.
+    /// The one with its peer's name that is in the network of the node.
     ///
     /// # Errors
     /// If there is none.
-    pub(super) fn of(cluster: &Cluster, node: &str, name: &str) -> Result<Self> {
-        let namespace = cluster.scripts().node(node)?;
+    pub(super) fn of(cluster: &Cluster, peer: Peer) -> Result<Self> {
+        let name = peer.program();
+        let namespace = cluster.scripts().node(NODE)?;
         let own = fs::metadata(namespace.path())?.ino();
         let is_it = |folder: &PathBuf| {
             fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim() == name)
@@ -36,7 +81,7 @@ impl Process {
         let mut folders = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
         let found = folders.find(is_it);
         let id = found.and_then(|folder| folder.file_name()?.to_str()?.parse().ok());
-        Ok(Self { id: id.with_context(|| format!("no {name} is on the node {node}"))? })
+        Ok(Self { id: id.with_context(|| format!("no {name} is on the node {NODE}"))? })
     }
 
     /// For how long it has been at work, and those that it has started and that have ended.
@@ -82,19 +127,16 @@ fn ticks(stat: &str) -> Option<u64> {
 }
 
 /// Gives a cluster pods on nodes that are not there.
-///
-/// # Errors
-/// If the API server refuses.
-pub(super) fn populate(api: &Api) -> Result<()> {
-    for n in 0..NODES {
-        api.create(NODES_AT, &node(n))?;
-        for m in 0..PODS {
-            let name = format!("bench-{n}-{m}");
-            api.create(PODS_AT, &pod(&name, n))?;
-            api.status(&format!("{PODS_AT}/{name}"), &status(n, m))?;
-        }
-    }
-    Ok(())
+fn populate(api: &Api) -> Result<()> {
+    let pods = || (0..NODES).flat_map(|n| (0..PODS).map(move |m| (n, m)));
+    api.create::<Node>(kube::Api::all, (0..NODES).map(node).collect())?;
+    api.create::<Pod>(kube::Api::default_namespaced, pods().map(|(n, m)| pod(n, m)).collect())?;
+    let statuses = pods().map(|(n, m)| (name(n, m), status(n, m))).collect();
+    api.status(statuses)
+}
+
+fn name(node: u32, pod: u32) -> String {
+    format!("bench-{node}-{pod}")
 }
 
 fn node(number: u32) -> Value {
@@ -108,11 +150,11 @@ fn node(number: u32) -> Value {
     })
 }
 
-fn pod(name: &str, node: u32) -> Value {
+fn pod(node: u32, number: u32) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": { "name": name, "labels": { "app": format!("bench-{node}") } },
+        "metadata": { "name": name(node, number), "labels": { "app": format!("bench-{node}") } },
         "spec": {
             "nodeName": format!("bench-{node}"),
             "containers": [{ "name": "pause", "image": "millrace.test/agnhost" }],
@@ -135,11 +177,16 @@ fn prefix(node: u32, rest: &str) -> String {
     format!("10.244.{}.{rest}", 100 + node)
 }
 
-const NODES_AT: &str = "/api/v1/nodes";
-const PODS_AT: &str = "/api/v1/namespaces/default/pods";
+/// The node that is looked at.
+const NODE: &str = "east";
+const SETTLED: Duration = Duration::from_secs(10);
 const NODES: u32 = 5;
 /// On each of them.
 const PODS: u32 = 200;
+/// What a reader of the numbers has to know.
+const NOTE: &str = "The process is millrace's agent, or kube-proxy, which knows of no pods; the plugins are no \
+     processes that stay. Services have an endpoint each; the 1,000 pods are on five nodes that are \
+     objects only. Two clusters are up at a time.";
 
 #[cfg(test)]
 mod tests {
