@@ -92,8 +92,8 @@ struct Run {
     /// Count instructions per packet too, with callgrind; slow.
     #[arg(long)]
     callgrind: bool,
-    /// Bring up clusters too, with millrace from this archive of its image, and without; takes some
-    /// twenty minutes, and Go.
+    /// Bring up clusters too, with millrace from this archive of its image, and without; takes Go,
+    /// and some twelve minutes even with `--quick`.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
 }
