@@ -162,7 +162,7 @@ impl Filter for Policy {
             None => {}
         };
         if slot.protocol == IpProtocol::UDP.0 {
-            udp::payload_in(packet.bytes()).map_or((), read);
+            udp::payload_in(packet.bytes()).into_iter().for_each(read);
         } else if let Some(segment) = tcp::segment_in(packet.bytes()) {
             match asks {
                 true => streams.ask(slot, segment, read),

@@ -5,7 +5,9 @@ use millrace_filter::abi::PacketVerdict;
 use millrace_filter::wire::tcp;
 use proptest::prelude::*;
 
-use super::names::{PORT, RESOLVER, SERVED_BY, SITE, V4, answer, has, is_let, question, told, town};
+use super::names::{
+    PORT, RESOLVER, SERVED_BY, SITE, V4, answer, has, is_let, question, told, town,
+};
 use super::*;
 
 /// A connection to a resolver, and how far both sides have come.
