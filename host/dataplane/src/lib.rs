@@ -12,8 +12,8 @@
 //!
 //! Around it:
 //! - [`verdict`]: what becomes of a packet
-//! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces,
-//!   [`memory_io`] in memory; `punt` is where those of cached ports come through
+//! - [`port`], [`io`]: where packets come from and go to; [`xsk_io`] on interfaces, where workers
+//!   `sleep`; [`memory_io`] in memory; `punt` is where those of cached ports come through
 //! - [`counters`]: what became of packets; [`capture`]: copies of them
 //! - [`mailbox`]: what others want of a worker; [`pauses`]: how long that holds it up
 //! - [`control`]: all of it from outside
@@ -41,6 +41,7 @@ pub mod port;
 mod punt;
 pub mod reply;
 pub mod rewrite;
+mod sleep;
 pub mod stage;
 pub mod tracking;
 mod translate;

@@ -1,14 +1,14 @@
 //! Ports on interfaces: AF_XDP sockets that share one packet memory per worker.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_xsk::{Frame, Sent, Umem, UmemError, UmemSettings, Xsk};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::io::Io;
 use crate::port::{PortCounters, PortId, add};
+use crate::sleep::Sleep;
 
 /// A worker's sockets, and its packet memory.
 pub struct XskIo {
@@ -19,7 +19,7 @@ pub struct XskIo {
     /// What the ports together may keep to receive into.
     frames: usize,
     ring: usize,
-    wake: Arc<OwnedFd>,
+    sleep: Sleep,
 }
 
 /// A port's queues that one worker has.
@@ -47,15 +47,14 @@ impl XskIo {
     pub fn new(settings: UmemSettings, zero_copy: bool) -> Result<Self, UmemError> {
         let (umem, pool) =
             if zero_copy { Umem::for_zero_copy(settings)? } else { Umem::new(settings)? };
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| UmemError::Namespace(error.into()))?;
+        let sleep = Sleep::new().map_err(|error| UmemError::Namespace(error.into()))?;
         Ok(Self {
             umem,
             pool,
             ports: Vec::new(),
             frames: settings.frames as usize,
             ring: settings.fill_ring as usize,
-            wake: Arc::new(wake),
+            sleep,
         })
     }
 
@@ -66,11 +65,7 @@ impl XskIo {
 
     /// Wakes the worker that has this, from anywhere.
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
-        let wake = Arc::clone(&self.wake);
-        move || {
-            // full means that it is awake already
-            let _ = rustix::io::write(&wake, &1u64.to_ne_bytes());
-        }
+        self.sleep.waker()
     }
 
     /// Puts sockets in place for a port, and gives the kernel frames to receive into.
@@ -78,6 +73,7 @@ impl XskIo {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
+        sockets.iter().for_each(|socket| self.sleep.watch(socket));
         let queues =
             sockets.into_iter().map(|xsk| Queue { xsk, staged: 0, left: 0, ready: 0 }).collect();
         if let Some(old) = self.ports[id.index()].replace(XskPort { queues, counters, next: 0 }) {
@@ -260,19 +256,8 @@ impl Io for XskIo {
         let queues = || self.ports.iter().flatten().flat_map(|port| &port.queues);
         let short = queues().any(|queue| queue.ready < REFILL_STRIDE);
         let timeout = if short { timeout.min(SHORTAGE) } else { timeout };
-        let mut fds = Vec::with_capacity(1 + queues().count());
-        fds.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
-        fds.extend(queues().map(|queue| {
-            let left = if queue.xsk.has_left() { PollFlags::OUT } else { PollFlags::empty() };
-            PollFd::from_borrowed_fd(queue.xsk.as_fd(), PollFlags::IN | left)
-        }));
-        let timeout = Timespec::try_from(timeout).ok();
-        // an interrupted sleep is a short one
-        let _ = poll(&mut fds, timeout.as_ref());
-        if fds[0].revents().contains(PollFlags::IN) {
-            let mut posted = [0; 8];
-            let _ = rustix::io::read(&self.wake, &mut posted);
-        }
+        let full = queues().filter(|queue| queue.xsk.has_left());
+        self.sleep.sleep(timeout, full.map(|queue| queue.xsk.as_fd()));
     }
 }
 
