@@ -108,8 +108,7 @@ impl Shard {
     /// Has a connection looked at when it is time.
     pub(super) fn set_timer(&mut self, at: u32, timeouts: &Timeouts) {
         let look_ns = self.slab.present(at).look_ns(timeouts);
-        self.wheel.clear(&mut self.slab, at);
-        self.wheel.set(&mut self.slab, at, look_ns);
+        self.wheel.set_again(&mut self.slab, at, look_ns);
     }
 
     /// Lets somebody have a connection to retire. One that is forgotten is due again.

@@ -29,6 +29,15 @@ impl Wheel {
         self.occupied[bucket / SLOTS] |= 1 << (bucket % SLOTS);
     }
 
+    /// Sets the timer of the connection at `at` anew, which has one.
+    pub(super) fn set_again(&mut self, slab: &mut Slab, at: u32, ends_ns: u64) {
+        // it stays in its bucket for most that happens to a connection
+        if self.bucket(tick_after(ends_ns)) != usize::from(slab.present(at).bucket) {
+            self.clear(slab, at);
+            self.set(slab, at, ends_ns);
+        }
+    }
+
     /// Clears the timer of the connection at `at`, which has one.
     pub(super) fn clear(&mut self, slab: &mut Slab, at: u32) {
         let bucket = usize::from(slab.present(at).bucket);
