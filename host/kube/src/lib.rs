@@ -194,7 +194,8 @@ impl Cluster {
 
 /// The name of the thread that asks.
 const THREAD: &str = "millrace-kube";
-/// How long nothing has to be told.
-const QUIET: Duration = Duration::from_millis(10);
+/// How long nothing has to be told: what a server tells one behind the other comes within less, and who
+/// waits for a change waits for this, too.
+const QUIET: Duration = Duration::from_millis(2);
 /// How long one waits for that.
 const LONGEST_UNREST: Duration = Duration::from_millis(200);
