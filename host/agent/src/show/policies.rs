@@ -84,7 +84,7 @@ fn domains(policies: &BTreeMap<String, PolicyStatus>) -> String {
         }
     }
     let has_some = policies.values().any(|it| !it.domains.is_empty());
-    has_some.then(|| format!("\n\n{}", table.text())).unwrap_or_default()
+    if has_some { format!("\n\n{}", table.text()) } else { String::new() }
 }
 
 #[cfg(test)]
