@@ -1,5 +1,5 @@
 //! What a network's own process on a node takes: millrace's agent, or kube-proxy, in a cluster of
-//! 1,000 Services and 1,000 pods.
+//! 1,000 Services and 1,000 pods, at rest and while endpoints change all the time.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -39,23 +39,39 @@ pub fn run(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
 fn measure(plan: &Plan, clusters: &Clusters, samples: &mut Samples) -> Result<()> {
     let mut processes = Vec::new();
     for (peer, cluster) in clusters {
-        processes.push((*peer, Process::of(cluster, *peer)?));
         let mut changing = Changing::new(cluster)?;
         changing.services(MANY)?;
         populate(changing.api())?;
+        processes.push((*peer, changing, Process::of(cluster, *peer)?));
     }
     // until what pods have caused is over
     thread::sleep(SETTLED);
     for run in 0..plan.runs(6, 6) {
-        for (peer, process) in in_turns(&processes, run) {
+        for (peer, _, process) in in_turns(&processes, run) {
             let time = plan.much(Duration::from_secs(10), Duration::from_secs(3));
-            samples.note((Kind::AtRest, *peer), process.at_rest(time)?);
+            let used = process.used(|| {
+                thread::sleep(time);
+                Ok(())
+            })?;
+            samples.note((Kind::AtRest, *peer), used);
         }
     }
-    for (peer, process) in &processes {
+    for (peer, _, process) in &processes {
         let resident = process.resident()?;
         samples.note((Kind::Memory, *peer), (resident.heap + resident.code) as f64);
         samples.note((Kind::Resident, *peer), (resident.total() - resident.umem) as f64);
+    }
+    let changes = plan.much(MANY, MANY / 10);
+    for run in 0..plan.runs(6, 6) {
+        for (peer, changing, process) in in_turns(&processes, run) {
+            let more = run.is_multiple_of(2);
+            let used = process.used(|| changing.endpoints(changes, more, PAUSE))?;
+            samples.note((Kind::Changing, *peer), used);
+        }
+    }
+    for (peer, _, process) in &processes {
+        let resident = process.resident()?;
+        samples.note((Kind::MemoryChanged, *peer), (resident.heap + resident.code) as f64);
     }
     Ok(())
 }
@@ -94,13 +110,13 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
     }
 
-    /// Percent of a core that it takes, over some time.
+    /// Percent of a core that it takes during something.
     ///
     /// # Errors
-    /// If it is gone.
-    pub(super) fn at_rest(&self, time: Duration) -> Result<f64> {
+    /// If that fails, or it is gone.
+    pub(super) fn used(&self, during: impl FnOnce() -> Result<()>) -> Result<f64> {
         let meter = CpuMeter::of(self.id)?;
-        thread::sleep(time);
+        during()?;
         let used = meter.stop()?;
         Ok(used.of_threads("").as_secs_f64() / used.elapsed.as_secs_f64() * 100.0)
     }
@@ -180,6 +196,8 @@ fn prefix(node: u32, rest: &str) -> String {
 /// The node that is looked at.
 const NODE: &str = "east";
 const SETTLED: Duration = Duration::from_secs(10);
+/// Between two changes.
+const PAUSE: Duration = Duration::from_millis(10);
 const NODES: u32 = 5;
 /// On each of them.
 const PODS: u32 = 200;

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -83,6 +83,32 @@ impl Api {
             }
         });
         self.ask(stream::iter(told).buffered(AT_A_TIME)).map(drop)
+    }
+
+    /// Changes objects by their names, one every `pause`.
+    ///
+    /// # Errors
+    /// If the server does not take a change.
+    pub(super) fn patch_steadily<K>(
+        &self,
+        of: Which<K>,
+        patches: Vec<(String, Value)>,
+        pause: Duration,
+    ) -> Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
+    {
+        let api = of(self.client.clone());
+        let begun = tokio::time::Instant::now();
+        let patched = (0..).zip(patches).map(move |(n, (name, patch))| {
+            let api = api.clone();
+            async move {
+                tokio::time::sleep_until(begun + pause * n).await;
+                let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+                patched.map(drop).with_context(|| format!("changing the {} {name}", K::kind(&())))
+            }
+        });
+        self.ask(stream::iter(patched).buffered(AT_A_TIME)).map(drop)
     }
 
     /// Hears of new Services as an agent does, until this is dropped.

