@@ -178,7 +178,7 @@ impl<'a> Spot<'a> {
     /// Makes connections: one after the other on one core, many on both.
     ///
     /// # Errors
-    /// If none is made.
+    /// If none is made, or more than a few are reset.
     pub(crate) fn connect(&self, lanes: Lanes) -> Result<Connected> {
         let Places { near, apart } = self.places;
         let (number, server) = match lanes {
@@ -187,7 +187,15 @@ impl<'a> Spot<'a> {
         };
         let (client, server) = (Some(near), Some(server));
         let settings = ConnectSettings { lanes: number, time: self.time, client, server };
-        Ok(connect(self.client, self.server, settings)?)
+        let made = connect(self.client, self.server, settings)?;
+        let few = made.latencies.len() as u64 / 1_000 + 1;
+        ensure!(
+            made.resets <= few,
+            "{} of {} connections were reset",
+            made.resets,
+            made.latencies.len()
+        );
+        Ok(made)
     }
 }
 

@@ -77,9 +77,9 @@ impl Site {
             (Instant::now(), ConnectSettings { time: GREETING, ..<_>::default() });
         loop {
             match connect(self.client(), self.server(), settings) {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    ensure!(start.elapsed() < PATIENCE, "no connection to the Service: {error}");
+                Ok(made) if made.resets == 0 => return Ok(()),
+                unmade => {
+                    ensure!(start.elapsed() < PATIENCE, "no connection to the Service: {unmade:?}")
                 }
             }
         }

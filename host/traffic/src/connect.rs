@@ -36,6 +36,10 @@ pub struct Connected {
     pub latencies: Latencies,
     /// How long the first packet of each was not answered.
     pub openings: Latencies,
+    /// How many were reset by the other end. Kernels look for sockets without a lock: if a handshake's
+    /// last segment and the first byte come on two cores at once, the byte may find neither the
+    /// request nor the socket that takes its place (`inet_ehash_insert`).
+    pub resets: u64,
     /// For how long connections were made.
     pub elapsed: Duration,
 }
@@ -89,32 +93,49 @@ fn clients(to: SocketAddr, settings: ConnectSettings) -> io::Result<Connected> {
     let lanes: Vec<_> = lanes.into_iter().map(join).collect();
     let elapsed = start.elapsed();
     let lanes = lanes.into_iter().collect::<io::Result<Vec<_>>>()?;
-    let all = || lanes.iter().flatten();
+    let all = || lanes.iter().flat_map(|lane| &lane.took);
     Ok(Connected {
         latencies: all().map(|(whole, _)| *whole).collect(),
         openings: all().map(|(_, opening)| *opening).collect(),
+        resets: lanes.iter().map(|lane| lane.resets).sum(),
         elapsed,
     })
 }
 
-/// How long each connection took, and its opening.
-fn client(to: SocketAddr, time: Duration) -> io::Result<Vec<(Duration, Duration)>> {
-    let (mut latencies, start) = (Vec::new(), Instant::now());
-    let mut before = start;
-    while before - start < time {
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        let open = Instant::now();
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut byte = [ASK];
-        stream.write_all(&byte)?;
-        stream.read_exact(&mut byte)?;
-        let now = Instant::now();
-        latencies.push((now - before, open - before));
-        // the server has closed: to read its end makes this a close like any other
-        let _ = stream.read(&mut byte)?;
-        before = Instant::now();
+/// What one lane has done.
+#[derive(Default)]
+struct Lane {
+    /// How long each connection took, and its opening.
+    took: Vec<(Duration, Duration)>,
+    resets: u64,
+}
+
+/// Connects until the time is over.
+fn client(to: SocketAddr, time: Duration) -> io::Result<Lane> {
+    let (mut lane, start) = (Lane::default(), Instant::now());
+    while start.elapsed() < time {
+        match converse(to) {
+            Ok(took) => lane.took.push(took),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => lane.resets += 1,
+            Err(error) => return Err(error),
+        }
     }
-    Ok(latencies)
+    Ok(lane)
+}
+
+/// One connection: how long it took, and its opening.
+fn converse(to: SocketAddr) -> io::Result<(Duration, Duration)> {
+    let before = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let open = Instant::now();
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut byte = [ASK];
+    stream.write_all(&byte)?;
+    stream.read_exact(&mut byte)?;
+    let now = Instant::now();
+    // the server has closed: to read its end makes this a close like any other
+    let _ = stream.read(&mut byte)?;
+    Ok((now - before, open - before))
 }
 
 /// Answers until somebody says farewell.
