@@ -127,6 +127,7 @@ impl Cluster {
     pub fn read(&self) -> Option<(News, Vec<Complaint>)> {
         let mut told = self.told.0.lock();
         told.is_read = true;
+        told.read_last = Some(Instant::now());
         if !told.is_whole() {
             return None;
         }
@@ -158,8 +159,8 @@ impl Cluster {
         });
     }
 
-    /// Waits until something is told that was not read yet. Much that is told at once is one
-    /// change: after the first, nothing has to be told for a moment.
+    /// Waits until something is told that was not read yet. What comes after silence is not held
+    /// back; of what comes and comes, much is one change: it is read every now and then.
     pub fn wait(&self, patience: Duration) -> Waited {
         let (told, change) = &*self.told;
         let mut told = told.lock();
@@ -169,8 +170,9 @@ impl Cluster {
                 return if told.is_read { Waited::Unchanged } else { Waited::Changed };
             }
         }
-        let end = Instant::now() + LONGEST_UNREST;
-        while Instant::now() < end && !change.wait_for(&mut told, QUIET).timed_out() {}
+        let soon = Instant::now() + TOGETHER;
+        let end = told.read_last.map_or(soon, |last| soon.max(last + PACE));
+        while !change.wait_until(&mut told, end).timed_out() {}
         Waited::Changed
     }
 
@@ -194,8 +196,7 @@ impl Cluster {
 
 /// The name of the thread that asks.
 const THREAD: &str = "millrace-kube";
-/// How long nothing has to be told: what a server tells one behind the other comes within less, and who
-/// waits for a change waits for this, too.
-const QUIET: Duration = Duration::from_millis(2);
-/// How long one waits for that.
-const LONGEST_UNREST: Duration = Duration::from_millis(200);
+/// What is told within this time belongs together.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// How long after something was read the next is, if there is more and more.
+const PACE: Duration = Duration::from_millis(5);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -31,6 +31,8 @@ pub(crate) struct Told {
     whole: BTreeSet<Kind>,
     /// Whether nothing was told since it was read.
     pub(crate) is_read: bool,
+    /// When it was.
+    pub(crate) read_last: Option<Instant>,
 }
 
 impl Told {
