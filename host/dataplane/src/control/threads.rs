@@ -104,8 +104,7 @@ pub(super) fn spawn(
 }
 
 /// The priority of who goes first (`nice(1)`). At a higher one a worker goes before every other
-/// sender of its core as well, wakes for each packet alone, and finds its caches cold: of 64 senders
-/// that connect all the time it serves a fifth less.
+/// sender of its core as well, and 64 that connect all the time make a fifth fewer connections.
 const FIRST: i32 = -10;
 /// How soon threads notice that they are to end.
 const HEARTBEAT: Duration = Duration::from_millis(200);
