@@ -107,11 +107,12 @@ impl<F> Burst<F> {
         }
     }
 
-    /// Takes up to `max` frames that came in at `source`: a port, or the punt.
-    pub fn receive<I: Io<Frame = F>>(&mut self, io: &mut I, source: PortId, max: usize) {
+    /// Takes up to `max` frames that came in at `source`: a port, or the punt. Returns how many came.
+    pub fn receive<I: Io<Frame = F>>(&mut self, io: &mut I, source: PortId, max: usize) -> usize {
         let Self { frames, punted, .. } = self;
         punted.clear();
         io.receive(source, frames, max);
+        let came = frames.len();
         if source == PortId::PUNT {
             while let Some(frame) = frames.get_mut(punted.len()) {
                 match punt::pop(io, frame) {
@@ -120,6 +121,7 @@ impl<F> Burst<F> {
                 }
             }
         }
+        came
     }
 
     /// Reads the frames, which came in at `source`: fills the other columns, and drops what is

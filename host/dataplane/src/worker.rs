@@ -54,6 +54,8 @@ pub struct Worker<I: Io> {
     asked: Vec<u16>,
     replies: ReplyLimit,
     next_tick_ns: u64,
+    /// Whether a queue may not have been emptied in the last round.
+    has_more: bool,
     /// Where frames come from, in turn: ports of its own, and the punt.
     order: Vec<PortId>,
 }
@@ -116,6 +118,7 @@ impl<I: Io> Worker<I> {
             asked: Vec::with_capacity(settings.burst),
             replies: ReplyLimit::new(),
             next_tick_ns: 0,
+            has_more: false,
             order: Vec::new(),
         }
     }
@@ -145,7 +148,11 @@ impl<I: Io> Worker<I> {
             self.tick();
             if self.round() > 0 {
                 idle_since = None;
-                continue;
+                // whoever does not look again need not once all queues are empty: what comes
+                // meanwhile ends its sleep
+                if self.is_behind() || !self.settings.spin.is_zero() {
+                    continue;
+                }
             }
 
             // look again for a while, then sleep until there is something to do
@@ -164,6 +171,7 @@ impl<I: Io> Worker<I> {
     /// Handles one burst from each port. Returns how many packets that were.
     pub fn round(&mut self) -> usize {
         let mut packets = 0;
+        self.has_more = false;
         for turn in 0..self.order.len() {
             packets += self.serve(self.order[turn]);
         }
@@ -174,9 +182,15 @@ impl<I: Io> Worker<I> {
         packets
     }
 
+    /// Whether there may be more to do than what comes from here on.
+    fn is_behind(&self) -> bool {
+        self.has_more || !self.leaving.is_empty()
+    }
+
     /// Handles one burst from a port or the punt, up to the queues that the commit lets go.
     fn serve(&mut self, source: PortId) -> usize {
-        self.burst.receive(&mut self.io, source, self.settings.burst);
+        let came = self.burst.receive(&mut self.io, source, self.settings.burst);
+        self.has_more |= came >= self.settings.burst;
         let packets = self.burst.len();
         if packets == 0 {
             return 0;
@@ -379,3 +393,6 @@ impl<I: Io> Worker<I> {
 
 /// How often the tick hooks are called.
 const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,10 @@ pub struct Instance {
     memory: Memory,
     configure: TypedFunc<(u32, u32), i32>,
     alloc: TypedFunc<u32, u32>,
-    flow: Option<TypedFunc<(u32, u32, u32), i32>>,
-    packet: Option<TypedFunc<(u32, u32, u32), i32>>,
-    tick: Option<TypedFunc<u64, i32>>,
+    // shared with a call, which needs the rest for itself: to copy them costs as much as a call
+    flow: Option<Arc<TypedFunc<(u32, u32, u32), i32>>>,
+    packet: Option<Arc<TypedFunc<(u32, u32, u32), i32>>>,
+    tick: Option<Arc<TypedFunc<u64, i32>>>,
     update: Option<TypedFunc<(u32, u32), i32>>,
     buffers: Buffers,
     /// Packets in the batch for the packet hook.
@@ -89,11 +90,15 @@ impl Instance {
             memory,
             configure: function(&instance, &mut store, export::CONFIGURE),
             alloc: function(&instance, &mut store, export::ALLOC),
-            flow: manifest.has(Hook::Flow).then(|| function(&instance, &mut store, export::FLOW)),
+            flow: manifest
+                .has(Hook::Flow)
+                .then(|| Arc::new(function(&instance, &mut store, export::FLOW))),
             packet: manifest
                 .has(Hook::Packet)
-                .then(|| function(&instance, &mut store, export::PACKET)),
-            tick: manifest.has(Hook::Tick).then(|| function(&instance, &mut store, export::TICK)),
+                .then(|| Arc::new(function(&instance, &mut store, export::PACKET))),
+            tick: manifest
+                .has(Hook::Tick)
+                .then(|| Arc::new(function(&instance, &mut store, export::TICK))),
             update: manifest
                 .has(Hook::Update)
                 .then(|| function(&instance, &mut store, export::UPDATE)),

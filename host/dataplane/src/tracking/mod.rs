@@ -43,8 +43,8 @@ use millrace_wire::tcp::Flags;
 use parking_lot::Mutex;
 
 use crate::connections::{
-    ConnectionId, Connections, Direction, Due, Hop, Key, Link, Masquerade, OpenError, Opening,
-    Packet, Standing, Translation, Way, Zone, may_open,
+    ConnectionId, Connections, Direction, Due, Found, Hop, Key, Link, Masquerade, OpenError,
+    Opening, Packet, Standing, Translation, Way, Zone, may_open,
 };
 use crate::port::{Hold, Port, PortId, PortTable, add};
 use crate::verdict::{Terms, Verdict};
@@ -245,9 +245,11 @@ impl Tracking {
 
     /// Learns from the kernel how the connection ends that a SYN belongs to, if the kernel carries
     /// it: such a SYN comes here once more than SYNs was seen of the connection, which may be over
-    /// then, and its client uses the port again. The kernel reports that, but not at once.
+    /// then, and its client uses the port again. The kernel reports that, but not at once: what it
+    /// has reported is not asked for.
     fn catch_up(&self, key: &Key, now_ns: u64) {
-        let known = self.connections.related(key).filter(|known| known.generation.is_some());
+        let carried = |known: &Found| known.generation.is_some() && !known.state.is_over();
+        let known = self.connections.related(key).filter(carried);
         let Some(view) = known.and_then(|known| self.connections.view(known.id)) else { return };
         for key in &view.keys {
             let Some(entry) = kernel::key(key) else { continue };
