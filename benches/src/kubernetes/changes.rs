@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use millrace_traffic::{End, Server};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 use super::agents::Process;
@@ -198,16 +199,13 @@ fn reach(from: IpAddr, places: &[SocketAddr]) -> Result<Instant> {
     for place in places {
         let mut asked = VecDeque::new();
         loop {
-            let now = Instant::now();
-            let socket = ask(from, *place)?;
-            if is_answered(&socket) || asked.iter().any(is_answered_already) {
+            let next = Instant::now() + PAUSE;
+            asked.push_front(ask(from, *place)?);
+            asked.truncate(ASKED);
+            if is_answered(&asked, next)? {
                 break;
             }
             ensure!(begun.elapsed() < PATIENCE, "{place} is not reached from {from}");
-            asked.push_front(socket);
-            asked.truncate(ASKED);
-            // who is refused at once asks no sooner than who hears nothing
-            thread::sleep(PAUSE.saturating_sub(now.elapsed()));
         }
     }
     Ok(Instant::now())
@@ -216,20 +214,29 @@ fn reach(from: IpAddr, places: &[SocketAddr]) -> Result<Instant> {
 /// Sends a datagram, as a flow of its own: nobody has decided about it before.
 fn ask(from: IpAddr, place: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((from, 0)).context("binding a UDP socket")?;
-    socket.set_read_timeout(Some(PAUSE))?;
+    socket.set_nonblocking(true)?;
     socket.connect(place)?;
     // nodes that do not know the Service may refuse
     let _ = socket.send(&[1]);
     Ok(socket)
 }
 
-fn is_answered(socket: &UdpSocket) -> bool {
-    socket.recv(&mut [0]).is_ok()
-}
-
-/// Whether an answer has come in the meantime.
-fn is_answered_already(socket: &UdpSocket) -> bool {
-    socket.set_nonblocking(true).is_ok() && is_answered(socket)
+/// Whether one of these is answered by then. A timeout of the socket's own would be as long as a tick
+/// of the kernel at least, which may have four milliseconds.
+fn is_answered(asked: &VecDeque<UdpSocket>, then: Instant) -> Result<bool> {
+    loop {
+        let rest = then.saturating_duration_since(Instant::now());
+        let mut ready: Vec<_> =
+            asked.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        poll(&mut ready, Some(&rest.try_into()?))?;
+        // what refuses says so once
+        if asked.iter().any(|socket| socket.recv(&mut [0]).is_ok()) {
+            return Ok(true);
+        }
+        if rest.is_zero() {
+            return Ok(false);
+        }
+    }
 }
 
 /// A server that sends back what comes, until this is dropped.

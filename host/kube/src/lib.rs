@@ -195,14 +195,11 @@ impl Cluster {
 
 /// When something is to be read that was told just now, if others were read last then.
 fn next_read(now: Instant, last: Option<Instant>) -> Instant {
-    let soon = now + TOGETHER;
-    last.map_or(soon, |last| soon.max(last + PACE))
+    last.map_or(now, |last| now.max(last + PACE))
 }
 
 /// The name of the thread that asks.
 const THREAD: &str = "millrace-kube";
-/// What is told within this time belongs together.
-const TOGETHER: Duration = Duration::from_millis(1);
 /// How long after something was read the next is, if there is more and more.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -211,11 +208,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_change_is_read_soon_and_more_and_more_of_them_at_a_pace() {
+    fn one_change_is_read_at_once_and_more_and_more_of_them_at_a_pace() {
         let start = Instant::now();
-        assert_eq!(next_read(start, None), start + TOGETHER);
-        assert_eq!(next_read(start + 2 * PACE, Some(start)), start + 2 * PACE + TOGETHER);
-        assert_eq!(next_read(start + TOGETHER, Some(start)), start + PACE);
+        assert_eq!(next_read(start, None), start);
+        assert_eq!(next_read(start + 2 * PACE, Some(start)), start + 2 * PACE);
+        assert_eq!(next_read(start + PACE / 2, Some(start)), start + PACE);
         assert_eq!(next_read(start, Some(start)), start + PACE);
     }
 }
