@@ -30,10 +30,9 @@ pub struct Instance {
     memory: Memory,
     configure: TypedFunc<(u32, u32), i32>,
     alloc: TypedFunc<u32, u32>,
-    // shared with a call, which needs the rest for itself: to copy them costs as much as a call
-    flow: Option<Arc<TypedFunc<(u32, u32, u32), i32>>>,
-    packet: Option<Arc<TypedFunc<(u32, u32, u32), i32>>>,
-    tick: Option<Arc<TypedFunc<u64, i32>>>,
+    flow: Option<SharedHook<(u32, u32, u32)>>,
+    packet: Option<SharedHook<(u32, u32, u32)>>,
+    tick: Option<SharedHook<u64>>,
     update: Option<TypedFunc<(u32, u32), i32>>,
     buffers: Buffers,
     /// Packets in the batch for the packet hook.
@@ -42,6 +41,10 @@ pub struct Instance {
     /// The metrics' bytes from before a dry call.
     saved: Vec<u8>,
 }
+
+/// A hook that a call shares, which needs the rest of the instance for itself: a copy costs as much as
+/// the call.
+type SharedHook<P> = Arc<TypedFunc<P, i32>>;
 
 /// Where in the guest's memory the host may write. Each lies inside the memory,
 /// aligned, and apart from the others: checked when it was allocated, and true

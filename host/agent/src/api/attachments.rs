@@ -12,7 +12,7 @@ use millrace_cni::{Attach, Attached, AttachmentId};
 
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Body, Shared};
-use crate::node::Publisher;
+use crate::node::{Pods, Publisher};
 
 /// The pods that are attached.
 pub(super) async fn list(State(host): Shared) -> Answer<Vec<Attached>> {
@@ -77,7 +77,7 @@ pub(super) async fn detach(
     Path(id): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let id = named(id);
-    host.ask(move |host| Ok::<_, ApiError>(host.own_pods()?.lock().detach(&host.plane, &id)?))
+    host.ask(move |host| Ok::<_, ApiError>(Pods::detach(host.own_pods()?, &host.plane, &id)?))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

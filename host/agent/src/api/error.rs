@@ -87,6 +87,7 @@ impl From<AttachError> for ApiError {
             AttachError::Port(error) => error.into(),
             AttachError::Chain(error) => error.into(),
             AttachError::Unknown(_) => Self::not_found(error),
+            AttachError::Parting(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
             AttachError::Taken { .. } => Self::new(StatusCode::CONFLICT, error),
             AttachError::Present { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error),
             _ => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error),

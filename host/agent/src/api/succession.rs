@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,10 +16,14 @@ use crate::api::server::{Answer, Host, Shared};
 /// Changes nothing any more. If nothing comes of it, all is as before after a while.
 pub(super) async fn leave(State(host): Shared) -> Answer<Value> {
     host.ask(|host| {
-        host.pods()?;
+        let pods = host.pods()?;
         if host.leaving.swap(true, Ordering::AcqRel) {
             let error = "another host is taking over already";
             return Err(ApiError::new(StatusCode::CONFLICT, error));
+        }
+        // what was begun before is finished
+        while pods.lock().is_parting() {
+            thread::sleep(MOMENT);
         }
         host.plane.leave();
         tracing::info!("another host takes over");
@@ -70,5 +75,7 @@ fn stay_after_all(host: &Host) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// How long to wait for the kernel before looking again.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How long another host may take.
 const PATIENCE: Duration = Duration::from_secs(60);

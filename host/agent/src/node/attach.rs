@@ -16,7 +16,7 @@ use millrace_control::compile::Local;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
-use millrace_netns::{Namespace, NamespaceError, NetlinkError};
+use millrace_netns::{Namespace, NamespaceError, Netlink, NetlinkError};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -43,6 +43,9 @@ pub(crate) enum AttachError {
         /// The namespace it has.
         netns: PathBuf,
     },
+    /// It is on its way out.
+    #[error("container {0} is being detached: ask again in a moment")]
+    Parting(AttachmentId),
     /// Another namespace has it.
     #[error("container {id} is attached with the namespace `{}`: detach it first", .netns.display())]
     Taken {
@@ -103,6 +106,8 @@ pub(crate) struct Pods {
     mtu: u32,
     state: NodeState,
     attached: BTreeMap<AttachmentId, Attached>,
+    /// Those that nobody sees any more, until their links are gone as well.
+    parting: BTreeMap<AttachmentId, Attached>,
     publisher: Arc<Mutex<Publisher>>,
 }
 
@@ -133,7 +138,8 @@ impl Pods {
             tracing::info!(link = link.name, "removed: it leads to no pod");
             net.delete_link(&link.name)?;
         }
-        let mut pods = Self { node, ipam, beyond, mtu, state, attached, publisher };
+        let parting = BTreeMap::new();
+        let mut pods = Self { node, ipam, beyond, mtu, state, attached, parting, publisher };
         pods.remember()?;
         Ok(pods)
     }
@@ -230,6 +236,9 @@ impl Pods {
     ) -> Result<Attached, AttachError> {
         if let Some(known) = self.attached.get(&id) {
             return Err(AttachError::Present { id, netns: known.netns.clone() });
+        }
+        if self.parting.contains_key(&id) {
+            return Err(AttachError::Parting(id));
         }
         let sandbox = Namespace::open_path(&request.netns)?;
         let mac = self.mac_for(&id, request.wanted.mac)?;
@@ -334,17 +343,35 @@ impl Pods {
         Ok(attached)
     }
 
-    /// Detaches a pod. Its addresses are free again once nothing leads to it any more.
+    /// Detaches a pod. Its addresses are free again once nothing leads to it any more. The kernel takes
+    /// its time for a link, and less for many at once: nobody waits for the pods meanwhile.
     pub(crate) fn detach(
-        &mut self,
+        pods: &Mutex<Self>,
         plane: &Dataplane,
         id: &AttachmentId,
     ) -> Result<(), AttachError> {
+        let (net, link) = pods.lock().part(plane, id)?;
+        let outcome = delete(&net, &link);
+        pods.lock().parted(id, outcome)
+    }
+
+    /// Whether a link of a pod that is detached is still there.
+    pub(crate) fn is_parting(&self) -> bool {
+        !self.parting.is_empty()
+    }
+
+    /// Begins to detach a pod, and says which link is to go.
+    fn part(
+        &mut self,
+        plane: &Dataplane,
+        id: &AttachmentId,
+    ) -> Result<(Netlink, String), AttachError> {
         let gone = self.attached.remove(id).ok_or_else(|| AttachError::Unknown(id.clone()))?;
         match self.leave(plane, &gone) {
-            Ok(()) => {
-                self.ipam.put(&gone.addresses);
-                Ok(self.remember()?)
+            Ok(net) => {
+                let link = gone.port.clone();
+                self.parting.insert(id.clone(), gone);
+                Ok((net, link))
             }
             Err(error) => {
                 // whoever asks again finds it, and its addresses are nobody else's until then
@@ -354,13 +381,33 @@ impl Pods {
         }
     }
 
+    /// Has a pod be detached, if its link has gone; else whoever asks again finds it.
+    fn parted(
+        &mut self,
+        id: &AttachmentId,
+        outcome: Result<(), NetlinkError>,
+    ) -> Result<(), AttachError> {
+        if let Some(gone) = self.parting.remove(id) {
+            match &outcome {
+                Ok(()) => self.ipam.put(&gone.addresses),
+                Err(_) => drop(self.attached.insert(id.clone(), gone)),
+            }
+        }
+        outcome?;
+        Ok(self.remember()?)
+    }
+
     /// Detaches the pods that went while no agent was here.
     pub(crate) fn see_off(
         &mut self,
         plane: &Dataplane,
         departures: &Departures,
     ) -> Result<(), DeparturesError> {
-        departures.read(|id| match self.detach(plane, id) {
+        let mut detach = |id: &AttachmentId| {
+            let (net, link) = self.part(plane, id)?;
+            self.parted(id, delete(&net, &link))
+        };
+        departures.read(|id| match detach(id) {
             Ok(()) => {
                 tracing::info!(container = %id, "detached: it went while no agent was here");
                 true
@@ -373,18 +420,23 @@ impl Pods {
         })
     }
 
-    /// Takes away what leads to a pod; what is gone already is no error.
-    fn leave(&self, plane: &Dataplane, gone: &Attached) -> Result<(), AttachError> {
+    /// Has nothing lead to a pod any more but its link, which is the node's; what is gone already is no
+    /// error.
+    fn leave(&self, plane: &Dataplane, gone: &Attached) -> Result<Netlink, AttachError> {
         match plane.remove_port(&gone.port) {
             Ok(()) | Err(PortError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         self.publish(plane)?;
-        // the pod's namespace may have taken it along
-        match self.node.netlink()?.delete_link(&gone.port) {
-            Ok(()) | Err(NetlinkError::NoSuchLink { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.node.netlink()?)
+    }
+}
+
+/// Deletes a pod's link, which the pod's namespace may have taken along.
+fn delete(net: &Netlink, link: &str) -> Result<(), NetlinkError> {
+    match net.delete_link(link) {
+        Err(NetlinkError::NoSuchLink { .. }) => Ok(()),
+        outcome => outcome,
     }
 }
 
