@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_netns::Namespace;
 use rustix::net::sockopt;
+use socket2::{Domain, Socket, Type};
 
 use crate::error::TrafficError;
 
@@ -45,10 +46,15 @@ impl End<'_> {
 
     /// A TCP connection from this end.
     pub(crate) fn connect(&self, to: SocketAddr) -> Result<TcpStream, TrafficError> {
-        let stream = self.namespace.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
-        let stream = stream.map_err(TrafficError::socket("connecting"))?;
-        sockopt::set_tcp_congestion(&stream, CONGESTION_CONTROL)
+        let socket =
+            self.namespace.run(|| Socket::new(Domain::for_address(to), Type::STREAM, None))?;
+        let socket = socket.map_err(TrafficError::socket("making a TCP socket"))?;
+        // before there is a connection: one that has begun with BBR is sent at a pace for good, whatever
+        // comes after it (`sk_pacing_status`)
+        sockopt::set_tcp_congestion(&socket, CONGESTION_CONTROL)
             .map_err(TrafficError::socket("choosing the congestion control"))?;
+        socket.connect_timeout(&to.into(), PATIENCE).map_err(TrafficError::socket("connecting"))?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).map_err(TrafficError::socket("sending without delay"))?;
         Ok(stream)
     }

@@ -4,8 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::set_tcp_congestion;
-
 use crate::core::{Core, join, spawn};
 use crate::end::{End, PATIENCE, Server};
 use crate::error::TrafficError;
@@ -87,8 +85,6 @@ pub(crate) fn pair(from: End<'_>, to: Server<'_>) -> Result<(TcpStream, TcpStrea
         side.set_read_timeout(Some(PATIENCE)).map_err(TrafficError::socket("setting a timeout"))?;
         side.set_write_timeout(Some(PATIENCE))
             .map_err(TrafficError::socket("setting a timeout"))?;
-        // a kernel that lacks it has its own way for all who are compared
-        let _ = set_tcp_congestion(side, CONGESTION);
     }
     Ok((near, far))
 }
@@ -120,8 +116,5 @@ fn receive(mut stream: TcpStream) -> io::Result<u64> {
     }
 }
 
-/// What Linux has by default (RFC 9438). Machines may have another that sends at a pace of its own, as BBR
-/// does, and then it is that which is measured, and not who carries packets.
-const CONGESTION: &str = "cubic";
 /// Bytes that are written and read at a time.
 const CHUNK: usize = 128 << 10;
