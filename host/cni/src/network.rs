@@ -93,13 +93,14 @@ struct CniArgs {
     mac: Option<MacAddress>,
 }
 
-/// Bits per second; 0 is no limit. How much may burst follows from the rate.
+/// Bits per second; 0 is no limit. How much may burst follows from the rate. With capitals as containerd
+/// writes them (go-cni's `BandWidth`).
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rates {
-    #[serde(default)]
+    #[serde(alias = "IngressRate", default)]
     ingress_rate: u64,
-    #[serde(default)]
+    #[serde(alias = "EgressRate", default)]
     egress_rate: u64,
 }
 
@@ -227,6 +228,11 @@ mod tests {
         assert_eq!(ips[..], ["10.1.0.9".parse().unwrap()], "the runtime's word counts");
         assert_eq!(mac.unwrap().to_string(), "0a:58:0a:01:00:09");
         assert_eq!(port_mappings.iter().map(|it| it.host_port).collect::<Vec<_>>(), [8080]);
+
+        let containerd = br#"{"cniVersion": "1.0.0", "name": "n", "runtimeConfig": {"bandwidth":
+            {"IngressRate": 0, "IngressBurst": 0, "EgressRate": 9000, "EgressBurst": 1}}}"#;
+        let bandwidth = Network::read(containerd).unwrap().bandwidth;
+        assert_eq!(bandwidth, Bandwidth { ingress: None, egress: Some(9000) });
 
         let least = Network::read(br#"{"cniVersion": "0.3.1", "name": "n"}"#).unwrap();
         assert_eq!(least.socket, PathBuf::from(DEFAULT_SOCKET));

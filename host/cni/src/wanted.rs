@@ -35,20 +35,24 @@ pub struct Address(pub IpAddr);
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 
-/// A port of the node that leads to a container.
+/// A port of the node that leads to a container. Its fields begin with a small letter by convention, and with
+/// a capital as containerd writes them (go-cni's `PortMapping`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// The node's; 0 maps nothing.
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
     /// The container's.
+    #[serde(alias = "ContainerPort")]
     pub container_port: NonZeroU16,
     /// With which protocol.
-    #[serde(default)]
+    #[serde(alias = "Protocol", default)]
     pub protocol: Protocol,
     /// The address of the node that has it; all of them without one.
     #[serde(
         rename = "hostIP",
+        alias = "HostIP",
         default,
         deserialize_with = "stated",
         skip_serializing_if = "Option::is_none"
@@ -186,15 +190,21 @@ mod tests {
         let text = r#"[
             {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""},
             {"hostPort": 53, "containerPort": 5353, "protocol": "UDP", "hostIP": "192.0.2.1"},
-            {"hostPort": 81, "containerPort": 81, "hostIP": "0.0.0.0", "name": "more"}
+            {"hostPort": 81, "containerPort": 81, "hostIP": "0.0.0.0", "name": "more"},
+            {"HostPort": 54323, "ContainerPort": 8080, "Protocol": "sctp", "HostIP": "127.0.0.1"}
         ]"#;
-        let [tcp, udp, all] = &serde_json::from_str::<Vec<PortMapping>>(text).unwrap()[..] else {
-            panic!("three are written")
+        let [tcp, udp, all, containerd] =
+            &serde_json::from_str::<Vec<PortMapping>>(text).unwrap()[..]
+        else {
+            panic!("four are written")
         };
         assert_eq!((tcp.host_port, tcp.protocol, tcp.host_ip), (8080, Protocol::Tcp, None));
         assert_eq!((udp.container_port.get(), udp.protocol), (5353, Protocol::Udp));
         assert_eq!(udp.host_ip, Some("192.0.2.1".parse().unwrap()));
         assert_eq!((all.protocol, all.host_ip), (Protocol::Tcp, None));
+        assert_eq!((containerd.host_port, containerd.container_port.get()), (54323, 8080));
+        assert_eq!(containerd.protocol, Protocol::Sctp);
+        assert_eq!(containerd.host_ip, Some("127.0.0.1".parse().unwrap()));
         let again = serde_json::to_string(&udp).unwrap();
         assert_eq!(&serde_json::from_str::<PortMapping>(&again).unwrap(), udp);
     }
