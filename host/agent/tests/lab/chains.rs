@@ -137,9 +137,13 @@ fn a_version_that_fails_too_often_gives_way_to_the_one_before_which_is_what_is_i
     // its first document is a ConfigMap with a module that traps whatever it is asked
     let (map, _) = TRAP.split_once("---").expect("there are others");
     let trap = "configMap: {namespace: default, name: trap, key: trap.wasm}";
-    // the second time with another configuration, which is not that of the version in force
-    for config in [NO_UDP, NOTHING] {
+    // the second time with another configuration, which is not that of the version in force; and again by an
+    // agent that knows of the version before from the last one alone
+    for (config, is_new) in [(NO_UDP, false), (NOTHING, false), (NOTHING, true)] {
         mill.apply(&format!("{map}\n---\n{}{chain}", guard(trap, config)));
+        if is_new {
+            mill.0.done(&["restart", "east", "--kill"]);
+        }
         until(|| {
             assert!(!mill.is_answered(), "both drop this");
             let standing = mill.resources("east")["filters"]["guard"].clone();

@@ -1,7 +1,9 @@
-//! The last good module of each filter, in a folder beside the admin socket: for an agent that starts
-//! where the module is not to be had any more.
+//! The last good version of each filter, in a folder beside the admin socket: for an agent that starts
+//! where the module is not to be had any more, or where the next version fails.
 //!
-//! A file is replaced as a whole. What cannot be kept is logged, and keeps nothing from running.
+//! A version is a module, and a note of the configuration that it had. A file is replaced as a whole, and
+//! a note names its module, so that one of another version is not taken for it. What cannot be kept is
+//! logged, and keeps nothing from running.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,9 +12,19 @@ use std::path::{Path, PathBuf};
 
 use millrace_abi::limits;
 use millrace_control::filter::{ModuleBytes, ModuleDigest};
+use serde::{Deserialize, Serialize};
 
 use crate::config::read_at_most;
 use crate::replace::replace;
+
+/// What a module ran with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Whose it is.
+    module: String,
+    /// JSON.
+    config: String,
+}
 
 /// Where they are.
 #[derive(Debug)]
@@ -28,27 +40,38 @@ impl Kept {
 
     /// The last good module of a filter, if it is known, and the one that it may be.
     pub(super) fn find(&self, filter: &str, digest: Option<ModuleDigest>) -> Option<ModuleBytes> {
-        let module = ModuleBytes::from(read_at_most(&self.path(filter), limits::MAX_MODULE).ok()?);
+        let module =
+            ModuleBytes::from(read_at_most(&self.module(filter), limits::MAX_MODULE).ok()?);
         digest.is_none_or(|digest| digest == module.digest()).then_some(module)
     }
 
-    /// This one is good.
-    pub(super) fn keep(&self, filter: &str, module: &ModuleBytes) {
-        if self.find(filter, Some(module.digest())).is_some() {
+    /// The configuration that a module had which was found, if that is known.
+    pub(super) fn config(&self, filter: &str, module: &ModuleBytes) -> Option<String> {
+        let note = read_at_most(&self.note(filter), MAX_NOTE).ok()?;
+        let note: Note = serde_json::from_slice(&note).ok()?;
+        (note.module == module.digest().to_string()).then_some(note.config)
+    }
+
+    /// This version is good.
+    pub(super) fn keep(&self, filter: &str, module: &ModuleBytes, config: &str) {
+        let is_there = self.find(filter, Some(module.digest())).is_some();
+        if is_there && self.config(filter, module).is_some_and(|kept| kept == config) {
             return;
         }
-        if let Err(error) = self.write(filter, module) {
+        if let Err(error) = self.write(filter, module, config) {
             tracing::warn!(filter, %error, "the next agent has to find the module by itself");
         }
     }
 
     /// A filter has none any more.
     pub(super) fn forget(&self, filter: &str) {
-        match fs::remove_file(self.path(filter)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(filter, %error, "its module is still kept");
+        for path in [self.note(filter), self.module(filter)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(filter, %error, "its last version is still kept");
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
@@ -66,16 +89,24 @@ impl Kept {
         }
     }
 
-    fn write(&self, filter: &str, module: &ModuleBytes) -> io::Result<()> {
+    fn write(&self, filter: &str, module: &ModuleBytes, config: &str) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        replace(&self.path(filter), module.bytes(), 0o600)
+        replace(&self.module(filter), module.bytes(), 0o600)?;
+        let note = Note { module: module.digest().to_string(), config: config.to_owned() };
+        replace(&self.note(filter), &serde_json::to_vec(&note)?, 0o600)
     }
 
-    fn path(&self, filter: &str) -> PathBuf {
+    fn module(&self, filter: &str) -> PathBuf {
         self.folder.join(format!("{filter}.wasm"))
+    }
+
+    fn note(&self, filter: &str) -> PathBuf {
+        self.folder.join(format!("{filter}.json"))
     }
 }
 
+/// Bytes of a note: a configuration, as text in text.
+const MAX_NOTE: usize = 2 * limits::MAX_CONFIG + 1024;
 const FOLDER: &str = "modules";
 const IMAGES: &str = "images";
 
@@ -89,16 +120,19 @@ mod tests {
         let kept = Kept::beside(&folder.path().join("agent.sock"));
         assert_eq!(kept.find("a", None), None);
         let [one, two] = [b"one", b"two"].map(|bytes| ModuleBytes::from(bytes.to_vec()));
-        for module in [&one, &two] {
-            kept.keep("a", module);
+        for (module, config) in [(&one, "{}"), (&one, "7"), (&two, "7"), (&two, "{}")] {
+            kept.keep("a", module, config);
             assert_eq!(kept.find("a", None).as_ref(), Some(module));
+            assert_eq!(kept.config("a", module).as_deref(), Some(config));
         }
+        assert_eq!(kept.config("a", &one), None, "that is what another module had");
         assert_eq!(kept.find("a", Some(one.digest())), None);
         assert_eq!(kept.find("a", Some(two.digest())), Some(two));
         assert_eq!(kept.find("b", None), None);
         kept.forget("a");
         kept.forget("a");
         assert_eq!(kept.find("a", None), None);
+        assert_eq!(kept.config("a", &ModuleBytes::from(b"two".to_vec())), None);
 
         assert_eq!(kept.clear().unwrap(), Some(&*folder.path().join("modules")));
         assert_eq!(kept.clear().unwrap(), None);

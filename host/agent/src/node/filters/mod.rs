@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_control::compile::{ChainPlan, PlannedFilter, PlannedModule, PlannedStage, chain};
-use millrace_control::filter::{BuiltIn, Filters, ModuleBytes, OnMissing};
+use millrace_control::filter::{BuiltIn, Filter, Filters, ModuleBytes, OnMissing};
 use millrace_control::{Readiness, World};
 use millrace_dataplane::control::request::{Load, Position};
 use millrace_dataplane::control::status::StageState;
@@ -232,18 +232,28 @@ impl ChainKeeper {
         let filter = &planned.filter;
         let found = self.modules.find(planned);
         let found = found.and_then(|module| self.await_turn(stage, planned, module));
+        // what an agent before had is as good as what this one has
+        let before = if is_there { None } else { self.version_before(stage, filter) };
+        let of = |module| Wanted::of(filter, module, stage.mode);
         let wanted = match &found {
-            Ok(module) => Some(module.clone()),
-            // what an agent before had is as good as what this one has
+            Ok(module) => Some(of(module.clone())),
             Err(_) if self.has_filter(name) => None,
-            Err(_) => self.kept.find(name, filter.digest),
+            Err(_) if self.waiting.contains(name) => before.clone(),
+            Err(_) => self.kept.find(name, filter.digest).map(of),
         };
-        let put = wanted.map(|module| {
-            let wanted = Wanted::of(filter, module, stage.mode);
-            match self.refused.get(name) {
-                Some((refused, why)) if *refused == wanted => Err(why.clone()),
-                _ => self.put(plane, stage, wanted),
+        let put = wanted.map(|wanted| {
+            if let Some((refused, why)) = self.refused.get(name)
+                && *refused == wanted
+            {
+                return Err(why.clone());
             }
+            // first what the stage goes back to where the next one fails
+            if let Some(before) = before.filter(|before| wanted.is_another_version(before))
+                && let Err(why) = self.put(plane, stage, before)
+            {
+                tracing::info!(filter = name, why, "the version before is of no use any more");
+            }
+            self.put(plane, stage, wanted)
         });
         let Err(problem) = found.and(put.unwrap_or(Ok(()))) else { return Ok(()) };
         if self.has_filter(name) {
@@ -257,6 +267,17 @@ impl ChainKeeper {
         Err(format!("{problem}; {closed}"))
     }
 
+    /// What an agent before had in a stage last.
+    fn version_before(&self, stage: &PlannedStage, filter: &Filter) -> Option<Wanted> {
+        let module = self.kept.find(&stage.name, None)?;
+        let config = self.kept.config(&stage.name, &module);
+        let with_config_of_now = Wanted::of(filter, module, stage.mode);
+        Some(match config {
+            Some(config) => Wanted { config, ..with_config_of_now },
+            None => with_config_of_now,
+        })
+    }
+
     /// The module, if it is this node's turn to take it; else why it is not.
     fn await_turn(
         &mut self,
@@ -268,14 +289,12 @@ impl ChainKeeper {
         let (Some(most), Some(rollout)) = (filter.most_unavailable, self.rollouts.get(name)) else {
             return Ok(module);
         };
-        let is_another = match self.placed.get(name) {
-            Some(Placed { content, .. }) => {
-                content.is_filter && *content != Wanted::of(filter, module.clone(), stage.mode)
-            }
-            // an agent before had one
-            None => self.kept.find(name, None).is_some_and(|kept| kept != module),
+        let before = match self.placed.get(name) {
+            Some(placed) => Some(placed.content.clone()).filter(|content| content.is_filter),
+            None => self.version_before(stage, filter),
         };
-        if !is_another {
+        let wanted = Wanted::of(filter, module.clone(), stage.mode);
+        if before.is_none_or(|before| before == wanted) {
             return Ok(module);
         }
         // each node may have a file of its own
@@ -344,7 +363,7 @@ impl ChainKeeper {
                 tracing::info!(filter = name, digest = %wanted.module.digest(), "{done}");
                 if wanted.is_filter {
                     self.refused.remove(name);
-                    self.kept.keep(name, &wanted.module);
+                    self.kept.keep(name, &wanted.module, &wanted.config);
                 }
                 let before = match version {
                     Some(version) if !wanted.is_another_version(&version) => {
@@ -394,7 +413,7 @@ impl ChainKeeper {
         for (name, given_up) in &self.given_up {
             let version = self.placed.get(name).map(|placed| placed.version(Some(given_up)));
             if let Some(good) = version.filter(|it| it.is_filter) {
-                self.kept.keep(name, &good.module);
+                self.kept.keep(name, &good.module, &good.config);
             }
         }
         let mut known = self.known.lock();
