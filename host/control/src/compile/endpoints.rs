@@ -40,6 +40,8 @@ struct Candidate<'w> {
 pub(super) struct Usable {
     pub(super) cluster: Vec<Backend>,
     pub(super) local: Vec<Backend>,
+    /// Whether those on this node are ready, and not the last resort.
+    pub(super) is_local_ready: bool,
 }
 
 impl<'w> Backing<'w> {
@@ -130,11 +132,13 @@ impl<'w> Backing<'w> {
             ready => ready,
         };
         let local = || candidates.iter().filter(|it| it.node == Some(self.node));
-        let local = match endpoints(local().filter(|it| it.condition.ready)) {
-            ready if ready.is_empty() => endpoints(local().filter(|it| is_last_resort(it))),
-            ready => ready,
+        let ready = endpoints(local().filter(|it| it.condition.ready));
+        let is_local_ready = !ready.is_empty();
+        let local = match is_local_ready {
+            true => ready,
+            false => endpoints(local().filter(|it| is_last_resort(it))),
         };
-        Usable { cluster, local }
+        Usable { cluster, local, is_local_ready }
     }
 
     /// The nodes that have endpoints of a Service, for themselves.

@@ -122,5 +122,6 @@ fn usable(route: &Route, address: IpAddr, world: &World, backing: &Backing<'_>) 
     }
     let cluster = shared(&parts);
     let local = cluster.iter().filter(|it| here.contains(&it.endpoint)).copied().collect();
-    Usable { cluster, local }
+    // no load balancer asks about them
+    Usable { cluster, local, is_local_ready: false }
 }

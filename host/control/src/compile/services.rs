@@ -51,6 +51,8 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
         }
     };
     let sources = SourceSet(compiled.uses.sources(sources(service, backing), sets));
+    // whoever is ready here: load balancers send nobody to endpoints that are about to go
+    let mut ready = BTreeSet::new();
     for address in cluster_ips {
         let family = Family::of(*address);
         for port in &service.ports {
@@ -65,6 +67,9 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
             }
             compiled.summary.endpoints.extend(usable.cluster.iter().map(|it| it.endpoint));
             compiled.summary.local.extend(usable.local.iter().map(|it| it.endpoint));
+            if usable.is_local_ready {
+                ready.extend(usable.local.iter().map(|it| it.endpoint.address));
+            }
             let own = SourceSet::NONE;
             let both = compiled.uses.both(usable, sets);
             let mut behind = Behind { service, port, sets: both, sources, own };
@@ -94,16 +99,15 @@ pub(super) fn compile(service: &Service, backing: &Backing<'_>, sets: &mut Numbe
         }
     }
     let ServiceSummary { endpoints, local, health_check, .. } = &mut compiled.summary;
-    for endpoints in [endpoints, &mut *local] {
+    for endpoints in [endpoints, local] {
         endpoints.sort_unstable();
         endpoints.dedup();
         endpoints.shrink_to_fit();
     }
     let port = service.health_check_node_port.filter(|_| service.has_health_check());
-    let hosts: BTreeSet<IpAddr> = local.iter().map(|it| it.address).collect();
     // one with an address of each family is asked about by either
-    let v4 = hosts.iter().filter(|it| it.is_ipv4()).count();
-    let local = v4.max(hosts.len() - v4);
+    let v4 = ready.iter().filter(|it| it.is_ipv4()).count();
+    let local = v4.max(ready.len() - v4);
     *health_check = port.map(|port| HealthCheck { port, local });
     compiled
 }

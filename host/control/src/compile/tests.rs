@@ -255,6 +255,15 @@ fn s18_a_node_is_asked_for_the_endpoints_it_has() {
     assert_eq!(check(&service(spec)), Some(HealthCheck { port: 32000, local: 0 }));
     let cluster = spec.replace("Local", "Cluster");
     assert_eq!(check(&(service(&cluster) + &pods)), None);
+    // what is about to go serves as long as there is nothing else, and is no reason to send more here
+    for (ready, local) in [(true, 1), (false, 0)] {
+        let conditions =
+            format!("conditions: {{ready: {ready}, serving: true, terminating: {}}}", !ready);
+        let ending = slice("s", &format!("{{addresses: [10.1.0.2], nodeName: a, {conditions}}}"));
+        let compiler = compile(&(service(spec) + &ending));
+        assert_eq!(summary(&compiler).local.len(), 1);
+        assert_eq!(summary(&compiler).health_check, Some(HealthCheck { port: 32000, local }));
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-// CoreDNS with the plugins that a cluster needs; its own program has those of every cloud.
+// CoreDNS with the plugins that a cluster needs, and Kubernetes' tests of it; its own program has those of
+// every cloud.
 package main
 
 import (
@@ -7,14 +8,18 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/ready"
 )
 
 // The order in which plugins see a question.
 func init() {
-	dnsserver.Directives = []string{"ready", "health", "errors", "cache", "loadbalance", "kubernetes"}
+	dnsserver.Directives = []string{
+		"ready", "health", "errors", "log", "cache", "loadbalance", "hosts", "kubernetes",
+	}
 }
 
 func main() {
