@@ -17,6 +17,8 @@ fn a_namespace_that_goes_while_its_port_is_in_use_disturbs_nobody_and_its_place_
     let [stays_at, gone_at] = [&stays, &goes].map(|container| address(&bed.add(container)));
     let server = socket(&stays, stays_at, 5000);
     let client = socket(&one, "0.0.0.0".parse().expect("an address"), 0);
+    // while the machine has no time for what was sent, there is no room for more
+    client.set_nonblocking(false).expect("it is a socket");
     let talks = |to: SocketAddr| {
         let mut byte = [0];
         until(|| {
