@@ -6,8 +6,10 @@
 {{- /* What pods need that are to run on each node, before it is ready. */ -}}
 {{- define "millrace.placement" -}}
 priorityClassName: {{ .Values.priorityClassName }}
+{{- with .Values.tolerations }}
 # a node without a network is not ready, and this is what it lacks
-tolerations: {{- toYaml .Values.tolerations | nindent 0 }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
 nodeSelector: {{- toYaml .Values.nodeSelector | nindent 2 }}
 {{- with .Values.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
@@ -56,6 +58,25 @@ appArmorProfile: {type: Unconfined}
 seLinuxOptions: {type: spc_t}
 seccompProfile: {type: RuntimeDefault}
 readOnlyRootFilesystem: true
+{{- end }}
+
+{{- /* What takes an agent's traces away is told where they are: after a boot nobody remembers. */ -}}
+{{- define "millrace.cleanup" -}}
+- cleanup
+- --host-proc=/host/proc
+{{ include "millrace.installed" . }}
+{{- range .Values.arguments }}
+{{- if or (hasPrefix "--pins=" .) (hasPrefix "--socket=" .) }}
+- {{ quote . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* What an agent puts into folders of its node. */ -}}
+{{- define "millrace.installed" -}}
+- --cni-bin-dir={{ .Values.cni.binDir }}
+- --conflist={{ .Values.cni.confDir }}/05-millrace.conflist
+- --module-cache=/var/lib/millrace/modules
 {{- end }}
 
 {{- /* Where a container sees of its node what it would see in its own /proc if it were privileged. */ -}}

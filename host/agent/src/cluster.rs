@@ -14,14 +14,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::check::{AGENTS, ServerArgs};
-use crate::output::{Output, print, quoted_names};
+use crate::output::{Output, print_last, quoted_names};
 use crate::show::{drops, flows, policies, ports, service, services, stats, status, sysdump};
 
 /// Ask the agents of all nodes of a cluster at once, through the API server.
 ///
 /// The command is one of those that show something of a host, with its own flags. What each node says
-/// comes under the node's name; with `-o json` all of it is one object. It takes the rights to list pods
-/// in the agents' namespace, and to run commands there.
+/// comes under the node's name; with `-o json` all of it is one object. It takes the rights to list nodes, to
+/// list pods in the agents' namespace, and to run commands there.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace cluster status
@@ -137,8 +137,8 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
         eprintln!("millrace: node {node}: {why}");
     }
     match asked.output() {
-        Output::Json => print(&serde_json::to_string_pretty(&answers)?)?,
-        Output::Table => print(&text(&answers.nodes))?,
+        Output::Json => print_last(&serde_json::to_string_pretty(&answers)?)?,
+        Output::Table => print_last(&text(&answers.nodes))?,
     }
     Ok(if answers.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

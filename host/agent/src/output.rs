@@ -57,15 +57,28 @@ impl Asking {
     }
 }
 
-/// Prints a text, and one newline. A reader that has gone, such as `head`, is no error.
+/// Prints a text, and one newline. A reader that has gone, such as `head`, is no error: there is nobody
+/// to say more to.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    // names and versions come from elsewhere, and must not steer the terminal
-    let plain: String = text.trim_end().chars().map(harmless).collect();
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{plain}").and_then(|()| out.flush()) {
+    match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }
+}
+
+/// Prints the last text of a command whose exit code says something, also if the reader has gone.
+pub(crate) fn print_last(text: &str) -> anyhow::Result<()> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    // names and versions come from elsewhere, and must not steer the terminal
+    let plain: String = text.trim_end().chars().map(harmless).collect();
+    let mut out = io::stdout().lock();
+    writeln!(out, "{plain}").and_then(|()| out.flush())
 }
 
 /// Rows under headings.

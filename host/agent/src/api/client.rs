@@ -150,8 +150,8 @@ impl Client {
         let socket = self.socket.display();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow!(
-                "no host answers at {socket}: start one with `millrace run --port A --port B \
-                 --filter bridge`, or name its socket with `--socket`"
+                "no host answers at {socket}: name its socket with `--socket`, or start one with `millrace \
+                 run --port A --port B --filter bridge`; of a node's agent the log of its pod says more"
             ),
             io::ErrorKind::PermissionDenied => {
                 anyhow!("the host at {socket} may be asked by its owner alone: run this as root")
@@ -205,6 +205,9 @@ mod tests {
     fn where_no_host_is_the_socket_and_the_remedy_are_named() {
         let client = Client::new(Path::new("/nowhere/m.sock")).unwrap();
         let error = client.get::<()>("/v1/status").unwrap_err().to_string();
-        assert!(error.starts_with("no host answers at /nowhere/m.sock: start one with"), "{error}");
+        assert!(
+            error.starts_with("no host answers at /nowhere/m.sock: name its socket"),
+            "{error}"
+        );
     }
 }

@@ -97,6 +97,18 @@ impl<'s> Ground<'s> {
         patience: Span,
         start: Duration,
     ) -> anyhow::Result<Vec<Said>> {
+        // one after the other, some at a time, for as long as each may take
+        let turns =
+            clients.iter().map(|it| it.questions.len().div_ceil(AT_ONCE)).max().unwrap_or(0);
+        let asking = patience.duration().saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
+        let longest = Duration::from_secs(objects::ENDS_AFTER);
+        // servers have taken as long to start, at most
+        if start.saturating_mul(2).saturating_add(asking) > longest {
+            bail!(
+                "to ask may take {turns} times {patience}, and pods of a check are there for an hour at \
+                 most: give it less `--patience`, or fewer nodes"
+            );
+        }
         let deadline = Instant::now() + start;
         let words = ["lab", "ask", "--patience"].map(str::to_owned);
         for client in clients {
@@ -107,11 +119,7 @@ impl<'s> Ground<'s> {
             let pod = objects::pod(&client.name, client.role, &client.node, &self.image, &words);
             self.start(pod, deadline)?;
         }
-        // one after the other, some at a time, for as long as each may take
-        let turns = clients.iter().map(|it| it.questions.len().div_ceil(AT_ONCE));
-        let longest = turns.max().unwrap_or(0);
-        let patience = patience.duration() * u32::try_from(longest).unwrap_or(u32::MAX);
-        let pods = self.await_pods(&CLIENTS, clients.len(), "Succeeded", deadline + patience)?;
+        let pods = self.await_pods(&CLIENTS, clients.len(), "Succeeded", deadline + asking)?;
         let said = clients.iter().map(|client| {
             let log = self.session.log(&self.name, &client.name)?;
             let answers = log.lines().filter_map(|line| serde_json::from_str::<Answer>(line).ok());

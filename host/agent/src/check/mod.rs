@@ -23,11 +23,12 @@ use anyhow::Context;
 use clap::Args;
 use millrace_kube::{Access, Session};
 
-use crate::output::{Output, print};
+use crate::output::{Output, print_last};
 use crate::text::Span;
 use ground::Ground;
 use interruption::{Interrupted, Interruption};
 pub(crate) use survey::AGENTS;
+use survey::Agents;
 use verdict::Verdict;
 
 /// Try out a cluster's network: pods, nodes, Services, names and policies.
@@ -49,10 +50,10 @@ Exit codes:
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Try these nodes; without any, the first two that are ready.
+    /// Try these nodes; without any, the first two that are ready and have an agent.
     #[arg(long = "node", value_name = "NAME")]
     nodes: Vec<String>,
-    /// Try all nodes that are ready. Each asks each other one.
+    /// Try all nodes that are ready and have an agent. Each asks each other one.
     #[arg(long, conflicts_with = "nodes")]
     all_nodes: bool,
     /// Try to connect to this address outside the cluster, from each node's pods.
@@ -104,8 +105,9 @@ impl ServerArgs {
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let session = args.server.session()?;
     rights::check(&session)?;
-    let nodes = survey::nodes(&session, &args.nodes, args.all_nodes)?;
-    let image = survey::image(&session, args.server.namespace(), args.image.as_deref())?;
+    let agents = Agents::of(&session, args.server.namespace())?;
+    let nodes = survey::nodes(&session, &agents, &args.nodes, args.all_nodes)?;
+    let image = agents.image(args.server.namespace(), args.image.as_deref())?;
     let interruption = Interruption::listen()?;
     let ground = Ground::make(&session, &interruption, image)?;
     let tried = try_out(args, &ground, nodes);
@@ -121,8 +123,8 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         other => other?,
     };
     match args.output {
-        Output::Table => print(&verdict.text())?,
-        Output::Json => print(&serde_json::to_string_pretty(&verdict)?)?,
+        Output::Table => print_last(&verdict.text())?,
+        Output::Json => print_last(&serde_json::to_string_pretty(&verdict)?)?,
     }
     Ok(if verdict.right && removed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

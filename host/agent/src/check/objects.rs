@@ -137,7 +137,7 @@ pub(super) const SERVICE: &str = "servers";
 /// Where servers answer: a port that needs no privilege.
 pub(super) const PORT: u16 = 7007;
 const LABEL: &str = "millrace.dev/check";
-/// Seconds.
-const ENDS_AFTER: u32 = 900;
+/// Seconds that its pods may be there.
+pub(super) const ENDS_AFTER: u64 = 3600;
 /// Who owns nothing.
 const NOBODY: u32 = 65534;

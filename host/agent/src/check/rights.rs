@@ -23,9 +23,10 @@ pub(super) fn check(session: &Session) -> anyhow::Result<()> {
 }
 
 /// Verb, API group and resource; for all namespaces, as there is no namespace of its own yet.
-const NEEDED: [(&str, &str, &str); 8] = [
+const NEEDED: [(&str, &str, &str); 9] = [
     ("list", "", "nodes"),
     ("create", "", "namespaces"),
+    ("get", "", "namespaces"),
     ("delete", "", "namespaces"),
     ("create", "", "pods"),
     ("list", "", "pods"),

@@ -19,8 +19,51 @@ pub(super) struct Node {
     pub(super) kubelet: u16,
 }
 
-/// The nodes that are to be tried: those of these names, all, or two.
-pub(super) fn nodes(session: &Session, names: &[String], all: bool) -> anyhow::Result<Vec<Node>> {
+/// The pods of agents.
+pub(super) struct Agents(Vec<Value>);
+
+impl Agents {
+    /// Those in a namespace.
+    pub(super) fn of(session: &Session, namespace: &str) -> anyhow::Result<Self> {
+        let pods = session.list(&format!("/api/v1/namespaces/{namespace}/pods"), AGENTS);
+        Ok(Self(pods.context("the agents")?))
+    }
+
+    /// Whether one is on this node; so it is on each, if there are none at all.
+    fn is_on(&self, node: &Node) -> bool {
+        self.0.is_empty() || self.0.iter().any(|agent| agent["spec"]["nodeName"] == *node.name)
+    }
+
+    /// The image that is named, or theirs.
+    pub(super) fn image(&self, namespace: &str, named: Option<&str>) -> anyhow::Result<Image> {
+        if let Some(name) = named {
+            return Ok(Image { name: name.to_owned(), pull_policy: "IfNotPresent".to_owned() });
+        }
+        let spec = self.0.first().map(|agent| &agent["spec"]);
+        let text = |key: &str| Some(spec?["containers"][0][key].as_str()?.to_owned());
+        let Some((name, pull_policy)) = text("image").zip(text("imagePullPolicy")) else {
+            bail!(
+                "no agent runs in the namespace {namespace} (pods with the label {AGENTS}): \
+                 `--namespace` says where they are, and `--image` names an image without them"
+            );
+        };
+        if spec.is_some_and(|spec| spec["imagePullSecrets"].is_array()) {
+            eprintln!(
+                "millrace: agents have a Secret to pull {name} with, and the check's pods have none: if \
+                 they do not start, `--image` names one that nodes have or may pull"
+            );
+        }
+        Ok(Image { name, pull_policy })
+    }
+}
+
+/// The nodes that are to be tried: those of these names, or of those with an agent all, or two.
+pub(super) fn nodes(
+    session: &Session,
+    agents: &Agents,
+    names: &[String],
+    all: bool,
+) -> anyhow::Result<Vec<Node>> {
     let listed = session.list("/api/v1/nodes", "")?;
     let ready = listed.iter().filter(|node| is_ready(node)).filter_map(node);
     let mut ready: Vec<_> = ready.collect();
@@ -33,36 +76,17 @@ pub(super) fn nodes(session: &Session, names: &[String], all: bool) -> anyhow::R
     }
     if !names.is_empty() {
         ready.retain(|node| names.contains(&node.name));
-    } else if !all {
-        ready.truncate(FEW);
+    } else {
+        ready.retain(|node| agents.is_on(node));
+        ready.truncate(if all { usize::MAX } else { FEW });
     }
     if ready.is_empty() {
-        bail!("no node is ready, out of {}: `kubectl describe nodes` says why", listed.len());
+        bail!(
+            "no node with an agent is ready, out of {}: `kubectl describe nodes` says why",
+            listed.len()
+        );
     }
     Ok(ready)
-}
-
-/// The image that is named, or that of the agents.
-pub(super) fn image(
-    session: &Session,
-    namespace: &str,
-    named: Option<&str>,
-) -> anyhow::Result<Image> {
-    if let Some(name) = named {
-        return Ok(Image { name: name.to_owned(), pull_policy: "IfNotPresent".to_owned() });
-    }
-    let agents = session
-        .list(&format!("/api/v1/namespaces/{namespace}/pods"), AGENTS)
-        .context("the agents' image; `--image` names one")?;
-    let container = agents.first().map(|agent| &agent["spec"]["containers"][0]);
-    let text = |key: &str| Some(container?[key].as_str()?.to_owned());
-    match (text("image"), text("imagePullPolicy")) {
-        (Some(name), Some(pull_policy)) => Ok(Image { name, pull_policy }),
-        _ => bail!(
-            "no agent runs in the namespace {namespace} (pods with the label {AGENTS}): `--namespace` \
-             says where they are, and `--image` names an image without them"
-        ),
-    }
 }
 
 fn is_ready(node: &Value) -> bool {
@@ -114,5 +138,24 @@ mod tests {
         let east = Node { name: "east".to_owned(), addresses, kubelet: 10251 };
         assert_eq!(node(&object), Some(east));
         assert!(!is_ready(&object));
+    }
+
+    #[test]
+    fn nodes_without_an_agent_are_none_of_the_networks_unless_there_is_no_agent_at_all() {
+        let node = |name: &str| Node { name: name.to_owned(), addresses: Vec::new(), kubelet: 1 };
+        let agents = Agents(vec![json!({"spec": {"nodeName": "east"}})]);
+        assert!(agents.is_on(&node("east")) && !agents.is_on(&node("west")));
+        assert!(Agents(Vec::new()).is_on(&node("west")));
+    }
+
+    #[test]
+    fn pods_have_the_image_of_agents_unless_another_is_named() {
+        let container = json!({"image": "example.org/a:1", "imagePullPolicy": "Always"});
+        let agents = Agents(vec![json!({"spec": {"containers": [container]}})]);
+        let image = |named| agents.image("there", named).unwrap();
+        assert_eq!((&*image(None).name, &*image(None).pull_policy), ("example.org/a:1", "Always"));
+        assert_eq!(image(Some("b")).name, "b");
+        let error = Agents(Vec::new()).image("there", None).err().unwrap().to_string();
+        assert!(error.contains("there") && error.contains("--image"), "{error}");
     }
 }

@@ -7,7 +7,8 @@ use millrace_dataplane::control::{Dataplane, StageError};
 use serde_json::{Value, json};
 
 use crate::node::attach::{Beyond, Pods};
-use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT, everywhere};
+use crate::node::link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
+use crate::node::uplink::Way;
 
 /// The chain of a node, by the names of its filters.
 pub(crate) const CHAIN: [&str; 4] = ["bridge", "service-lb", POLICY, "router"];
@@ -76,19 +77,14 @@ fn routes(pods: &Pods, ports: &BTreeMap<String, u16>) -> Vec<Value> {
             }
         }
     }
-    let plain = around.plain.iter().zip(std::iter::repeat(uplink));
-    for (prefix, port) in plain.chain(around.elsewhere.iter().zip(std::iter::repeat(host))) {
-        port.into_iter().for_each(|port| routes.add(*prefix, port));
-    }
-    for gateway in pods.gateways() {
-        let everywhere = everywhere(gateway.ip());
-        match (uplink, host) {
-            (Some(uplink), _) if around.masquerades(&gateway) => {
-                let masquerade = json!({ "via": [{ "port": uplink }], "masquerade": true });
-                routes.0.entry(everywhere).or_insert(masquerade);
-            }
-            (_, Some(host)) => routes.add(everywhere, host),
-            _ => {}
+    let gateways = pods.gateways();
+    let is_of_pods = |way: &&Way| gateways.iter().any(|own| own.is_ipv4() == way.to.is_ipv4());
+    for way in around.ways.iter().filter(is_of_pods) {
+        let own = way.by.as_ref().and_then(|by| ports.get(by)).copied();
+        match (own, host) {
+            (Some(port), _) if way.masquerade => routes.masquerade(way.to, port),
+            (Some(port), _) | (None, Some(port)) => routes.add(way.to, port),
+            (None, None) => {}
         }
     }
     routes.list()
@@ -103,6 +99,11 @@ impl Routes {
         let network = IpNetwork::new(prefix.network(), prefix.prefix());
         let network = network.expect("the length is that of a prefix");
         self.0.entry(network).or_insert_with(|| json!({ "via": [{ "port": port }] }));
+    }
+
+    fn masquerade(&mut self, prefix: IpNetwork, port: u16) {
+        let route = || json!({ "via": [{ "port": port }], "masquerade": true });
+        self.0.entry(prefix).or_insert_with(route);
     }
 
     fn refuse(&mut self, prefix: IpNetwork) {

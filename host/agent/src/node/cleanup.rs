@@ -3,6 +3,7 @@
 //! Owns the order: nobody attaches pods any more before they go, and links go before the programs on
 //! them, so that no packet of a pod finds its way without. To do it again is to find nothing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ use crate::run::{self, privileges};
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   millrace cleanup
-  millrace cleanup -o json")]
+  millrace cleanup --conflist /etc/cni/net.d/05-millrace.conflist --cni-bin-dir /opt/cni/bin")]
 pub(crate) struct CleanupArgs {
     /// The admin socket that the agent had; what it remembered is beside it.
     #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET", default_value = DEFAULT_SOCKET)]
@@ -42,6 +43,8 @@ pub(crate) struct CleanupArgs {
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
     pins: PathBuf,
     #[command(flatten)]
+    installed: InstalledArgs,
+    #[command(flatten)]
     container: ContainerArgs,
     /// Wait to be told to end when nothing is left: a DaemonSet would start it again.
     #[arg(long)]
@@ -49,6 +52,20 @@ pub(crate) struct CleanupArgs {
     /// Print lines for people, or JSON for programs.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
+}
+
+/// What the agent had put into folders that outlive a boot, unlike what it remembers of them.
+#[derive(Args, Debug, Default)]
+struct InstalledArgs {
+    /// The agent's configuration of CNI, which is removed also if nobody remembers it.
+    #[arg(long, value_name = "FILE")]
+    conflist: Option<PathBuf>,
+    /// The folder of CNI plugins, where those of the agent's are removed also if nobody remembers them.
+    #[arg(long, value_name = "FOLDER")]
+    cni_bin_dir: Option<PathBuf>,
+    /// The folder of compiled filters, which is removed as a whole.
+    #[arg(long, value_name = "FOLDER")]
+    module_cache: Option<PathBuf>,
 }
 
 /// Something that is gone.
@@ -70,7 +87,7 @@ pub(crate) fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     if UnixStream::connect(&args.socket).is_ok() {
         bail!("an agent answers at {}: stop it first", args.socket.display());
     }
-    let removed = clean(&args.socket, &args.pins)?;
+    let removed = clean(args)?;
     match args.output {
         Output::Json => print(&serde_json::to_string_pretty(&removed)?)?,
         Output::Table if removed.is_empty() => print("there was nothing to remove")?,
@@ -82,13 +99,13 @@ pub(crate) fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     if args.linger { run::await_end() } else { Ok(()) }
 }
 
-fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
+fn clean(args: &CleanupArgs) -> anyhow::Result<Vec<Removed>> {
+    let CleanupArgs { socket, pins, installed, .. } = args;
     let node = Namespace::current().context("the node's network namespace")?;
     let state = NodeState::beside(socket)?;
     let mut removed = Vec::new();
-    if let Some(conflist) = &state.kept().conflist {
-        file(conflist, &mut removed)?;
-    }
+    let conflists: BTreeSet<_> = state.kept().conflist.iter().chain(&installed.conflist).collect();
+    conflists.into_iter().try_for_each(|conflist| file(conflist, &mut removed))?;
     links(&node, &state, &mut removed)?;
     routes(&node, &state, &mut removed)?;
     proxies(&node, &mut removed)?;
@@ -98,9 +115,11 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
         removed.push(Removed::new("pins", pins.display()));
     }
     udev::rules().map(|rules| file(&rules, &mut removed)).transpose()?;
-    for plugins in state.kept().plugins.iter() {
+    let folders: BTreeSet<_> = state.kept().plugins.iter().chain(&installed.cni_bin_dir).collect();
+    for plugins in folders {
         Plugins::at(plugins).installed().try_for_each(|plugin| file(&plugin, &mut removed))?;
     }
+    installed.module_cache.iter().try_for_each(|cache| folder(cache, &mut removed))?;
     let remembered = state.remove()?;
     removed.extend(remembered.map(|file| Removed::new("file", file.display())));
     Departures::beside(socket).forget()?;
@@ -119,6 +138,15 @@ fn clean(socket: &Path, pins: &Path) -> anyhow::Result<Vec<Removed>> {
 fn file(path: &Path, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Ok(()) => removed.push(Removed::new("file", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+    }
+    Ok(())
+}
+
+fn folder(path: &Path, removed: &mut Vec<Removed>) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => removed.push(Removed::new("folder", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
     }

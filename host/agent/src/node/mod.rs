@@ -242,7 +242,9 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
 
     let mut state = NodeState::beside(&config.socket())?;
     let net = node.netlink().context("the node's links")?;
-    let around = args.outside.look_around(&net, &this.addresses).context("the underlay")?;
+    let prefixes: Vec<_> = world.nodes.values().flat_map(|it| it.pod_cidrs.clone()).collect();
+    let around =
+        args.outside.look_around(&net, &this.addresses, &prefixes).context("the underlay")?;
     let peers = peers::of(this, &world.nodes, args.tunnel.mode, &around.subnets);
     let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
     let ends = peers.iter().filter_map(|peer| peer.tunnel);
@@ -280,7 +282,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     })?;
     args.cni.remember(&mut state)?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
-    ports.extend(around.port(&this.pod_cidrs, args.tunnel.udp_port()));
+    ports.extend(around.ports(&this.pod_cidrs, args.tunnel.udp_port()));
     let beyond = Beyond { peers, around };
     let pods = Pods::new(node, ipam, beyond, mtu, state, follower.publisher())
         .context("the pods of before")?;

@@ -93,6 +93,24 @@ fn after_cleanup_no_runtime_is_sent_to_a_plugin_that_is_gone() {
 }
 
 #[test]
+fn after_a_boot_cleanup_removes_what_nobody_remembers_and_is_told_of() {
+    let Some(bed) = Bed::new() else { return };
+    drop(bed.start());
+    fs::remove_file(bed.socket().with_file_name("node.json")).expect("it was remembered");
+    bed.asked("cleanup");
+    assert!(bed.conflist().exists(), "nobody has said where it is");
+
+    let cache = bed.plugins().with_file_name("modules");
+    fs::create_dir(&cache).expect("the folder can be written");
+    fs::write(cache.join("bridge.cwasm"), "compiled").expect("the folder can be written");
+    let mut cleanup = bed.command("cleanup");
+    cleanup.arg("--conflist").arg(bed.conflist()).arg("--module-cache").arg(&cache);
+    answer(cleanup.arg("--cni-bin-dir").arg(bed.plugins()));
+    assert!(!bed.conflist().exists() && !cache.exists());
+    assert_eq!(names(&bed.plugins()), [""; 0]);
+}
+
+#[test]
 fn without_the_plugin_beside_it_an_agent_writes_no_conflist() {
     let Some(bed) = Bed::new() else { return };
     let alone = bed.plugins().with_file_name("millrace");
@@ -114,13 +132,21 @@ fn names(folder: &Path) -> Vec<String> {
 impl Bed {
     /// What the program says to a command, in JSON.
     fn asked(&self, command: &str) -> Value {
+        answer(&mut self.command(command))
+    }
+
+    fn command(&self, command: &str) -> Command {
         let mut program = self.node.command(env!("CARGO_BIN_EXE_millrace"));
         program.args([command, "-o", "json", "--socket"]).arg(self.socket());
         if command == "cleanup" {
             program.arg("--pins").arg(self.pins());
         }
-        let output = Command::output(&mut program).expect("the program is built");
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).expect("it is JSON")
+        program
     }
+}
+
+fn answer(program: &mut Command) -> Value {
+    let output = program.output().expect("the program is built");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("it is JSON")
 }

@@ -2,7 +2,7 @@
 //! Needs root; without it the tests print a note and pass, except under `CI`.
 //!
 //! - `bed`: a lab for a test; `talk`: what is said to the servers in its pods
-//! - `network`: who reaches whom; `carried`: what the kernel does of that
+//! - `network`: who reaches whom; `uplinks`: by which interface of their node; `carried`: what the kernel does of that
 //! - `commands`, `watching`: what people ask of a lab, and of what passes in it; `settling`: when they
 //!   have been answered
 //! - `restart`: agents that come and go, `affinity`: what filters know then
@@ -31,4 +31,5 @@ mod restart;
 mod services;
 mod settling;
 mod talk;
+mod uplinks;
 mod watching;
