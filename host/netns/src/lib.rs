@@ -10,7 +10,7 @@
 //!   - `shape`: how fast a link sends
 //!   - [`Address`], [`Route`], [`Neighbour`]; `proxy`: addresses that are answered for
 //! - [`send_frame`]: a frame that is sent as it is
-//! - [`LinkWatch`]: links that appear, change and vanish
+//! - [`LinkWatch`]: links that appear, change and vanish; [`RouteWatch`]: that something of routes did
 //! - [`Ethtool`]: features, channels and driver of a link
 //! - `sysctl`: [`Namespace::sysctl`] and [`Namespace::set_sysctl`], [`sysctls_at`]
 //!
@@ -48,6 +48,7 @@ mod netlink;
 mod ns;
 mod proxy;
 mod route;
+mod route_watch;
 mod shape;
 mod socket;
 mod sysctl;
@@ -65,6 +66,7 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::{Netlink, NetlinkError};
 pub use ns::{Namespace, NamespaceError};
 pub use route::{Route, RouteKind, RouteProtocol, RouteTable, Scope};
+pub use route_watch::RouteWatch;
 pub use socket::Refusal;
 pub use sysctl::{SysctlError, sysctls_at};
 pub use veth::VethSpec;

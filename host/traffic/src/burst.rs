@@ -25,7 +25,7 @@ pub struct BurstSettings {
     pub payload: usize,
     /// After what time without an arrival the rest of a burst is given up.
     pub patience: Duration,
-    /// The sender's core.
+    /// The sender's core; by default that of who makes the settings, as for a [`Sequence`](crate::Sequence).
     pub core: Option<Core>,
 }
 
@@ -55,7 +55,7 @@ impl Default for BurstSettings {
     /// Frames of 64 bytes.
     fn default() -> Self {
         let patience = Duration::from_millis(50);
-        Self { flows: 3000, length: 10, payload: 22, patience, core: None }
+        Self { flows: 3000, length: 10, payload: 22, patience, core: Some(Core::current()) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::thread::{self, JoinHandle};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 /// A core of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,11 @@ impl Core {
     /// Its number.
     pub const fn number(self) -> usize {
         self.0
+    }
+
+    /// The core that the calling thread is on.
+    pub fn current() -> Self {
+        Self(sched_getcpu())
     }
 
     /// The cores that the calling thread may use, in order.

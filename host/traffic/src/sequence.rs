@@ -33,7 +33,8 @@ pub struct SequenceSettings {
     pub payload: usize,
     /// After what time without an arrival the sender goes on.
     pub patience: Duration,
-    /// The sender's core.
+    /// The sender's core; by default that of who makes the settings. The kernel has a backlog for
+    /// each core, and so does not keep the order of what one thread sends from several.
     pub core: Option<Core>,
 }
 
@@ -80,7 +81,7 @@ impl SequenceSettings {
 impl Default for SequenceSettings {
     fn default() -> Self {
         let patience = Duration::from_secs(1);
-        Self { flows: 8, window: 64, payload: 22, patience, core: None }
+        Self { flows: 8, window: 64, payload: 22, patience, core: Some(Core::current()) }
     }
 }
 

@@ -198,6 +198,11 @@ impl Pods {
         self.beyond.peers = peers;
     }
 
+    /// All else beyond the node is this.
+    pub(crate) fn see(&mut self, around: Surroundings) {
+        self.beyond.around = around;
+    }
+
     /// The gateway's address in each of the node's prefixes.
     pub(crate) fn gateways(&self) -> Vec<IpNetwork> {
         self.ipam.gateways().collect()

@@ -33,11 +33,11 @@ pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [(&'static 
     }
     let Beyond { peers, around } = pods.beyond();
     let tunnels = peers.iter().filter_map(|peer| ports.get(&peer.port()));
-    let uplink = around.uplink().and_then(|uplink| ports.get(uplink));
+    let uplinks = around.uplinks().filter_map(|uplink| ports.get(uplink));
     let mut bridge = json!({
         "gateway": { "mac": mac_text(GATEWAY_MAC), "addresses": ips(&gateways) },
         "pods": stations,
-        "nodes": tunnels.chain(uplink).collect::<Vec<_>>(),
+        "nodes": tunnels.chain(uplinks).collect::<Vec<_>>(),
     });
     if let Some(host) = ports.get(HOST_PORT) {
         bridge["host"] = json!({ "port": host, "mac": mac_text(HOST_MAC) });

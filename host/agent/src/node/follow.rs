@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use crate::api::server::Host;
 use crate::node::TunnelArgs;
 use crate::node::filters::ChainKeeper;
+use crate::node::outlook::Outlook;
 use crate::node::publisher::{Known, Publisher};
 use crate::node::refusals::Matter;
 use crate::node::report::report;
@@ -41,6 +42,8 @@ pub(crate) struct Follower {
     filters: Filters,
     /// Whether the cluster knows that the node's network is there.
     is_announced: bool,
+    /// What is outside, once the node is there.
+    outlook: Option<Outlook>,
 }
 
 impl Follower {
@@ -65,7 +68,13 @@ impl Follower {
             met: BTreeMap::new(),
             filters: Filters::default(),
             is_announced: false,
+            outlook: None,
         }
+    }
+
+    /// Follows what is outside as well.
+    pub(crate) fn look_out(&mut self, outlook: Outlook) {
+        self.outlook = Some(outlook);
     }
 
     /// Who tells filters what was read.
@@ -131,7 +140,6 @@ impl Follower {
                     if self.chain.look(&host.plane) {
                         self.report();
                     }
-                    self.look_after(host);
                 }
                 Ok(Waited::Changed) => match self.read() {
                     Ok(_) => {
@@ -148,6 +156,8 @@ impl Follower {
                     return;
                 }
             }
+            self.follow_outside(host);
+            self.look_after(host);
         }
     }
 
@@ -201,6 +211,34 @@ impl Follower {
             self.met.clone_from(nodes);
         }
         self.cluster.lock().refusals.note(Matter::Nodes, met);
+        // which addresses and prefixes are the cluster's is said by its nodes
+        if let Some(outlook) = &mut self.outlook {
+            outlook.doubt();
+        }
+    }
+
+    /// Has pods reach what is outside as the host does. What is refused is tried again when all is
+    /// looked after, or with the next change.
+    fn follow_outside(&mut self, host: &Host) {
+        let (Some(outlook), Some(pods)) = (&mut self.outlook, &host.pods) else { return };
+        if host.leaving.load(Ordering::Acquire) {
+            return;
+        }
+        let is_due = self.cluster.lock().refusals.are_due(Instant::now());
+        let followed = match outlook.has_news(is_due) {
+            Ok(false) => return,
+            Ok(true) => {
+                let nodes = self.publisher.lock().world().nodes.clone();
+                let Some(this) = nodes.get(&self.node) else { return };
+                outlook.follow(&host.plane, &mut pods.lock(), this, &nodes)
+            }
+            Err(error) => Err(error),
+        };
+        if let Ok(true) = followed {
+            // other nodes may be neighbours now, or none any more
+            self.met = BTreeMap::new();
+        }
+        self.cluster.lock().refusals.note(Matter::Outside, followed.map(drop));
     }
 
     /// Tries again what the kernel has refused, and has the link of tunnels be as it was made.

@@ -4,7 +4,8 @@
 //!   choose of them, `check`: whether all is still there
 //! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `pins`: where flows
 //!   are kept
-//! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside
+//! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside,
+//!   `outlook`: as the host's routes change
 //! - `cleanup`: the end of all of it
 //! - `chain`: what the built-in filters are told of them; `filters`: the others of the chain
 //! - `source`: where the cluster is known from; `publisher`: what filters are told of it; `follow`:
@@ -32,6 +33,7 @@ mod ipam;
 mod link;
 mod liveness;
 mod meet;
+mod outlook;
 mod peers;
 pub(crate) mod pins;
 mod processes;
@@ -62,9 +64,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
-use millrace_control::compile::NodePortAddresses;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{CacheSettings, MissLimit, RESERVED_PORTS};
 use millrace_dataplane::port::{Hold, Station, Vlans};
@@ -84,6 +84,7 @@ use health::HealthChecks;
 use ipam::Ipam;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use liveness::Liveness;
+use outlook::Outlook;
 use pins::DEFAULT_PINS;
 use reach::Reach;
 use source::{Source, SourceArgs};
@@ -163,12 +164,6 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "PORT", default_value_t = 10_256)]
     health_port: u16,
 
-    /// Serve node ports at those of the node's addresses that these prefixes have, those of the
-    /// loopback included; by default at the InternalIPs of the Node, and for processes of the node at
-    /// 127.0.0.1 and ::1.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    nodeport_addresses: Vec<IpNetwork>,
-
     /// Believe what these DNS servers, too, answer to pods with ClusterNetworkPolicies that are about
     /// names of domains; by default those that Services in kube-system with the label k8s-app=kube-dns
     /// lead to. An address is that which pods ask at.
@@ -241,10 +236,15 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let doors = Doors::open(&config, succession)?;
 
     let mut state = NodeState::beside(&config.socket())?;
-    let net = node.netlink().context("the node's links")?;
-    let prefixes: Vec<_> = world.nodes.values().flat_map(|it| it.pod_cidrs.clone()).collect();
-    let around =
-        args.outside.look_around(&net, &this.addresses, &prefixes).context("the underlay")?;
+    let outlook = Outlook::new(&node, args.outside, args.tunnel.udp_port()).context("routes")?;
+    let around = outlook.surroundings(&node, this, &world.nodes).context("the underlay")?;
+    if around.link().is_none() {
+        tracing::warn!(
+            addresses = ?this.addresses,
+            "no interface has an address of the Node: pods reach what is outside by other \
+             interfaces alone"
+        );
+    }
     let peers = peers::of(this, &world.nodes, args.tunnel.mode, &around.subnets);
     let between = args.mtu.unwrap_or(around.mtu().map_or(MTU, |widest| widest.min(MTU)));
     let ends = peers.iter().filter_map(|peer| peer.tunnel);
@@ -268,7 +268,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let virtuals = Virtuals::open(node.netlink()?, gateways.clone()).context("routes of before")?;
     let announcer = around.link().cloned().map(|uplink| Announcer::open(uplink, &mut state));
     let announcer = announcer.transpose().context("what is announced on the uplink")?;
-    let node_ports = NodePortAddresses::of(&args.nodeport_addresses, &around.here, &this.addresses);
+    let node_ports = outlook.node_ports(&around, this);
     let health = HealthChecks::new(doors.runtime(), node_ports.at(&this.addresses));
     let health_port = Some(args.health_port).filter(|port| *port != 0);
     let liveness = Liveness::new(doors.runtime(), health_port);
@@ -282,7 +282,8 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     })?;
     args.cni.remember(&mut state)?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
-    ports.extend(around.ports(&this.pod_cidrs, args.tunnel.udp_port()));
+    ports.extend(outlook.ports(&around, this));
+    follower.look_out(outlook);
     let beyond = Beyond { peers, around };
     let pods = Pods::new(node, ipam, beyond, mtu, state, follower.publisher())
         .context("the pods of before")?;

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use crate::api::types::Resources;
+use crate::node::announcer::Announcer;
 use crate::node::filters::{ChainStanding, FilterStanding};
 use crate::node::health::Standing;
 use crate::node::reach::Reach;
@@ -119,6 +120,13 @@ impl Publisher {
     /// Has others know where Services are reached.
     pub(crate) fn reach_by(&mut self, reach: Reach) {
         self.reach = Some(reach);
+    }
+
+    /// Has neighbours on another uplink be told, if others are told at all.
+    pub(crate) fn announce_by(&mut self, announcer: Announcer) {
+        if let Some(reach) = &mut self.reach {
+            reach.announce_by(announcer);
+        }
     }
 
     /// Has node ports be at these addresses.

@@ -45,6 +45,12 @@ impl Reach {
         Self { virtuals, announcer, health, liveness, processes, checks, left_out, is_behind }
     }
 
+    /// Has neighbours on another uplink be told.
+    pub(crate) fn announce_by(&mut self, announcer: Announcer) {
+        self.announcer = Some(announcer);
+        self.is_behind = true;
+    }
+
     /// Tells them what filters were told before: who comes finds a chain that knows what it looks
     /// for. What has become of it is to be noted.
     pub(crate) fn follow(

@@ -29,6 +29,8 @@ pub(crate) enum Matter {
     Routes,
     /// Answers to neighbours who ask for the addresses of load balancers.
     Neighbours,
+    /// What pods reach outside, and by which of the host's interfaces.
+    Outside,
 }
 
 /// A matter of the node's network, which the kernel may refuse.
@@ -36,7 +38,8 @@ pub(crate) enum Matter {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RefusedStatus {
     /// `nodes`: links and routes to other nodes; `claims`, `routes`, `neighbours`: Services as they
-    /// are reached from outside, from the host, and by announced addresses.
+    /// are reached from outside, from the host, and by announced addresses; `outside`: what pods reach
+    /// there, and by which interface.
     pub(crate) matter: Label,
     /// Whether it is refused now.
     pub(crate) is_refused: bool,
@@ -107,7 +110,8 @@ impl Refusals {
 }
 
 impl Matter {
-    const ALL: [Self; 4] = [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours];
+    const ALL: [Self; 5] =
+        [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours, Self::Outside];
 
     /// The word in metrics.
     const fn word(self) -> &'static str {
@@ -116,6 +120,7 @@ impl Matter {
             Self::Claims => "claims",
             Self::Routes => "routes",
             Self::Neighbours => "neighbours",
+            Self::Outside => "outside",
         }
     }
 }
@@ -133,6 +138,7 @@ impl Display for Matter {
             Self::Claims => "Services as they are reached from outside",
             Self::Routes => "Services as they are reached from the host",
             Self::Neighbours => "addresses of load balancers that are announced here",
+            Self::Outside => "what is outside, as pods reach it",
         })
     }
 }
@@ -173,7 +179,7 @@ mod tests {
             let status = refusals.status().into_iter();
             status.map(|it| (it.matter.to_string(), it.is_refused, it.times)).collect::<Vec<_>>()
         };
-        let never = ["nodes", "claims", "routes", "neighbours"];
+        let never = ["nodes", "claims", "routes", "neighbours", "outside"];
         let expected = never.map(|matter| (matter.to_owned(), false, 0));
         assert_eq!(seen(&refusals), expected);
         for _ in 0..2 {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use clap::Args;
 use ipnetwork::IpNetwork;
 use millrace_abi::PortKind;
+use millrace_control::compile::NodePortAddresses;
 use millrace_dataplane::control::request::{self, AddPort, Beyond};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_netns::{Address, Link, Netlink, NetlinkError, Route, RouteKind, RouteTable};
@@ -23,10 +24,16 @@ pub(crate) struct OutsideArgs {
     /// from that of the node's interface that leads there. Who is there has to know the way back.
     #[arg(long = "non-masquerade", value_name = "CIDR")]
     plain: Vec<IpNetwork>,
+
+    /// Serve node ports at those of the node's addresses that these prefixes have, those of the
+    /// loopback included; by default at the InternalIPs of the Node, and for processes of the node at
+    /// 127.0.0.1 and ::1.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    nodeport_addresses: Vec<IpNetwork>,
 }
 
 /// What a node knows of the network around it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Surroundings {
     /// The interface that has the node's addresses, if there is one.
     uplink: Option<Uplink>,
@@ -42,7 +49,7 @@ pub(crate) struct Surroundings {
 
 /// An interface of the host's that leads outside, and what pods send from there: the host's first
 /// address of each family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Uplink {
     link: Link,
     own: Vec<IpAddr>,
@@ -71,13 +78,6 @@ impl OutsideArgs {
         let all = net.addresses()?;
         let own: Vec<_> = all.iter().filter(|it| addresses.contains(&it.network.ip())).collect();
         let uplink = own.first().map(|address| net.link_by_index(address.link)).transpose()?;
-        if uplink.is_none() {
-            tracing::warn!(
-                ?addresses,
-                "no interface has an address of the Node: pods reach what is outside by other \
-                 interfaces alone"
-            );
-        }
         let by_it = |it: &&&Address| uplink.as_ref().is_some_and(|link| it.link == link.index);
         let subnets: Vec<_> = own.iter().filter(by_it).map(|it| it.network).collect();
         let uplink = uplink.map(|link| Uplink::new(link, subnets.iter().map(|it| it.ip())));
@@ -111,6 +111,11 @@ impl OutsideArgs {
         let here = global.iter().map(|(_, network)| network.ip()).collect();
         Ok(Surroundings { uplink, others, subnets, here, ways })
     }
+
+    /// Which of a host's addresses, and of those that its Node states, have node ports.
+    pub(crate) fn node_ports(&self, host: &[IpAddr], stated: &[IpAddr]) -> NodePortAddresses {
+        NodePortAddresses::of(&self.nodeport_addresses, host, stated)
+    }
 }
 
 impl Surroundings {
@@ -127,6 +132,11 @@ impl Surroundings {
     /// Bytes of the largest IP packet that the uplink carries.
     pub(crate) fn mtu(&self) -> Option<u32> {
         self.link().map(|link| link.mtu)
+    }
+
+    /// The names of the ports outside.
+    pub(crate) fn uplinks(&self) -> impl Iterator<Item = &str> {
+        self.uplink.iter().chain(&self.others).map(|uplink| &*uplink.link.name)
     }
 
     /// The ports outside, on a node whose pods have addresses of these prefixes.

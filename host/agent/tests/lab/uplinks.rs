@@ -2,10 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use millrace_netns::{Namespace, Route, RouteTable, VethSpec};
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, until};
 
 #[test]
 fn f9_what_is_behind_another_interface_is_reached_by_it_and_sees_its_address() {
@@ -52,6 +53,34 @@ fn f9_pods_send_by_the_interface_that_has_the_hosts_default_route() {
     drop(stream);
 }
 
+#[test]
+fn f9_an_interface_that_comes_while_the_agent_runs_is_used_and_one_that_goes_is_not() {
+    let Some(bed) = Bed::up() else { return };
+    let store = Store::beside(&bed, "east");
+    for family in [0, 1] {
+        bed.await_way_to(&store, STORE[family]);
+        bed.is_reached_by_store(&store, STORE[family], NEAR[family]);
+    }
+    // a route alone, to what the store has behind it
+    let (host, _) = bed.node("east");
+    let host = host.netlink().expect("it is there");
+    for (to, via) in BEYOND.into_iter().zip(STORE) {
+        let to: IpAddr = to.parse().expect("an address");
+        let via = via.parse().expect("an address");
+        host.add_route(&Route::to(to.into()).via(via)).expect("the store is on the link");
+    }
+    for family in [0, 1] {
+        bed.await_way_to(&store, BEYOND[family]);
+        bed.is_reached_by_store(&store, BEYOND[family], NEAR[family]);
+    }
+    host.delete_link(LINK).expect("it is there");
+    until(|| {
+        let ports = bed.asked("east", &["ports"]);
+        let ports = ports.as_array().expect("it has some");
+        ports.iter().all(|port| port["name"] != LINK).then_some(())
+    });
+}
+
 /// A host that a node has an interface for, and that knows the way to nobody else.
 struct Store(Namespace);
 
@@ -78,6 +107,22 @@ impl Store {
 }
 
 impl Bed {
+    /// Waits until the agent has seen how the store is reached.
+    fn await_way_to(&self, store: &Store, address: &str) {
+        let there: IpAddr = address.parse().expect("an address");
+        let any = if there.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let (shop, _) = self.pod("shop");
+        let server = store.0.run(|| UdpSocket::bind((there, 0))).expect("a namespace");
+        let server = server.expect("it has the address");
+        server.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
+        until(|| {
+            // each with a port of its own: what was decided for another one stays
+            let socket = shop.run(|| UdpSocket::bind(any)).expect("a namespace").expect("a port");
+            socket.send_to(b"x", server.local_addr().expect("bound")).expect("there is a route");
+            server.recv(&mut [0]).ok()
+        });
+    }
+
     /// Has a pod of the node talk to the store, which is to take it for the node there.
     fn is_reached_by_store(&self, store: &Store, address: &str, node: &str) {
         let [there, node]: [IpAddr; 2] = [address, node].map(|it| it.parse().expect("an address"));

@@ -20,6 +20,7 @@ use super::endpoints::{Backing, Usable};
 use super::gateways::{self, Reached};
 use super::host_ports::Mapped;
 use super::index::Index;
+use super::node_ports::NodePortAddresses;
 use super::nodes::{Concerned, Nodes};
 use super::numbers::{Numbers, Settled};
 use super::services::Compiled;
@@ -32,6 +33,8 @@ use crate::{Pod, PodName, PodNetwork, QualifiedName, World};
 pub(super) struct Frontends {
     index: Index,
     nodes: Nodes,
+    /// Which of the node's addresses had node ports last.
+    node_ports: NodePortAddresses,
     pub(super) sets: Numbered,
     compiled: BTreeMap<Claimant, Compiled>,
     /// Who would be reached at a place. The first of them is.
@@ -198,7 +201,11 @@ impl Frontends {
         let gateways = self.gateways.names().cloned().map(Claimant::Gateway);
         let Concerned { everybody, announced, moved } =
             self.nodes.follow(world, this.name, changes);
-        if everybody {
+        let are_elsewhere = self.node_ports != *this.ports;
+        if are_elsewhere {
+            self.node_ports.clone_from(this.ports);
+        }
+        if everybody || are_elsewhere {
             let services = services.map(|it| Claimant::Service(it.name.clone()));
             let pods = world.pods.keys().cloned().map(Claimant::Pod);
             let containers = self.mapped.keys().cloned().map(Claimant::Container);

@@ -173,7 +173,7 @@ impl Compiler {
         self.local = local;
     }
 
-    /// Has node ports be at these addresses of the node: to be said before anything is compiled.
+    /// Has node ports be at these addresses of the node.
     pub fn serve_node_ports(&mut self, at: NodePortAddresses) {
         self.node_ports = at;
     }

@@ -79,7 +79,7 @@ pub enum Position {
 }
 
 /// A port to be added.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddPort {
     /// The interface, whose name the port has; for a node behind a tunnel, the name alone.
     pub interface: String,

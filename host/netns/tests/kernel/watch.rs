@@ -1,8 +1,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use millrace_netns::{Link, LinkEvent, LinkWatch, VethSpec};
+use millrace_netns::{Link, LinkEvent, LinkWatch, Route, RouteWatch, VethSpec};
 
 use crate::ground::namespace;
 
@@ -181,4 +182,48 @@ fn a_quiet_namespace_has_no_events() {
     assert_eq!(watch.try_next().unwrap(), None);
     assert_eq!(watch.next_within(Duration::from_millis(1)).unwrap(), None);
     assert_eq!(watch.links().count(), 1);
+}
+
+/// Waits for news, and until there are no more.
+fn await_news(watch: &RouteWatch) {
+    let start = Instant::now();
+    while !watch.has_news().unwrap() {
+        assert!(start.elapsed() < PATIENCE, "news in time");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // one change is told in several messages
+    while watch.has_news().unwrap() {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_watch_notices_addresses_and_routes_that_come_and_go_also_without_a_word() {
+    let Some(namespace) = namespace("outlook") else { return };
+    let netlink = namespace.netlink().unwrap();
+    let watch = namespace.watch_routes().unwrap();
+    assert!(!watch.has_news().unwrap(), "what was there before is no news");
+    netlink.add_veth(&VethSpec::new("eth0", "peer0")).unwrap();
+    for link in ["eth0", "peer0"] {
+        netlink.set_up(link).unwrap();
+    }
+    for (address, to, via) in
+        [("192.0.2.1/24", "198.51.100.0/24", "192.0.2.9"), ("fd01::1/64", "fd02::/64", "fd01::9")]
+    {
+        await_news(&watch);
+        netlink.add_address("eth0", address.parse().unwrap()).unwrap();
+        await_news(&watch);
+        let route = Route::to(to.parse().unwrap()).via(via.parse().unwrap());
+        netlink.add_route(&route).unwrap();
+        await_news(&watch);
+        netlink.remove_route(&route).unwrap();
+        await_news(&watch);
+        netlink.add_route(&route).unwrap();
+    }
+    await_news(&watch);
+    // the kernel says nothing of IPv4's routes that go with it
+    netlink.set_down("eth0").unwrap();
+    await_news(&watch);
+    netlink.delete_link("eth0").unwrap();
+    await_news(&watch);
 }
