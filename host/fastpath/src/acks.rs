@@ -128,6 +128,11 @@ impl Slot {
         self.raw().force.store(1, Release);
     }
 
+    /// The flow's next packet does not take the entry by force any more.
+    pub fn hold(&self) {
+        self.raw().force.store(0, Release);
+    }
+
     /// Whether the entry carries packets.
     pub fn is_over(&self) -> bool {
         self.raw().over.load(Acquire) != 0

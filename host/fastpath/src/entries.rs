@@ -134,6 +134,23 @@ impl FlowCache {
     /// # Errors
     /// If the kernel refuses.
     pub fn retire(&mut self, key: &Key) -> Result<Option<Usage>, MapFault> {
+        let head = self.take(key)?;
+        if head.is_some_and(|head| head.slot != 0 || head.kind == PUNT) {
+            self.forget_punted(key)?;
+        }
+        Ok(head.as_ref().map(Usage::from))
+    }
+
+    /// Removes an entry, as [`retire`](Self::retire) does, of a flow that goes on in user space: what
+    /// was punted of it is counted on, for the entry that it has next.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn withdraw(&mut self, key: &Key) -> Result<Option<Usage>, MapFault> {
+        Ok(self.take(key)?.as_ref().map(Usage::from))
+    }
+
+    fn take(&mut self, key: &Key) -> Result<Option<RawHead>, MapFault> {
         let refused = fault("bpf_map_lookup_and_delete_elem");
         let head = match key.0 {
             Raw::V4(key) => take_entry(&self.flows4, &key).map_err(refused)?.map(|it| it.head),
@@ -142,13 +159,7 @@ impl FlowCache {
         if let Some(head) = &head {
             self.gone.add(key.from(), &Usage::from(head));
         }
-        if head.is_some_and(|head| head.slot != 0 || head.kind == PUNT) {
-            match key.0 {
-                Raw::V4(key) => if_there(self.punted4.remove(&key))?,
-                Raw::V6(key) => if_there(self.punted6.remove(&key))?,
-            };
-        }
-        Ok(head.as_ref().map(Usage::from))
+        Ok(head)
     }
 
     /// Removes entries, and says how many there were. What was punted of these flows is forgotten.

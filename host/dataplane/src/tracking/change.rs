@@ -138,7 +138,10 @@ impl Upkeep {
                 Some(flow) => {
                     self.redirect(view.id, &before, direction, flow, &now[side], behind)?;
                 }
-                None => self.take_back(view.id, &before, direction, &now[side])?,
+                None => {
+                    let is_inspected = change.anew.ways[side].verdict.inspect != 0;
+                    self.take_back(view.id, &before, direction, &now[side], is_inspected)?;
+                }
             }
         }
         Ok(Fate::Changed)
@@ -190,7 +193,7 @@ impl Upkeep {
             match control {
                 Control::Drop => self.stop(view.id, &before, direction, refuser, behind),
                 // user space has something to say to each that sends
-                _ => self.take_back(view.id, &before, direction, key)?,
+                _ => self.take_back(view.id, &before, direction, key, false)?,
             }
         }
         Ok(fate)
@@ -218,7 +221,7 @@ impl Upkeep {
         }
 
         // answers come from another port: nothing of these is on its way here
-        self.take_back(id, before, direction, now)?;
+        self.take_back(id, before, direction, now, false)?;
         let mut cache = self.cache.lock();
         let inserted = cache.insert_over(&flow.key, &Entry::Forward(flow.forward));
         drop(cache);
@@ -251,19 +254,28 @@ impl Upkeep {
     }
 
     /// Takes a direction back from the kernel, with what that has counted for the connection, whose
-    /// key of this direction is `now` by now.
+    /// key of this direction is `now` by now; whether its packets are to be kept here.
     fn take_back(
         &self,
         id: ConnectionId,
         before: &Before,
         direction: Direction,
         now: &Key,
+        is_kept: bool,
     ) -> Result<(), ChangeError> {
         let side = direction as usize;
         let Some(generation) = before.generations[side] else { return Ok(()) };
         let Some(key) = kernel::key(&before.keys[side]) else { return Ok(()) };
-        self.hand_over.forget(&key, Some(generation.into()));
-        if let Some(usage) = self.cache.lock().retire(&key)?
+        let mut cache = self.cache.lock();
+        let seen = match is_kept {
+            true => self.hand_over.take_back(&mut cache, &key, generation.into())?,
+            false => {
+                self.hand_over.forget(&key, Some(generation.into()));
+                cache.retire(&key)?
+            }
+        };
+        drop(cache);
+        if let Some(usage) = seen
             && usage.generation == Generation::from(generation)
         {
             self.connections.absorb(now, generation, &kernel::connections_usage(&usage));

@@ -9,7 +9,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use millrace_fastpath::{
-    Acks, ChangeError, FlowCache, Forward, Generation, InsertError, Key, Slot, Verdict,
+    Acks, ChangeError, FlowCache, Forward, Generation, InsertError, Key, MapFault, Slot, Usage,
+    Verdict,
 };
 use parking_lot::Mutex;
 
@@ -62,11 +63,12 @@ impl HandOver {
         key: &Key,
         forward: Forward,
     ) -> Result<Generation, InsertError> {
-        let Some(slot) = self.acks.take() else {
+        let kept = self.flows.lock().kept.remove(key);
+        let Some(slot) = kept.or_else(|| self.acks.take().map(Arc::new)) else {
             return cache.insert(key, &Verdict::Forward(forward));
         };
         let generation = cache.insert_waiting(key, forward, &slot)?;
-        self.flows.lock().busy.insert(*key, Waiting::new(slot));
+        self.flows.lock().busy.insert(*key, Waiting::of(slot));
         Ok(generation)
     }
 
@@ -78,11 +80,23 @@ impl HandOver {
         queue: u32,
     ) -> Result<Generation, InsertError> {
         let generation = cache.insert(key, &Verdict::Punt { queue })?;
-        // without one its packets may change places when it is changed
-        if let Some(slot) = self.acks.take() {
-            self.flows.lock().kept.insert(*key, Arc::new(slot));
-        }
+        self.flows.lock().keep(&self.acks, key, None);
         Ok(generation)
+    }
+
+    /// Removes the entry of a flow whose packets a worker [keeps](Self::keep) from now on, and says
+    /// what was seen of it. What was punted while it waited may still be here: it is counted on.
+    pub(crate) fn take_back(
+        &self,
+        cache: &mut FlowCache,
+        key: &Key,
+        generation: Generation,
+    ) -> Result<Option<Usage>, MapFault> {
+        // a packet that comes meanwhile is noted behind this
+        let mut flows = self.flows.lock();
+        let usage = cache.withdraw(key)?;
+        flows.keep(&self.acks, key, Some(generation));
+        Ok(usage)
     }
 
     /// Changes where an entry sends packets; one that waits goes on waiting, and one that brought
@@ -208,6 +222,22 @@ impl Drop for HandOver {
 }
 
 impl Flows {
+    /// Notes what leaves of a flow that stays with a worker. If an entry of this generation waited
+    /// for its packets, it is noted where it was. Without a slot its packets may change places later.
+    fn keep(&mut self, acks: &Acks, key: &Key, generation: Option<Generation>) {
+        let waited = generation.and_then(|_| {
+            self.waiting(acks, key, generation)?;
+            self.busy.remove(key)
+        });
+        let known = self.kept.remove(key).or(waited.map(|waiting| waiting.slot));
+        // what was counted until it went over counts no longer
+        let slot = known.filter(|slot| !slot.is_over()).or_else(|| acks.take().map(Arc::new));
+        if let Some(slot) = slot {
+            slot.hold();
+            self.kept.insert(*key, slot);
+        }
+    }
+
     /// The entry with this key and generation, if it waits; it is silent no longer.
     fn waiting(
         &mut self,

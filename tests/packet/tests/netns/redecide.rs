@@ -220,15 +220,17 @@ fn f12_connections_that_a_filter_looks_into_for_a_while_lose_and_reorder_nothing
     assert!(sequence.await_arrivals(1_000));
     let shown = || bed.stage("curious").counters.shown;
     assert_eq!(shown(), 0);
-    for _ in 0..5 {
+    for round in 0..50 {
         let before = shown();
         bed.plane.configure("curious", r#"{"n": 1}"#).expect("it takes any number");
         await_some(|| if shown() > before + 100 { Ok(()) } else { Err(shown()) });
         let hits = bed.in_kernel("hit");
         bed.plane.configure("curious", r#"{"n": 0}"#).expect("it takes any number");
+        // mostly some of the flows still wait for packets to leave when the filter is back
+        let some = if round % 10 == 0 { 100 } else { 1 };
         await_some(|| {
             let now = bed.in_kernel("hit");
-            if now > hits + 100 { Ok(()) } else { Err(now) }
+            if now >= hits + some { Ok(()) } else { Err(now) }
         });
     }
     let report = sequence.stop().expect("sockets do not fail");
