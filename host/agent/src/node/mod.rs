@@ -2,8 +2,8 @@
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `wanted`: what runtimes
 //!   choose of them, `check`: whether all is still there
-//! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `pins`: where flows
-//!   are kept
+//! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `flows`: how
+//!   flows are kept, `pins`: where
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside,
 //!   `outlook`: as the host's routes change
 //! - `cleanup`: the end of all of it
@@ -26,6 +26,7 @@ pub(crate) mod cleanup;
 pub(crate) mod cni;
 mod container;
 mod filters;
+mod flows;
 mod follow;
 mod health;
 pub(crate) mod host_maps;
@@ -60,13 +61,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use millrace_abi::PortKind;
+use millrace_dataplane::control::RESERVED_PORTS;
 use millrace_dataplane::control::request::AddPort;
-use millrace_dataplane::control::{CacheSettings, MissLimit, RESERVED_PORTS};
 use millrace_dataplane::port::{Hold, Station, Vlans};
 use millrace_netns::Namespace;
 use serde_json::json;
@@ -80,12 +80,12 @@ use crate::text::Span;
 use announcer::Announcer;
 use attach::Beyond;
 use cni::CniArgs;
+use flows::FlowArgs;
 use health::HealthChecks;
 use ipam::Ipam;
 pub(crate) use link::{GATEWAY_MAC, HOST_MAC, HOST_PORT};
 use liveness::Liveness;
 use outlook::Outlook;
-use pins::DEFAULT_PINS;
 use reach::Reach;
 use source::{Source, SourceArgs};
 use state::NodeState;
@@ -137,18 +137,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, requires = "take_over")]
     linger: bool,
 
-    /// The folder of a BPF file system where flows are kept: they go on without an agent, and the
-    /// next one has them. What else it has to know is in node.json, beside the admin socket.
-    #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
-    pins: PathBuf,
-
     #[command(flatten)]
     container: ContainerArgs,
-
-    /// Packets per second, of each pod, that no known flow has: a new connection is one of them.
-    /// More are dropped, and counted at the pod's port; 0 for no limit.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    miss_limit: u32,
 
     /// Workers; one for each core by default, which serves what misses on that core.
     #[arg(long, value_name = "N")]
@@ -185,6 +175,9 @@ pub(crate) struct NodeArgs {
     /// How it is logged: `text` (the default) or `json`.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    flows: FlowArgs,
 }
 
 /// Is the network of a node until told to end.
@@ -287,16 +280,9 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let beyond = Beyond { peers, around };
     let pods = Pods::new(node, ipam, beyond, mtu, state, follower.publisher())
         .context("the pods of before")?;
-    pins::prepare(&args.pins)?;
+    pins::prepare(&args.flows.pins)?;
 
-    plan.settings.flow_cache = Some(CacheSettings {
-        pins: Some(args.pins),
-        miss_limit: (args.miss_limit > 0).then(|| MissLimit {
-            every: Duration::from_secs(1) / args.miss_limit,
-            burst: args.miss_limit,
-        }),
-        ..CacheSettings::default()
-    });
+    plan.settings.flow_cache = Some(args.flows.settings());
     let none_yet = BTreeMap::new();
     let configs = BTreeMap::from(chain::configs(&pods, &none_yet));
     let with_config = |name| (name, configs.get(name).cloned().unwrap_or_else(|| json!({})));

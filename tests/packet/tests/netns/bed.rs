@@ -11,9 +11,18 @@ use millrace_dataplane::control::status::{PortState, PortStatus, StageStatus};
 use millrace_dataplane::control::{CacheSettings, Dataplane, PortError, Redecided, Settings};
 use millrace_dataplane::port::{Gateway, Hold, Station, Vlans};
 use millrace_dataplane::worker::WorkerSettings;
+use millrace_fastpath::Features;
 use millrace_filter::testing::frames;
 use millrace_netns::{Namespace, VethSpec};
 use millrace_traffic::End;
+
+/// What of the kernel is used: all that it has, or what all have, by the test program.
+pub(crate) fn features() -> Features {
+    match env!("CARGO_CRATE_NAME") {
+        "featureless" => Features::OFF,
+        _ => Features::of_kernel(),
+    }
+}
 
 /// A host with a dataplane, and pods, each behind a port of the dataplane.
 pub(crate) struct Bed {
@@ -65,7 +74,7 @@ impl Bed {
     /// The same with settings of the cache.
     pub(crate) fn cached_with(pods: usize, workers: usize, cache: CacheSettings) -> Self {
         let worker = WorkerSettings { spin: Duration::ZERO, ..WorkerSettings::default() };
-        let flow_cache = Some(cache);
+        let flow_cache = Some(CacheSettings { features: features(), ..cache });
         let settings = Settings { workers, worker, flow_cache, ..Settings::default() };
         let mut bed = Self::at(Namespace::create_unique("packet-host").expect("root"), &settings);
         for n in 1..=pods {

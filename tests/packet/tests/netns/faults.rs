@@ -17,7 +17,7 @@ use millrace_packet_tests::guests::Guest;
 use millrace_packet_tests::module_as;
 use millrace_xsk::{UmemSettings, XskSettings};
 
-use crate::bed::{Bed, Pod, await_some};
+use crate::bed::{Bed, Pod, await_some, features};
 use crate::cached::{crossing_at, in_kernel};
 use crate::raw::Raw;
 use crate::translation::{configs, leads_out, routed, udp, virtual_address};
@@ -30,7 +30,7 @@ fn packets_that_workers_have_no_room_for_are_counted_and_later_ones_find_some() 
     for (umem, sockets, reason) in
         [(few_frames, usual.sockets, Reason::NoFrame), (usual.umem, small_ring, Reason::PuntFull)]
     {
-        let flow_cache = Some(CacheSettings::default());
+        let flow_cache = Some(CacheSettings { features: features(), ..CacheSettings::default() });
         let settings = Settings { umem, sockets, flow_cache, ..Settings::default() };
         let mut bed = Bed::at(Namespace::create_unique("packet-host").expect("root"), &settings);
         for n in 1..=2 {

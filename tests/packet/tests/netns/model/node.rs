@@ -15,7 +15,7 @@ use millrace_packet_tests::built_in;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::plain::{Plain, Socket};
-use crate::bed::{GATEWAY, Pod, cached_port};
+use crate::bed::{GATEWAY, Pod, cached_port, features};
 use crate::translation;
 
 /// The dataplane, the pods and their sockets.
@@ -52,7 +52,12 @@ impl Node {
             workers: 1,
             worker: WorkerSettings { spin: Duration::ZERO, ..WorkerSettings::default() },
             cache: Some(compiled.path().to_owned()),
-            flow_cache: Some(CacheSettings { connections, pins, ..CacheSettings::default() }),
+            flow_cache: Some(CacheSettings {
+                connections,
+                features: features(),
+                pins,
+                ..CacheSettings::default()
+            }),
             ..Settings::default()
         };
         let host = Namespace::create_unique("packet-host").expect("root");
