@@ -96,6 +96,15 @@ struct limit {
 	__u64 refused;  // misses that were too many; written by the program
 };
 
+// Sources of one hash share what one of them has.
+#define SOURCE_BITS 12
+
+// How many of them each source has, if many send by that port.
+struct share {
+	__u64 interval; // as above
+	__u64 credit;
+};
+
 // Where packets for a port leave, when user space sends them.
 struct egress {
 	__u32 ifindex; // 0: there is no such port
@@ -263,6 +272,7 @@ _Static_assert(sizeof(struct changes) == 16, "layout.rs: BEFORE_CHANGES");
 _Static_assert(offsetof(struct changes, family) == 14, "layout.rs: CHANGES_FAMILY");
 _Static_assert(sizeof(struct punt) == 16, "layout.rs: RawPunt");
 _Static_assert(sizeof(struct limit) == 32, "layout.rs: RawLimit");
+_Static_assert(sizeof(struct share) == 16, "layout.rs: RawShare");
 _Static_assert(sizeof(struct uplink) == 72, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own4) == 12, "layout.rs: RawUplink");
 _Static_assert(offsetof(struct uplink, own6) == 24, "layout.rs: RawUplink");

@@ -67,6 +67,21 @@ struct {
 	__type(value, struct limit);
 } limits SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32); // port id
+	__type(value, struct share);
+} shares SEC(".maps");
+
+// Up to when sources have spent their shares, those of one hash together.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << SOURCE_BITS);
+	__type(key, __u32); // hash of port and source
+	__type(value, __u64);
+} spent SEC(".maps");
+
 // The port of the node that has a source, and EITHER_WAY: its packets come in by its tunnel.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

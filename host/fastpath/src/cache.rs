@@ -17,7 +17,7 @@ use crate::frontends::Frontends;
 use crate::kernel::{Entries, Punted, SlotMemory};
 use crate::layout::{
     EVENT_GENERATION, EVENT_SEEN, EVENT_SIZE, RawAddress, RawEcho, RawEgress, RawFilter, RawLimit,
-    RawPunt, RawUplink,
+    RawPunt, RawShare, RawUplink,
 };
 use crate::numbers::Numbers;
 use crate::pins::Pins;
@@ -48,6 +48,7 @@ pub struct FlowCache {
     pub(crate) stand_ins: StandIns,
     pub(crate) filters: HashMap<MapData, u32, RawFilter>,
     pub(crate) limits: Array<MapData, RawLimit>,
+    pub(crate) shares: Array<MapData, RawShare>,
     pub(crate) punt: Array<MapData, RawPunt>,
     pub(crate) records: Records,
     pub(crate) numbers: Numbers,
@@ -145,6 +146,7 @@ impl FlowCache {
             stand_ins: StandIns::of(take("stand_ins"), take("stood_for"))?,
             filters: open(HashMap::try_from(take("filters")))?,
             limits: open(Array::try_from(take("limits")))?,
+            shares: open(Array::try_from(take("shares")))?,
             punt,
             records: open(HashMap::try_from(take("records")))?,
             numbers: Numbers::new(open(Array::try_from(take("numbers")))?),

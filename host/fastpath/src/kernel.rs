@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use crate::captured::RawTap;
 use crate::layout::{
     RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt, RawRefuser,
-    RawSlot, RawUplink,
+    RawShare, RawSlot, RawUplink,
 };
 
 // SAFETY: holds because its fields are integers without padding for any `N`: 2 N bytes, two
@@ -33,6 +33,8 @@ unsafe impl Pod for RawPunt {}
 unsafe impl Pod for RawEgress {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawLimit {}
+// SAFETY: holds because its fields are integers without padding, established at `layout`.
+unsafe impl Pod for RawShare {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.
 unsafe impl Pod for RawFilter {}
 // SAFETY: holds because its fields are integers without padding, established at `layout`.

@@ -185,6 +185,13 @@ pub(crate) struct RawLimit {
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
+pub(crate) struct RawShare {
+    pub(crate) interval: u64,
+    pub(crate) credit: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct RawEgress {
     pub(crate) ifindex: u32,
     pub(crate) flags: u32,
@@ -319,6 +326,7 @@ const _: () = {
     assert!(offset_of!(RawSlot, over) == 12);
     assert!(size_of::<RawPunt>() == 16);
     assert!(size_of::<RawLimit>() == 32);
+    assert!(size_of::<RawShare>() == 16);
     assert!(size_of::<RawRefuser>() == 80);
     assert!(size_of::<RawFilter>() == 8);
     assert!(size_of::<RawUplink>() == 72);

@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::layout::{
     RawAddress, RawEcho, RawEgress, RawEntry, RawFilter, RawFrontend, RawKey, RawLimit, RawPunt,
-    RawRefuser, RawSlot, RawUplink,
+    RawRefuser, RawShare, RawSlot, RawUplink,
 };
 use crate::records::{Name, Record};
 
@@ -186,7 +186,7 @@ pub(crate) fn fits(map: &Map, key: usize, value: usize) -> bool {
 }
 
 /// The maps that outlive the process, and the sizes of their keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 26] = [
+pub(crate) const MAPS: [(&str, usize, usize); 28] = [
     ("flows4", size_of::<RawKey<4>>(), size_of::<RawEntry<4>>()),
     ("flows6", size_of::<RawKey<16>>(), size_of::<RawEntry<16>>()),
     ("changing4", 4, size_of::<RawEntry<4>>()),
@@ -207,6 +207,8 @@ pub(crate) const MAPS: [(&str, usize, usize); 26] = [
     ("stood_for", 16, 16),
     ("filters", 4, size_of::<RawFilter>()),
     ("limits", 4, size_of::<RawLimit>()),
+    ("shares", 4, size_of::<RawShare>()),
+    ("spent", 4, 8),
     ("records", size_of::<Name>(), size_of::<Record>()),
     ("numbers", 4, 4),
     ("counters", 4, 8),

@@ -18,7 +18,7 @@ use aya::programs::tc::{
 
 use crate::cache::{MapFault, ON_PORTS, ON_PUNT, ON_TUNNEL, ON_UPLINK, fault, program};
 use crate::entries::if_there;
-use crate::layout::{RawEgress, RawFilter, RawLimit, RawPunt};
+use crate::layout::{RawEgress, RawFilter, RawLimit, RawPunt, RawShare};
 use crate::pins::{Held, HoldError, left_filter, name_of, pinned_link};
 use crate::tunnels::Tunnels;
 use crate::uplinks::Uplinks;
@@ -46,6 +46,13 @@ pub struct MissLimit {
     pub every: Duration,
     /// So many at once, after a while without.
     pub burst: u32,
+}
+
+impl MissLimit {
+    fn raw(&self) -> RawShare {
+        let interval = nanoseconds(self.every).clamp(1, LONGEST);
+        RawShare { interval, credit: interval.saturating_mul(self.burst.into()).min(LONGEST) }
+    }
 }
 
 impl FlowCache {
@@ -167,10 +174,24 @@ impl FlowCache {
     /// # Errors
     /// If the kernel refuses.
     pub fn limit(&mut self, port: PortId, limit: MissLimit) -> Result<(), MapFault> {
-        let interval = nanoseconds(limit.every).clamp(1, LONGEST);
-        let credit = interval.saturating_mul(limit.burst.into()).min(LONGEST);
+        let RawShare { interval, credit } = limit.raw();
         let raw = RawLimit { interval, credit, ..RawLimit::default() };
         self.limits.set(port.number().into(), raw, 0).map_err(MapFault)
+    }
+
+    /// [Limits](Self::limit) the misses of a port that many send by, and of each source: an address of
+    /// IPv4, or a prefix of 64 bits of IPv6. Some sources have one limit together.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn limit_each(
+        &mut self,
+        port: PortId,
+        each: MissLimit,
+        all: MissLimit,
+    ) -> Result<(), MapFault> {
+        self.shares.set(port.number().into(), each.raw(), 0).map_err(MapFault)?;
+        self.limit(port, all)
     }
 
     /// How many misses of a port were too many, since it was limited.
@@ -208,6 +229,7 @@ impl FlowCache {
     /// Nothing leaves by this number any more.
     pub(crate) fn close(&mut self, at: u32) -> Result<(), MapFault> {
         self.limits.set(at, RawLimit::default(), 0).map_err(MapFault)?;
+        self.shares.set(at, RawShare::default(), 0).map_err(MapFault)?;
         self.egresses.set(at, RawEgress::default(), 0).map_err(MapFault)
     }
 

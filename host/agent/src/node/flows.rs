@@ -20,8 +20,9 @@ pub(crate) struct FlowArgs {
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_PINS)]
     pub(crate) pins: PathBuf,
 
-    /// Packets per second, of each pod, that no known flow has: a new connection is one of them.
-    /// More are dropped, and counted at the pod's port; 0 for no limit.
+    /// Packets per second, of each pod, that no known flow has: a new connection is one of them. More are
+    /// dropped, and counted at the pod's port. A source outside has as many, and all that send by one
+    /// interface, or from one node, four times that. 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     miss_limit: u32,
 

@@ -54,7 +54,7 @@ pub struct CacheSettings {
     /// A folder in a BPF file system: what is there goes on when this process ends, and another
     /// one with the same folder takes it over. If there is none, all goes with the process.
     pub pins: Option<PathBuf>,
-    /// How many misses of each pod workers take; all, if nothing is said.
+    /// How many misses of each pod workers take, and of each source outside; all, if nothing is said.
     pub miss_limit: Option<MissLimit>,
 }
 
@@ -326,11 +326,16 @@ impl Punt {
             }
         };
         namespace.run(attach)??;
-        match self.miss_limit {
-            Some(limit) if port.kind == PortKind::Pod => {
-                Ok(self.cache.lock().limit(number, limit)?)
+        let Some(limit) = self.miss_limit else { return Ok(()) };
+        match port.kind {
+            PortKind::Pod => Ok(self.cache.lock().limit(number, limit)?),
+            // who is outside has as many as a pod, and all of them together have some times that
+            PortKind::Uplink | PortKind::Remote => {
+                let every = limit.every / OUTSIDERS;
+                let all = MissLimit { every, burst: limit.burst.saturating_mul(OUTSIDERS) };
+                Ok(self.cache.lock().limit_each(number, limit, all)?)
             }
-            _ => Ok(()),
+            PortKind::Host | PortKind::Wire => Ok(()),
         }
     }
 
@@ -458,6 +463,9 @@ fn label(counter: Counter) -> String {
 }
 
 const FAR: &str = "punt";
+
+/// How many times as much as one of them all sources outside have that come in by one port.
+const OUTSIDERS: u32 = 4;
 
 /// Room for any packet that fits into a frame; the driver takes no more with an XDP program.
 const MTU: u32 = 3400;

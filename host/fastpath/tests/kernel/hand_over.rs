@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use millrace_fastpath::{Counter, FlowCache, InsertError, Protocol, Refuser, Slot, Verdict};
 
@@ -278,6 +278,8 @@ fn a_pair_takes_the_place_of_flows_that_are_over() {
 fn bursts_that_go_over_arrive_in_order() {
     const FLOWS: u16 = 60;
     with_and_without_features(|bed| {
+        // whether one waits is chance, whether any does is not
+        let waited = AtomicU64::new(0);
         for (burst, base) in [(2, 1000), (10, 3000), (50, 5000)] {
             bed.run(|mut cache, mut punt_end| {
                 let server = bed.udp(1, 4, 2000);
@@ -304,10 +306,11 @@ fn bursts_that_go_over_arrive_in_order() {
                     working.join().unwrap()
                 });
                 assert_eq!(slots.len(), usize::from(FLOWS));
-                assert!(cache.count(Counter::MissWaiting).unwrap() > 0);
+                waited.fetch_add(cache.count(Counter::MissWaiting).unwrap(), Ordering::Relaxed);
                 assert_eq!(cache.count(Counter::Forced).unwrap(), 0);
             });
         }
+        assert!(waited.into_inner() > 0);
     });
 }
 

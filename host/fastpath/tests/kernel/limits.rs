@@ -1,6 +1,6 @@
 //! Misses that user space does not take: too many of one port, or nobody is there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use millrace_fastpath::{Counter, FlowCache, MissLimit, Protocol, Verdict};
@@ -40,6 +40,51 @@ fn a_port_has_no_more_misses_than_its_limit_and_others_lose_nothing() {
             }
             await_arrivals(&mut punt_end, [20, 0, 0]);
         });
+    });
+}
+
+#[test]
+fn of_many_who_send_by_a_port_each_has_its_share_and_all_have_a_limit() {
+    with_and_without_features(|bed| {
+        let net = bed.pods[0].netlink().unwrap();
+        for prefix in OTHERS.iter().flat_map(|(_, others)| others) {
+            net.add_address("eth0", prefix.parse().unwrap()).unwrap();
+        }
+        for (family, others) in OTHERS {
+            bed.run(|mut cache, mut punt_end| {
+                let at_once = |burst| MissLimit { every: Duration::from_secs(3600), burst };
+                cache.limit_each(port(0), at_once(5), at_once(40)).unwrap();
+                let to = SocketAddr::new(ip(1, family), 2000);
+                for number in 0..20 {
+                    bed.udp(0, family, 1000 + number).send_to(b"hello", to).unwrap();
+                }
+                await_count(&cache, Counter::DropLimit, 15);
+                for other in others {
+                    let (address, _) = other.split_once('/').unwrap();
+                    let address: IpAddr = address.parse().unwrap();
+                    let socket = || UdpSocket::bind((address, 1000));
+                    let socket = bed.pods[0].run(socket).unwrap().unwrap();
+                    for _ in 0..5 {
+                        socket.send_to(b"hello", to).unwrap();
+                    }
+                }
+                // the pod's own chatter may have spent some
+                let [arrived, ..] = await_arrivals(&mut punt_end, [15, 0, 0]);
+                assert!(arrived <= 20, "{arrived}");
+
+                // that is not each one's limit
+                cache.limit_each(port(0), at_once(100), at_once(10)).unwrap();
+                let before = cache.count(Counter::DropLimit).unwrap();
+                for number in 0..30 {
+                    bed.udp(0, family, 3000 + number).send_to(b"hello", to).unwrap();
+                }
+                await_count(&cache, Counter::DropLimit, before + 20);
+                assert_eq!(
+                    cache.refused(port(0)).unwrap(),
+                    cache.count(Counter::DropLimit).unwrap() - before
+                );
+            });
+        }
     });
 }
 
@@ -117,3 +162,9 @@ fn class(frame: &Arrival) -> usize {
         _ => 1,
     }
 }
+
+/// Sources beside the pod's own, which have other hashes; those of IPv6 are of other prefixes.
+const OTHERS: [(u8, [&str; 3]); 2] = [
+    (4, ["10.8.0.101/24", "10.8.0.102/24", "10.8.0.103/24"]),
+    (6, ["fd09::1/128", "fd0a::1/128", "fd0b::1/128"]),
+];
