@@ -144,23 +144,13 @@ impl Pods {
         Ok(pods)
     }
 
-    /// Makes ports of all pods that there are. One that cannot be a port is detached.
+    /// Makes ports of all pods that there are. One that cannot be a port keeps its addresses, which are
+    /// nobody else's while it runs; it is tried again.
     pub(crate) fn open(&mut self, plane: &Dataplane) -> Result<(), AttachError> {
-        let mut gone = Vec::new();
-        for (id, pod) in &self.attached {
-            if let Err(error) = plane.add_port(port_of(pod)?) {
-                let pod = pod.title();
-                tracing::warn!(pod, %error, "a pod from before is no port any more");
-                gone.push(id.clone());
-            }
+        if let (_, Err(error)) = self.open_closed(plane) {
+            tracing::error!("{error}");
         }
-        for id in gone {
-            if let Some(pod) = self.attached.remove(&id) {
-                self.ipam.put(&pod.addresses);
-            }
-        }
-        self.publish(plane)?;
-        Ok(self.remember()?)
+        Ok(self.publish(plane)?)
     }
 
     /// The pods that are attached.
@@ -402,17 +392,23 @@ impl Pods {
         Ok(self.remember()?)
     }
 
+    /// Detaches a pod while others wait.
+    pub(crate) fn detach_now(
+        &mut self,
+        plane: &Dataplane,
+        id: &AttachmentId,
+    ) -> Result<(), AttachError> {
+        let (net, link) = self.part(plane, id)?;
+        self.parted(id, delete(&net, &link))
+    }
+
     /// Detaches the pods that went while no agent was here.
     pub(crate) fn see_off(
         &mut self,
         plane: &Dataplane,
         departures: &Departures,
     ) -> Result<(), DeparturesError> {
-        let mut detach = |id: &AttachmentId| {
-            let (net, link) = self.part(plane, id)?;
-            self.parted(id, delete(&net, &link))
-        };
-        departures.read(|id| match detach(id) {
+        departures.read(|id| match self.detach_now(plane, id) {
             Ok(()) => {
                 tracing::info!(container = %id, "detached: it went while no agent was here");
                 true
@@ -446,7 +442,7 @@ fn delete(net: &Netlink, link: &str) -> Result<(), NetlinkError> {
 }
 
 /// The port that a pod is.
-fn port_of(pod: &Attached) -> Result<AddPort, AttachError> {
+pub(crate) fn port_of(pod: &Attached) -> Result<AddPort, AttachError> {
     let mac = chain::mac(&pod.mac).ok_or_else(|| AttachError::Mac(pod.mac.clone()))?;
     Ok(AddPort {
         interface: pod.port.clone(),

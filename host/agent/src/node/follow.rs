@@ -241,7 +241,8 @@ impl Follower {
         self.cluster.lock().refusals.note(Matter::Outside, followed.map(drop));
     }
 
-    /// Tries again what the kernel has refused, and has the link of tunnels be as it was made.
+    /// Tries again what the kernel has refused, has the link of tunnels be as it was made, and lets pods go
+    /// whose links have gone.
     fn look_after(&mut self, host: &Host) {
         let is_leaving = host.leaving.load(Ordering::Acquire);
         if is_leaving || !self.cluster.lock().refusals.are_due(Instant::now()) {
@@ -259,6 +260,10 @@ impl Follower {
                 self.cluster.lock().refusals.note(Matter::Nodes, mended);
             }
             (None, None) => {}
+        }
+        if let Some(pods) = &host.pods {
+            let reconciled = pods.lock().reconcile(&host.plane);
+            self.cluster.lock().refusals.note(Matter::Pods, reconciled);
         }
         if let Err(error) = self.publisher.lock().catch_up(&host.plane) {
             tracing::error!(%error, "Services and policies stay as they were");

@@ -1,7 +1,7 @@
 //! `millrace node`: a host whose ports are the pods of a cluster's node.
 //!
 //! - `attach`: pods as ports; `ipam`: their addresses, `link`: their interfaces, `wanted`: what runtimes
-//!   choose of them, `check`: whether all is still there
+//!   choose of them, `check`, `reconcile`: whether all is still there
 //! - `state`: what is remembered for the next agent, `host_maps`: what filters know, `flows`: how
 //!   flows are kept, `pins`: where
 //! - `peers`: the other nodes; `tunnel`: those that are behind one; `uplink`: what is outside,
@@ -40,6 +40,7 @@ pub(crate) mod pins;
 mod processes;
 mod publisher;
 mod reach;
+mod reconcile;
 mod refusals;
 mod report;
 mod source;

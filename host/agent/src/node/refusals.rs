@@ -31,6 +31,8 @@ pub(crate) enum Matter {
     Neighbours,
     /// What pods reach outside, and by which of the host's interfaces.
     Outside,
+    /// Pods as ports.
+    Pods,
 }
 
 /// A matter of the node's network, which the kernel may refuse.
@@ -39,7 +41,7 @@ pub(crate) enum Matter {
 pub(crate) struct RefusedStatus {
     /// `nodes`: links and routes to other nodes; `claims`, `routes`, `neighbours`: Services as they
     /// are reached from outside, from the host, and by announced addresses; `outside`: what pods reach
-    /// there, and by which interface.
+    /// there, and by which interface; `pods`: pods that are attached, as ports.
     pub(crate) matter: Label,
     /// Whether it is refused now.
     pub(crate) is_refused: bool,
@@ -110,8 +112,8 @@ impl Refusals {
 }
 
 impl Matter {
-    const ALL: [Self; 5] =
-        [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours, Self::Outside];
+    const ALL: [Self; 6] =
+        [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours, Self::Outside, Self::Pods];
 
     /// The word in metrics.
     const fn word(self) -> &'static str {
@@ -121,6 +123,7 @@ impl Matter {
             Self::Routes => "routes",
             Self::Neighbours => "neighbours",
             Self::Outside => "outside",
+            Self::Pods => "pods",
         }
     }
 }
@@ -139,6 +142,7 @@ impl Display for Matter {
             Self::Routes => "Services as they are reached from the host",
             Self::Neighbours => "addresses of load balancers that are announced here",
             Self::Outside => "what is outside, as pods reach it",
+            Self::Pods => "pods that are attached",
         })
     }
 }
@@ -179,7 +183,7 @@ mod tests {
             let status = refusals.status().into_iter();
             status.map(|it| (it.matter.to_string(), it.is_refused, it.times)).collect::<Vec<_>>()
         };
-        let never = ["nodes", "claims", "routes", "neighbours", "outside"];
+        let never = ["nodes", "claims", "routes", "neighbours", "outside", "pods"];
         let expected = never.map(|matter| (matter.to_owned(), false, 0));
         assert_eq!(seen(&refusals), expected);
         for _ in 0..2 {

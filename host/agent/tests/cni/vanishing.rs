@@ -1,10 +1,11 @@
 //! Containers whose network namespaces go before anybody takes them out of the network.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::thread;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, Container, until};
 
@@ -90,6 +91,50 @@ fn c5_a_namespace_that_goes_while_it_is_attached_leaves_nothing_behind() {
     bed.add(&last);
     assert_eq!(bed.ports().len(), 1, "{attached} were attached: {}", bed.log());
     drop(agent);
+}
+
+#[test]
+fn c5_a_namespace_that_goes_and_is_never_detached_leaves_its_addresses_to_others() {
+    let Some(bed) = Bed::new() else { return };
+    let _agent = bed.start();
+    let [stays, goes] = [(); 2].map(|()| Container::new());
+    bed.add(&stays);
+    let gone_at = address(&bed.add(&goes));
+    let wanted = json!({"ips": [format!("{gone_at}/26")]});
+    let next = Container::new();
+    let add = bed.call("ADD", Some(&next)).configured("runtimeConfig", wanted);
+    assert_eq!(add.code(), 100, "it is taken");
+    drop(goes.namespace);
+    until(|| bed.log().contains("its network namespace is gone").then_some(()));
+    assert_eq!(address(&add.done()), gone_at);
+    assert_eq!(bed.ports().len(), 2, "the other stays");
+}
+
+#[test]
+fn c5_a_pod_that_is_no_port_after_a_restart_keeps_its_addresses() {
+    let Some(bed) = Bed::new() else { return };
+    let agent = bed.start();
+    let [well, spoiled] = [(); 2].map(|()| Container::new());
+    bed.add(&well);
+    let kept_at = address(&bed.add(&spoiled));
+    agent.kill();
+    let path = bed.socket().with_file_name("node.json");
+    let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let spoiled_netns = spoiled.namespace.path().display().to_string();
+    let attachments = kept["attachments"].as_object_mut().expect("they are there");
+    let record = attachments.values_mut().find(|it| it["netns"] == spoiled_netns);
+    record.expect("it is remembered")["mac"] = json!("nobody's");
+    fs::write(&path, kept.to_string()).unwrap();
+
+    let _agent = bed.start();
+    until(|| bed.log().contains("has its addresses, and no port").then_some(()));
+    assert_eq!(bed.ports().len(), 2);
+    let next = Container::new();
+    let wanted = json!({"ips": [format!("{kept_at}/26")]});
+    assert_eq!(bed.call("ADD", Some(&next)).configured("runtimeConfig", wanted).code(), 100);
+    bed.add(&next);
+    bed.del(&spoiled);
+    bed.del(&well);
 }
 
 /// A container's IPv4 address.
