@@ -156,6 +156,21 @@ impl FlowCache {
         Ok(others)
     }
 
+    /// Has what user space sends to a port leave by another egress; entries are as they were.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn leave_by(&mut self, port: PortId, egress: Egress) -> Result<(), MapFault> {
+        let mut ports = self.links.ports.values_mut();
+        if let Some(known) = ports.find(|known| known.id == port) {
+            known.egress = egress;
+            self.egresses
+                .set(port.number().into(), RawEgress::from(egress), 0)
+                .map_err(MapFault)?;
+        }
+        Ok(())
+    }
+
     /// Says that user space lives, and takes misses: for so long from now, or until it says so
     /// again. After that, misses are dropped, and entries go on. If it never says so, misses are
     /// always punted.

@@ -30,7 +30,7 @@ use crate::{Link, Namespace, Netlink, NetlinkError};
 /// [`try_next`](LinkWatch::try_next) until there is nothing left.
 #[derive(Debug)]
 pub struct LinkWatch {
-    /// A member of the link group, never blocking.
+    /// A member of the groups, never blocking.
     socket: Socket,
     /// For dumps.
     netlink: Netlink,
@@ -38,6 +38,8 @@ pub struct LinkWatch {
     namespace: String,
     /// The picture that `pending` leads up to, by index.
     links: BTreeMap<u32, Link>,
+    /// Those that have other queueing disciplines, which were not read yet.
+    requeued: BTreeSet<u32>,
     /// Seen, but not handed out yet.
     pending: VecDeque<LinkEvent>,
 }
@@ -47,8 +49,8 @@ pub struct LinkWatch {
 pub enum LinkEvent {
     /// It was made, or moved here.
     Appeared(Link),
-    /// It was set up or down, lost or found its carrier, or has a new MTU, name, address or
-    /// master.
+    /// It was set up or down, lost or found its carrier, or has a new MTU, name, address, master or
+    /// queueing discipline.
     Changed {
         /// What it was.
         was: Link,
@@ -71,6 +73,7 @@ impl Namespace {
             netlink: self.netlink()?,
             namespace,
             links: BTreeMap::new(),
+            requeued: BTreeSet::new(),
             pending: VecDeque::new(),
         };
         watch.redraw()?;
@@ -93,7 +96,7 @@ impl LinkWatch {
             match receive(&self.socket) {
                 // one that cannot be read is as good as lost
                 Ok(datagram) => match self.read(&datagram) {
-                    Ok(()) => {}
+                    Ok(()) => self.look_at_requeued()?,
                     Err(_) => self.catch_up()?,
                 },
                 Err(error) if is_overrun(&error) => self.catch_up()?,
@@ -144,7 +147,25 @@ impl LinkWatch {
                 {
                     self.take(message.header.index);
                 }
+                // the kernel says nothing of the link itself then
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewQueueDiscipline(message)
+                    | RouteNetlinkMessage::DelQueueDiscipline(message),
+                ) => drop(self.requeued.insert(message.header.index.cast_unsigned())),
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads links again that have other queueing disciplines.
+    fn look_at_requeued(&mut self) -> Result<(), NetlinkError> {
+        while let Some(index) = self.requeued.pop_first() {
+            match self.netlink.link_by_index(index) {
+                Ok(link) => self.put(link),
+                // that it is gone is yet to be heard
+                Err(NetlinkError::NoSuchLink { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -154,6 +175,7 @@ impl LinkWatch {
     fn catch_up(&mut self) -> Result<(), NetlinkError> {
         // what is queued is older than the dump, and what would correct it may be among the lost
         drain(&self.socket).map_err(|source| self.broken(source))?;
+        self.requeued.clear();
         self.redraw()
     }
 
@@ -191,12 +213,14 @@ impl AsFd for LinkWatch {
     }
 }
 
-/// Joins the link group in the calling thread's namespace.
+/// Joins the groups of links and their queueing disciplines in the calling thread's namespace.
 fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.set_non_blocking(true)?;
     socket.bind(&SocketAddr::new(0, 0))?;
-    socket.add_membership(MulticastGroup::Link as u32)?;
+    for group in [MulticastGroup::Link, MulticastGroup::Tc] {
+        socket.add_membership(group as u32)?;
+    }
     Ok(socket)
 }
 

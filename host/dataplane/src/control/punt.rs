@@ -339,6 +339,11 @@ impl Punt {
         }
     }
 
+    /// Has what workers send to a port leave as it does now.
+    pub(super) fn leave_by(&self, port: &Port) -> Result<(), PuntError> {
+        Ok(self.cache.lock().leave_by(kernel::number(port.id), kernel::egress(port))?)
+    }
+
     /// Claims where Services are reached from outside, in place of what was claimed before.
     pub(super) fn claim(
         &self,

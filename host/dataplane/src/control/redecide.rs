@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_abi::{Reason, Tag};
+use millrace_abi::{Reason, Tag, TagKind};
 use millrace_fastpath::ChangeError;
 use millrace_sandbox::now_ns;
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +19,7 @@ use crate::connections::{ConnectionId, Connections, Cursor, View};
 use crate::control::later::Later;
 use crate::io::Io;
 use crate::mailbox::{NoAnswer, Postman};
+use crate::port::PortId;
 use crate::stage::OnRefused;
 use crate::tracking::Upkeep;
 use crate::tracking::anew::{Outcome, Refused};
@@ -80,6 +81,8 @@ struct State {
 struct Waiting {
     all: bool,
     tags: BTreeSet<u32>,
+    /// Ports that are not as the kernel's entries have them.
+    ports: BTreeSet<u16>,
 }
 
 /// What a stage does about connections that it refuses.
@@ -126,6 +129,14 @@ impl Desk {
             self.moved.wait(&mut state);
         }
         state.last
+    }
+
+    /// Asks for the kernel to carry connections as this port is now, and does not wait for it.
+    pub(super) fn post_port(&self, port: PortId) {
+        let mut state = self.state.lock();
+        state.waiting.ports.insert(port.number());
+        state.posted += 1;
+        self.moved.notify_all();
     }
 
     /// What became of all that were decided anew so far.
@@ -208,6 +219,7 @@ impl<I: Io + 'static> Redecider<I> {
                 true => round.all(),
                 false => round.tagged(&waiting.tags),
             };
+            let outcome = outcome.and_then(|()| round.by(&waiting.ports));
             let outcome = outcome.and_then(|()| round.due());
             let came_to = round.came_to;
             if let Err(error) = outcome {
@@ -254,6 +266,25 @@ impl<I: Io + 'static> Round<'_, I> {
         let ids: BTreeSet<_> = tags.iter().flat_map(tagged).collect();
         let ids: Vec<_> = ids.into_iter().collect();
         self.these(&ids)
+    }
+
+    /// Those that come or go by these ports, as they were decided.
+    fn by(&mut self, ports: &BTreeSet<u16>) -> Result<(), RedecideError> {
+        let Some(worker) = self.who.workers.first() else { return Ok(()) };
+        let tagged =
+            |port: &u16| self.who.connections.by_tag(Tag::new(TagKind::Port, u32::from(*port)));
+        let ids: BTreeSet<_> = ports.iter().flat_map(tagged).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        for some in ids.chunks(AT_ONCE) {
+            let views = some.iter().filter_map(|&id| self.who.connections.view(id));
+            let views: Vec<_> = views.collect();
+            let behind = worker.ask(move |worker| {
+                let behind = |view| Behind::of(view, &worker.ports);
+                views.iter().flat_map(behind).collect::<Vec<_>>()
+            })?;
+            self.who.upkeep.follow(&behind)?;
+        }
+        Ok(())
     }
 
     /// Those whose time is over. What stays as it is was counted when it was dropped.
@@ -385,8 +416,6 @@ const MOST_DUE: usize = 1024;
 #[cfg(test)]
 mod tests {
     use std::thread;
-
-    use millrace_abi::TagKind;
 
     use super::*;
 

@@ -55,8 +55,14 @@ impl Shared {
             match links.next_within(HEARTBEAT) {
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    if let Err(error) = self.ports.lock().follow(&event) {
-                        tracing::error!(%error, "a change of an interface is not followed");
+                    let followed = self.ports.lock().follow(&event);
+                    match followed {
+                        Ok(changed) => {
+                            changed.into_iter().for_each(|port| self.redecisions.post_port(port));
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "a change of an interface is not followed");
+                        }
                     }
                 }
                 Err(error) => {

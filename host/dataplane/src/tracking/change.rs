@@ -11,8 +11,9 @@ use super::kernel::{self, KernelFlow};
 use super::refuser::Refuser;
 use super::upkeep::Upkeep;
 use crate::connections::{
-    Anew, AnewError, Before, ConnectionId, Direction, Key, Labels, View, Way,
+    Anew, AnewError, Before, ConnectionId, Direction, Key, Labels, Translation, View, Way,
 };
+use crate::port::PortTable;
 use crate::stage::OnRefused;
 use crate::verdict::{Tags, Verdict};
 
@@ -43,7 +44,8 @@ pub(crate) struct Treatment<'r> {
     pub(crate) stage: Option<&'r str>,
 }
 
-/// An entry of the kernel that is still as it was, while its connection goes another way.
+/// An entry of the kernel that is still as it was, while its connection goes another way, or a port
+/// does.
 pub(crate) struct Behind {
     change: fastpath::Change,
     /// Whose it is.
@@ -51,6 +53,25 @@ pub(crate) struct Behind {
     direction: Direction,
     /// How often something else was decided about the connection.
     revision: u32,
+}
+
+impl Behind {
+    /// The entries of a connection, which goes on as it was decided, by ports as they are now.
+    pub(crate) fn of(view: &View, ports: &PortTable) -> impl Iterator<Item = Self> {
+        Direction::BOTH.into_iter().filter_map(|direction| {
+            let (side, other) = (direction as usize, direction.other() as usize);
+            let generation = view.generations[side]?.into();
+            let translation = Translation::between(&view.keys[side], &view.keys[other]);
+            let flow = kernel::flow(&view.keys[side], &view.ways[side], &translation, ports)?;
+            let verdict = Entry::Forward(flow.forward);
+            Some(Self {
+                change: fastpath::Change { key: flow.key, generation, verdict },
+                connection: view.id,
+                direction,
+                revision: view.revision,
+            })
+        })
+    }
 }
 
 impl Upkeep {

@@ -184,6 +184,17 @@ fn a_quiet_namespace_has_no_events() {
     assert_eq!(watch.links().count(), 1);
 }
 
+#[test]
+fn a_watch_sees_that_a_link_gets_a_queue_that_limits_it() {
+    let Some(namespace) = namespace("shaped") else { return };
+    let netlink = namespace.netlink().unwrap();
+    netlink.add_veth(&VethSpec::new("eth0", "peer0")).unwrap();
+    netlink.set_up("eth0").unwrap();
+    let mut watch = namespace.watch_links().unwrap();
+    netlink.shape("eth0", 1_000_000).unwrap();
+    await_change(&mut watch, "eth0", |was, now| !was.shaped && now.shaped);
+}
+
 /// Waits for news, and until there are no more.
 fn await_news(watch: &RouteWatch) {
     let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use crate::bed::{Bed, Pod};
+use crate::bed::{Bed, Pod, await_some};
 use crate::cached::{crossing_at, in_kernel};
 use crate::translation::udp;
 
@@ -33,8 +33,43 @@ fn f13_the_kernel_sends_to_a_pod_no_faster_than_its_link_may() {
         let _ = from.send_to(&[0; 1400], to.local_addr().expect("bound"));
         arrived += u32::from(to.recv(&mut [0; 1400]).is_ok());
     }
-    assert!(in_kernel(&bed, "hit") > hits, "the kernel carries them");
     assert!(arrived < DATAGRAMS / 10, "{arrived} have arrived meanwhile");
+    await_some(|| {
+        // once those have left that workers have sent
+        let _ = from.send_to(&[0; 1400], to.local_addr().expect("bound"));
+        if in_kernel(&bed, "hit") > hits { Ok(()) } else { Err("the kernel does not carry them") }
+    });
+}
+
+#[test]
+fn f13_a_limit_that_comes_while_the_kernel_carries_a_flow_holds_for_it() {
+    let bed = crossing_at(Bed::cached(2, 2));
+    let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
+    client.talks_to(server, server.address, b"the kernel carries this");
+    let (from, to) = (udp(client, client.address, 0), udp(server, server.address, 5000));
+    for socket in [&from, &to] {
+        socket.set_nonblocking(true).expect("it can be set");
+    }
+    let at = to.local_addr().expect("bound");
+    let of_all = |number: u32| {
+        let send = || from.send_to(&[0; 1400], at).is_ok() && to.recv(&mut [0; 1400]).is_ok();
+        (0..number).filter(|_| send()).count()
+    };
+    await_some(|| {
+        let (hits, arrived) = (in_kernel(&bed, "hit"), of_all(100));
+        if in_kernel(&bed, "hit") >= hits + 100 && arrived == 100 { Ok(()) } else { Err(arrived) }
+    });
+    // as another plugin of the chain does once the pod is attached
+    bed.host.netlink().expect("netlink works").shape(&server.port, RATE).expect("it is taken");
+    await_some(|| match of_all(200) {
+        few if few < 100 => Ok(()),
+        many => Err(many),
+    });
+    let hits = in_kernel(&bed, "hit");
+    await_some(|| {
+        of_all(10);
+        if in_kernel(&bed, "hit") > hits { Ok(()) } else { Err("the kernel has let it go") }
+    });
 }
 
 #[test]

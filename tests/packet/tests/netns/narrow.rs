@@ -7,7 +7,7 @@ use std::thread;
 use millrace_abi::Reason;
 use millrace_filter::testing::frames;
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, await_some};
 use crate::raw::{Raw, fragment};
 use crate::translation::{in_kernel, listen, node, udp, virtual_address};
 
@@ -94,4 +94,34 @@ fn segments_fit_a_path_that_is_narrower_than_both_ends_know() {
     }
     assert_eq!(bed.dropped(Reason::TooBig), 0, "no segment was ever too big");
     assert_eq!(in_kernel(&bed, "miss-mtu"), 0);
+}
+
+#[test]
+fn f4_what_the_kernel_carries_follows_a_path_that_becomes_narrower() {
+    let bed = node();
+    let (client, server) = (&bed.pods[0], &bed.pods[1]);
+    for address in [server.address, server.v6()] {
+        let receiver = udp(server, address, 5353);
+        let sender = udp(client, if address.is_ipv4() { client.address } else { client.v6() }, 0);
+        let before = ["hit", "miss-mtu"].map(|fate| in_kernel(&bed, fate));
+        let mut received = [0; 1500];
+        await_some(|| {
+            sender.send_to(&[7; 1400], (address, 5353)).expect("there is a route");
+            let (len, _) = receiver.recv_from(&mut received).expect("it arrives");
+            assert_eq!(len, 1400);
+            if in_kernel(&bed, "hit") > before[0] { Ok(()) } else { Err("the kernel has it not") }
+        });
+        assert_eq!(in_kernel(&bed, "miss-mtu"), before[1]);
+
+        let net = bed.host.netlink().expect("netlink works");
+        net.set_mtu("p2", 1300).expect("a veth takes it");
+        await_some(|| {
+            // in pieces, once it is told
+            let _ = sender.send_to(&[7; 1400], (address, 5353));
+            let seen = in_kernel(&bed, "miss-mtu");
+            if seen > before[1] { Ok(()) } else { Err(seen) }
+        });
+        net.set_mtu("p2", 1500).expect("a veth takes it");
+        bed.await_port("p2", |port| port.mtu == 1500);
+    }
 }

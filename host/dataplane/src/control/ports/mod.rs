@@ -153,11 +153,12 @@ impl Ports {
         found.map(|(name, _)| name.as_str())
     }
 
-    /// Follows what happened to an interface.
+    /// Follows what happened to an interface. Returns the ports that packets leave by in another way
+    /// now, or in other sizes.
     ///
     /// # Errors
     /// If a worker is gone.
-    pub fn follow(&mut self, event: &LinkEvent) -> Result<(), PortError> {
+    pub fn follow(&mut self, event: &LinkEvent) -> Result<Vec<PortId>, PortError> {
         let name = match event {
             LinkEvent::Changed { was, now } if was.name != now.name => {
                 // a port is its interface's name: whoever has another one is gone
@@ -171,19 +172,22 @@ impl Ports {
         self.follow_named(name, event)
     }
 
-    fn follow_named(&mut self, name: &str, event: &LinkEvent) -> Result<(), PortError> {
+    fn follow_named(&mut self, name: &str, event: &LinkEvent) -> Result<Vec<PortId>, PortError> {
+        let mut changed = Vec::new();
         // one interface may have the tunnels to many nodes
         let behind = self.records.iter().filter(|(_, record)| record.interface() == name);
         for name in behind.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let Some(mut record) = self.records.remove(&name) else { continue };
             let outcome = self.follow_port(&mut record, event);
+            changed.extend(Some(record.id).filter(|_| matches!(outcome, Ok(true))));
             self.records.insert(name, record);
             outcome?;
         }
-        Ok(())
+        Ok(changed)
     }
 
-    fn follow_port(&self, record: &mut PortRecord, event: &LinkEvent) -> Result<(), PortError> {
+    /// Says whether packets leave in another way.
+    fn follow_port(&self, record: &mut PortRecord, event: &LinkEvent) -> Result<bool, PortError> {
         let port = record.request.interface.clone();
         match event {
             LinkEvent::Vanished(gone) => {
@@ -211,13 +215,15 @@ impl Ports {
                 }
                 // the event may be older than what was read when the port was opened
                 match self.net.link_by_index(now.index) {
-                    Ok(link) if link.name == record.interface() => self.update(record, &link)?,
+                    Ok(link) if link.name == record.interface() => {
+                        return self.update(record, &link);
+                    }
                     // what became of it since is yet to be heard
                     _ => {}
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// What is there to see.
@@ -389,29 +395,35 @@ impl Ports {
     }
 
     /// Follows a change of the interface's state or MTU.
-    fn update(&self, record: &mut PortRecord, now: &Link) -> Result<(), PortError> {
-        let Some(opened) = &mut record.opened else { return Ok(()) };
-        let changed = opened.link.up != now.up || opened.link.mtu != now.mtu;
+    fn update(&self, record: &mut PortRecord, now: &Link) -> Result<bool, PortError> {
+        let Some(opened) = &mut record.opened else { return Ok(false) };
+        let leaves = opened.link.mtu != now.mtu || opened.link.shaped != now.shaped;
+        let changed = leaves || opened.link.up != now.up;
         let too_large = now.mtu > MAX_MTU && opened.link.mtu <= MAX_MTU;
         opened.link = now.clone();
         if !changed {
-            return Ok(());
+            return Ok(false);
         }
         if too_large {
             let error = PortError::Mtu { interface: now.name.clone(), mtu: now.mtu };
             tracing::warn!("{error}; larger packets are dropped and counted");
         }
         record.state = if now.up { PortState::Up } else { PortState::Down };
-        let (id, up, mtu) = (record.id, now.up, now.mtu.min(MAX_MTU));
+        let (id, up, mtu, shaped) = (record.id, now.up, now.mtu.min(MAX_MTU), now.shaped);
+        let mut port = None;
         for hand in &self.workers {
-            hand.postman.ask(move |worker| {
-                if let Some(held) = worker.ports.get_mut(id) {
-                    held.port.up = up;
-                    held.port.mtu = mtu;
-                }
+            port = hand.postman.ask(move |worker| {
+                let held = worker.ports.get_mut(id)?;
+                held.port.up = up;
+                held.port.mtu = mtu;
+                held.port.shaped = shaped;
+                Some(held.port.clone())
             })?;
         }
-        Ok(())
+        if let (Some(punt), Some(port)) = (&self.punt, &port) {
+            punt.leave_by(port)?;
+        }
+        Ok(leaves)
     }
 
     fn free_number(&self) -> Result<PortId, PortError> {
