@@ -144,8 +144,8 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     container: ContainerArgs,
 
-    /// Packets per second, of each pod, that no known flow has: a new connection is one of them.
-    /// More are dropped, and counted at the pod's port; 0 for no limit.
+    /// Packets per second, of each pod, that no known flow has: a new connection is one of them; at
+    /// once, as many, but no fewer than 1024. More are dropped, and counted at the pod's port; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     miss_limit: u32,
 
@@ -292,7 +292,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         pins: Some(args.pins),
         miss_limit: (args.miss_limit > 0).then(|| MissLimit {
             every: Duration::from_secs(1) / args.miss_limit,
-            burst: args.miss_limit,
+            burst: args.miss_limit.max(MISS_BURST),
         }),
         ..CacheSettings::default()
     });
@@ -326,3 +326,5 @@ fn built_in((name, config): (&str, serde_json::Value)) -> LoadFilter {
 
 /// Bytes of an IP packet that every underlay carries.
 const MTU: u32 = 1500;
+/// New connections that a pod may open at once, whatever it may in the long run.
+const MISS_BURST: u32 = 1024;

@@ -112,6 +112,11 @@ impl Owners {
         self.counts(owner).refused.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn forget_counts(&self, owner: Zone) {
+        let Counts { evicted, refused, crowded_out, .. } = self.counts(owner);
+        [evicted, refused, crowded_out].into_iter().for_each(|count| count.store(0, Relaxed));
+    }
+
     pub(super) fn crowded_out(&self, owner: Zone) {
         self.counts(owner).crowded_out.fetch_add(1, Relaxed);
     }

@@ -209,6 +209,11 @@ impl Connections {
         self.owners.of(owner)
     }
 
+    /// Begins anew with what became of an owner's connections: another one gets its number.
+    pub fn forget_counts(&self, owner: Zone) {
+        self.owners.forget_counts(owner);
+    }
+
     /// Lets a connection learn from the kernel, unless that speaks of an earlier one with its key.
     fn by_kernel(
         &self,

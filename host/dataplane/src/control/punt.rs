@@ -25,7 +25,7 @@ use millrace_tables::Frontend;
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
 use parking_lot::Mutex;
 
-use crate::connections::{self, Connections, Masquerade};
+use crate::connections::{self, Connections, Masquerade, OwnerCounts, Zone};
 use crate::control::carried::Sampler;
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
@@ -249,6 +249,11 @@ impl Punt {
     pub(super) fn refused(&self, port: PortId) -> Result<u64, PuntError> {
         let number = fastpath::PortId::new(port.number());
         Ok(number.map_or(Ok(0), |number| self.cache.lock().refused(number))?)
+    }
+
+    /// What became of connections that came in by a port.
+    pub(super) fn connections_of(&self, port: PortId) -> OwnerCounts {
+        self.connections.owner(Zone::port(port.number()))
     }
 
     /// What has to be done about connections from time to time.

@@ -9,7 +9,7 @@ use millrace_sandbox::maps::HostMap;
 use parking_lot::Mutex;
 
 use super::{Charge, HandOver, Succession, echo, kernel};
-use crate::connections::{ConnectionId, Connections, Cursor, Direction, Due, Retirement};
+use crate::connections::{ConnectionId, Connections, Cursor, Direction, Due, Retirement, Zone};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
@@ -72,7 +72,9 @@ impl Upkeep {
     /// Lets go all that leads to a port or comes from it.
     pub(crate) fn forget_port(&self, number: u16, now_ns: u64) -> Result<(), MapFault> {
         let gone = self.connections.remove_port(number, now_ns);
-        gone.iter().try_for_each(|due| self.settle(due, now_ns))
+        gone.iter().try_for_each(|due| self.settle(due, now_ns))?;
+        self.connections.forget_counts(Zone::port(number));
+        Ok(())
     }
 
     /// Learns which connections begin to close.
@@ -104,6 +106,8 @@ impl Upkeep {
 
     fn try_make_room_for(&self, id: ConnectionId) -> Result<bool, MapFault> {
         let now_ns = kernel::nanos(FlowCache::now());
+        // what is over makes room first
+        self.hear(now_ns);
         let mut leaving = self.connections.crowd_out(id, self.capacity.0, now_ns);
         if leaving.is_empty() {
             // the kernel may have carried answers that nobody has heard of
