@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError};
 use rustix::time::{ClockId, clock_gettime};
@@ -166,6 +166,15 @@ impl FlowCache {
     /// What of the kernel is used.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Room for entries: that of the maps, which may be a predecessor's.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn capacity(&self) -> Result<Capacity, MapFault> {
+        let info = self.flows4.map().info().map_err(MapFault)?;
+        Ok(Capacity(info.max_entries()))
     }
 
     /// Where user space says which packets have left it.

@@ -51,7 +51,8 @@ impl FlowCache {
     }
 
     /// Installs an entry that forwards, and waits: packets take it when all that came before have
-    /// left user space, as `slot` says. Without room for it, what came so far is forgotten.
+    /// left user space, as `slot` says. If there is no room, nor made any, what was punted is to be
+    /// [forgotten](Self::forget_punted).
     ///
     /// # Errors
     /// If there is one with this key, or no room.
@@ -62,12 +63,7 @@ impl FlowCache {
         slot: &Slot,
     ) -> Result<Generation, InsertError> {
         let forward = Verdict::Forward(forward);
-        let outcome = self.put(key, &forward, NO_EXIST, |generation| slot.bind(generation));
-        if let Err(InsertError::Full) = outcome {
-            // or an entry that finds room later waits for what no slot counts any more
-            self.forget_punted(key).map_err(InsertError::Refused)?;
-        }
-        outcome
+        self.put(key, &forward, NO_EXIST, |generation| slot.bind(generation))
     }
 
     /// Installs the entries of both directions, as [`insert_over`](Self::insert_over) does, by one
@@ -95,7 +91,12 @@ impl FlowCache {
         Ok(generations)
     }
 
-    fn forget_punted(&mut self, key: &Key) -> Result<(), MapFault> {
+    /// Forgets what was punted of a flow that has no entry: one that finds room later would wait
+    /// for what no slot counts any more.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn forget_punted(&mut self, key: &Key) -> Result<(), MapFault> {
         match key.0 {
             Raw::V4(key) => if_there(self.punted4.remove(&key))?,
             Raw::V6(key) => if_there(self.punted6.remove(&key))?,

@@ -47,6 +47,8 @@ families! {
     PORT_KERNEL_RECEIVED_BYTES COUNTER "millrace_port_kernel_received_bytes_total" "Bytes of the packets that came in by the port and that the kernel's flow cache carried."
     PORT_KERNEL_SENT_PACKETS COUNTER "millrace_port_kernel_sent_packets_total" "Of the packets that left by the port, those that the kernel's flow cache carried."
     PORT_KERNEL_SENT_BYTES COUNTER "millrace_port_kernel_sent_bytes_total" "Bytes of the packets that left by the port and that the kernel's flow cache carried."
+    PORT_EVICTED COUNTER "millrace_port_connections_evicted_total" "Connections from the port that were dropped to make room for others, before both sides took part."
+    PORT_CROWDED_OUT COUNTER "millrace_port_connections_crowded_out_total" "Connections from the port that left the kernel's flow cache to make room there, and go on by way of workers."
     POD_PACKETS COUNTER "millrace_pod_packets_total" "Packets that the pod sent or received, by direction and by who carried them: kernel or worker."
     POD_BYTES COUNTER "millrace_pod_bytes_total" "Bytes of the packets that the pod sent or received, by direction and by who carried them: kernel or worker."
     PORT_SEND_REFUSED COUNTER "millrace_port_send_refused_total" "How often the kernel dropped some of what it was handed to leave by the port."

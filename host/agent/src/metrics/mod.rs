@@ -185,6 +185,8 @@ fn add_cached_port(page: &mut Page, port: &PortStatus) {
         (f::PORT_KERNEL_RECEIVED_BYTES, counted.rx_kernel_bytes),
         (f::PORT_KERNEL_SENT_PACKETS, counted.tx_kernel_packets),
         (f::PORT_KERNEL_SENT_BYTES, counted.tx_kernel_bytes),
+        (f::PORT_EVICTED, counted.evicted),
+        (f::PORT_CROWDED_OUT, counted.crowded_out),
     ] {
         page.add(family, &[("port", &port.name)], count as f64);
     }

@@ -244,6 +244,8 @@ fn every_family_has_the_number_it_is_about() {
         ("kernel_received_bytes_total", p.rx_kernel_bytes),
         ("kernel_sent_packets_total", p.tx_kernel_packets),
         ("kernel_sent_bytes_total", p.tx_kernel_bytes),
+        ("connections_evicted_total", p.evicted),
+        ("connections_crowded_out_total", p.crowded_out),
         ("send_refused_total", p.tx_refused),
     ];
     let xdp = [

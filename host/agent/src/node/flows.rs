@@ -105,7 +105,7 @@ impl FlowArgs {
             pins: Some(self.pins),
             miss_limit: (self.miss_limit > 0).then(|| MissLimit {
                 every: Duration::from_secs(1) / self.miss_limit,
-                burst: self.miss_limit.min(MISS_BURST),
+                burst: MISS_BURST,
             }),
         }
     }

@@ -70,25 +70,28 @@ impl Connections {
             shard = self.lock(home);
         }
         let live = |known: &&mut Connection| known.phase == Phase::Live;
-        let Some(connection) = shard.known(id).filter(live) else {
+        if shard.known(id).filter(live).is_none() {
             drop(shard);
             if reply != answered {
                 self.unlead(&answered, id);
             }
             return Err(AnewError::Gone);
-        };
-        connection.ways = anew.ways;
-        connection.idle_ms = milliseconds(anew.idle);
-        connection.revision = connection.revision.wrapping_add(1);
-        let before = Before {
-            keys: connection.keys,
-            generations: connection.generations,
-            revision: connection.revision,
-        };
-        connection.keys[Direction::Reply as usize] = answered;
-        let labels = connection.labels_with(&anew.tags);
-        shard.relabel(id.place.at(), labels);
-        shard.set_timer(id.place.at(), &self.timeouts);
+        }
+        let at = id.place.at();
+        let (before, labels) = shard.mutate(at, &self.owners, |connection| {
+            connection.ways = anew.ways;
+            connection.idle_ms = milliseconds(anew.idle);
+            connection.revision = connection.revision.wrapping_add(1);
+            let before = Before {
+                keys: connection.keys,
+                generations: connection.generations,
+                revision: connection.revision,
+            };
+            connection.keys[Direction::Reply as usize] = answered;
+            (before, connection.labels_with(&anew.tags))
+        });
+        shard.relabel(at, labels);
+        shard.set_timer(at, &self.timeouts);
         drop(shard);
         if reply != answered {
             self.unlead(&reply, id);

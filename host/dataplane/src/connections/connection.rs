@@ -27,7 +27,7 @@ pub(super) struct Connection {
     /// One per label.
     pub(super) label_links: [Link; Labels::MOST],
     pub(super) timer_link: Link,
-    pub(super) unsettled_link: Link,
+    pub(super) row_link: Link,
     /// Tells it from those that had its place before.
     pub(super) stamp: u32,
     /// Until this tick of its timer, somebody has it to retire; 0 if nobody had.
@@ -106,11 +106,21 @@ impl Connection {
 
     /// Shows the stage at `position` no more packets; whether that leaves none that sees any.
     pub(super) fn look_away(&mut self, position: usize) -> bool {
-        let was_seen = self.ways.iter().any(|way| way.verdict.inspect != 0);
+        let was_seen = self.is_seen();
         for way in &mut self.ways {
             way.verdict.inspect &= !(1 << position);
         }
-        was_seen && self.ways.iter().all(|way| way.verdict.inspect == 0)
+        was_seen && !self.is_seen()
+    }
+
+    /// Whether stages look into it.
+    pub(super) fn is_seen(&self) -> bool {
+        self.ways.iter().any(|way| way.verdict.inspect != 0)
+    }
+
+    /// Whether nothing came of it yet but the packet that opened it.
+    pub(super) fn is_new(&self) -> bool {
+        self.traffic.iter().map(|traffic| traffic.packets).sum::<u64>() <= 1
     }
 
     /// Whether a packet came back.
@@ -139,11 +149,12 @@ impl Connection {
     /// When the kernel is to have no entries of it any more if nothing else is seen; never if it has
     /// none.
     pub(super) fn leaves_kernel_ns(&self, timeouts: &Timeouts) -> u64 {
-        let residency = u64::try_from(timeouts.residency.as_nanos()).unwrap_or(u64::MAX);
-        match self.generations {
-            [None, None] => u64::MAX,
-            _ => self.heard_ns().saturating_add(residency),
-        }
+        let stay = match self.state.is_over() {
+            true => timeouts.residency.min(timeouts.aftermath),
+            false => timeouts.residency,
+        };
+        let stay = u64::try_from(stay.as_nanos()).unwrap_or(u64::MAX);
+        if self.is_carried() { self.heard_ns().saturating_add(stay) } else { u64::MAX }
     }
 
     fn heard_ns(&self) -> u64 {

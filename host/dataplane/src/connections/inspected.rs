@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 
 use millrace_abi::INSPECT_ALL;
 
+use super::owners::Owners;
 use super::shard::Shard;
 use super::{ConnectionId, Connections, Direction, Key, Translation, Way};
 use crate::verdict::MAX_STAGES;
@@ -61,7 +62,7 @@ impl Connections {
             *left = left.saturating_sub(1);
         }
         let is_enough = *left == 0;
-        match is_enough && shard.look_away(id, position) {
+        match is_enough && shard.look_away(id, position, &self.owners) {
             true => Showing::Last,
             false => Showing::Yes,
         }
@@ -71,7 +72,7 @@ impl Connections {
     /// leaves none that does.
     pub fn released(&self, id: ConnectionId, position: usize) -> bool {
         let mut shard = self.lock(id.place.shard());
-        shard.look_away(id, position)
+        shard.look_away(id, position, &self.owners)
     }
 
     /// Both directions of a connection, if it is there.
@@ -94,10 +95,12 @@ impl Connections {
 impl Shard {
     /// Shows the stage at `position` no more packets of a connection; whether that leaves none that
     /// sees any.
-    fn look_away(&mut self, id: ConnectionId, position: usize) -> bool {
-        let is_over = self.known(id).is_some_and(|connection| connection.look_away(position));
+    fn look_away(&mut self, id: ConnectionId, position: usize, owners: &Owners) -> bool {
+        let at = id.place.at();
+        let is_over = self.known(id).is_some()
+            && self.mutate(at, owners, |connection| connection.look_away(position));
         if is_over {
-            self.inspect_left.remove(&id.place.at());
+            self.inspect_left.remove(&at);
         }
         is_over
     }

@@ -72,14 +72,30 @@ impl Connections {
         goes_on
     }
 
+    /// Lets a connection be that was due and has left the kernel since, if it goes on as far as is
+    /// known now; false if it is to be retired.
+    pub fn outlasts(&self, id: ConnectionId, now_ns: u64) -> bool {
+        let at = id.place.at();
+        let mut shard = self.lock(id.place.shard());
+        if shard.known(id).is_none_or(|known| known.phase != Phase::Live) {
+            return false;
+        }
+        shard.mutate(at, &self.owners, |known| known.generations = [None; 2]);
+        let goes_on = shard.slab.present(at).goes_on(&self.timeouts, now_ns);
+        if goes_on {
+            self.stay(&mut shard, at);
+        }
+        goes_on
+    }
+
     /// Lets a connection go that was due, if it is not the other way round by now.
     pub fn retire(&self, id: ConnectionId, now_ns: u64) -> Retirement {
         let at = id.place.at();
         let mut shard = self.lock(id.place.shard());
         let Some(connection) = shard.known(id) else { return Retirement::Gone };
         if connection.phase == Phase::Live {
-            connection.generations = [None; 2];
-            if connection.goes_on(&self.timeouts, now_ns) {
+            shard.mutate(at, &self.owners, |known| known.generations = [None; 2]);
+            if shard.slab.present(at).goes_on(&self.timeouts, now_ns) {
                 self.stay(&mut shard, at);
                 return Retirement::StillAlive;
             }
@@ -125,6 +141,9 @@ impl Connections {
         if !connection.marks.has(Mark::Evicted) {
             self.owners.loses(connection.owner());
         }
+        if connection.marks.has(Mark::Carried) {
+            self.owners.carry(connection.owner(), connection.family(), false);
+        }
         let keys = connection.keys.map(|key| self.locate(&key));
 
         // the place is free when no key leads there any more
@@ -142,11 +161,15 @@ impl Connections {
 
     /// Nobody has the connection to retire any more.
     fn stay(&self, shard: &mut Shard, at: u32) {
-        let connection = shard.slab.present(at);
-        connection.handed_out = 0;
-        if connection.marks.has(Mark::Evicted) {
+        let was_evicted = shard.mutate(at, &self.owners, |connection| {
+            let was_evicted = connection.marks.has(Mark::Evicted);
+            connection.handed_out = 0;
             connection.marks.set(Mark::Evicted, false);
-            self.owners.gains(connection.owner());
+            connection.marks.set(Mark::Crowded, false);
+            was_evicted
+        });
+        if was_evicted {
+            self.owners.gains(shard.slab.present(at).owner());
         }
         shard.set_timer(at, &self.timeouts);
     }

@@ -22,6 +22,10 @@ pub(super) enum Mark {
     Evicted,
     /// It is among those that its endpoint is said to have.
     Counted,
+    /// It is among those of its owner that the kernel is said to carry.
+    Carried,
+    /// It is to leave the kernel to make room there.
+    Crowded,
 }
 
 impl Marks {

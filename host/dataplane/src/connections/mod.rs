@@ -7,7 +7,7 @@
 //! - `open`, `leave`: how they come and go; `anew`: what is decided while they live
 //! - `inspected`: what stages still want to see of them
 //! - `loads`: how many of them each endpoint has
-//! - `share`: who has to make room for others; [`Masquerade`]: ports
+//! - `share`, `cache_share`: who has to make room for others, in `row`s; [`Masquerade`]: ports
 //! - `index` finds by key, `list` by label, `wheel` by time; `slab` has the memory
 //! - [`Limits`]: each owner its share
 //! - [`Record`]: what has to be kept to `resume` a connection in another process
@@ -17,6 +17,7 @@
 //! entries are gone. Until then its keys, and with them its port of a translation, are taken.
 
 mod anew;
+mod cache_share;
 mod connection;
 mod index;
 mod inspected;
@@ -31,6 +32,7 @@ mod owners;
 mod ports;
 mod record;
 mod resume;
+mod row;
 mod shard;
 mod share;
 mod slab;

@@ -182,7 +182,7 @@ impl Connection {
             labels: Labels::NONE,
             label_links: [Link::ALONE; Labels::MOST],
             timer_link: Link::ALONE,
-            unsettled_link: Link::ALONE,
+            row_link: Link::ALONE,
             stamp: 0,
             handed_out: 0,
             idle_ms: milliseconds(*idle),

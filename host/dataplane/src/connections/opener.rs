@@ -49,6 +49,12 @@ impl Opener {
         }
     }
 
+    /// When it came.
+    pub(super) fn opened_ns(&self) -> u64 {
+        let [low, high] = self.now_ns;
+        u64::from(high) << 32 | u64::from(low)
+    }
+
     /// Each port has its share of connections, also those that are of one zone.
     pub(super) fn owner(&self) -> Zone {
         Zone::port(self.ingress)
@@ -60,7 +66,6 @@ impl Opener {
             !matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6);
         let port = |port| if has_ports { port } else { 0 };
         let source = Translation::between(key, reply).source;
-        let [low, high] = self.now_ns;
         let mut slot = Slot {
             src_addr: key.source.address,
             dst_addr: key.destination.address,
@@ -82,7 +87,7 @@ impl Opener {
             icmp_type: self.icmp_type,
             icmp_code: self.icmp_code,
             flags: self.flags,
-            now_ns: u64::from(high) << 32 | u64::from(low),
+            now_ns: self.opened_ns(),
             to_addr: reply.source.address,
             to_port: port(reply.source.port),
             as_addr: source.map_or([0; 16], |source| source.address),

@@ -10,6 +10,7 @@ use super::index::{Index, Place};
 use super::list::List;
 use super::marks::Mark;
 use super::owners::Owners;
+use super::row::{Rank, Row, Rows};
 use super::slab::Slab;
 use super::wheel::{TICK_BITS, Wheel};
 use super::{ConnectionId, Due, Timeouts, Zone};
@@ -22,8 +23,8 @@ pub(super) struct Shard {
     pub(super) slab: Slab,
     pub(super) wheel: Wheel,
     labels: Map<u32, List>,
-    /// By owner, oldest first: who makes room if the owner has more than its share.
-    unsettled: Map<Zone, List>,
+    /// By owner: who makes room if the owner has more than its share.
+    rows: Map<Zone, Rows>,
     /// Of connections that stages look into: how many more packets each wants to see.
     pub(super) inspect_left: Map<u32, [u16; MAX_STAGES]>,
     /// Where endpoints' connections are counted, once somebody asks for that.
@@ -39,7 +40,7 @@ impl Shard {
             slab: Slab::default(),
             wheel: Wheel::new(),
             labels: Map::default(),
-            unsettled: Map::default(),
+            rows: Map::default(),
             inspect_left: Map::default(),
             loads: None,
             stamp: 0,
@@ -73,12 +74,10 @@ impl Shard {
 
     /// Lets packets, labels and time find the connection.
     pub(super) fn begin(&mut self, at: u32, timeouts: &Timeouts, owners: &Owners) {
-        let connection = self.slab.present(at);
-        connection.phase = Phase::Live;
-        let ends_ns = connection.ends_ns(timeouts);
+        self.mutate(at, owners, |connection| connection.phase = Phase::Live);
+        let ends_ns = self.slab.present(at).ends_ns(timeouts);
         self.label(at);
         self.wheel.set(&mut self.slab, at, ends_ns);
-        self.await_settling(at, owners);
         self.weigh(at);
     }
 
@@ -90,17 +89,35 @@ impl Shard {
         (timeouts, owners): (&Timeouts, &Owners),
         change: impl FnOnce(&mut Connection) -> R,
     ) -> R {
-        let connection = self.slab.present(at);
-        let before = (connection.state, connection.is_settled());
-        let outcome = change(connection);
-        let after = (connection.state, connection.is_settled());
-        if before != after {
-            let waits = !before.1 && !connection.marks.has(Mark::Evicted);
+        let watched = |it: &Connection| (it.state, it.is_settled());
+        let before = watched(self.slab.present(at));
+        let outcome = self.mutate(at, owners, change);
+        if before != watched(self.slab.present(at)) {
             self.set_timer(at, timeouts);
             self.weigh(at);
-            if after.1 && waits {
-                self.stop_awaiting(at, owners);
-            }
+        }
+        outcome
+    }
+
+    /// Does something to a connection, which then waits where it has to make room; and counts it
+    /// among those that the kernel carries, if it is one.
+    #[inline]
+    pub(super) fn mutate<R>(
+        &mut self,
+        at: u32,
+        owners: &Owners,
+        mutate: impl FnOnce(&mut Connection) -> R,
+    ) -> R {
+        let connection = self.slab.present(at);
+        let before = connection.row();
+        let outcome = mutate(connection);
+        let (row, is_carried) = (connection.row(), connection.is_carried());
+        if is_carried != connection.marks.has(Mark::Carried) {
+            connection.marks.set(Mark::Carried, is_carried);
+            owners.carry(connection.owner(), connection.family(), is_carried);
+        }
+        if row != before {
+            self.line_up(at, [before, row], owners);
         }
         outcome
     }
@@ -123,12 +140,7 @@ impl Shard {
 
     /// Hides a live connection from packets and labels; time still finds it.
     pub(super) fn leave(&mut self, at: u32, owners: &Owners) {
-        let connection = self.slab.present(at);
-        let waits = !connection.is_settled() && !connection.marks.has(Mark::Evicted);
-        connection.phase = Phase::Leaving;
-        if waits {
-            self.stop_awaiting(at, owners);
-        }
+        self.mutate(at, owners, |connection| connection.phase = Phase::Leaving);
         self.unlabel(at);
         self.weigh(at);
     }
@@ -136,9 +148,15 @@ impl Shard {
     /// The owner's connection that has waited the longest for its other side, which waits no
     /// longer.
     pub(super) fn evict(&mut self, owner: Zone, owners: &Owners) -> Option<u32> {
-        let at = self.unsettled.get(&owner)?.first()?;
-        self.stop_awaiting(at, owners);
-        self.slab.present(at).marks.set(Mark::Evicted, true);
+        let at = self.rows.get(&owner)?.oldest_unsettled(&self.slab)?;
+        self.mutate(at, owners, |connection| connection.marks.set(Mark::Evicted, true));
+        Some(at)
+    }
+
+    /// The owner's connection that has been in a row the longest, which is to leave the kernel.
+    pub(super) fn crowd_out(&mut self, owner: Zone, row: Row, owners: &Owners) -> Option<u32> {
+        let at = self.rows.get(&owner)?.first(row)?;
+        self.mutate(at, owners, |connection| connection.marks.set(Mark::Crowded, true));
         Some(at)
     }
 
@@ -153,7 +171,7 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let slab_is_empty = (0..self.slab.end()).all(|at| self.slab.at(at).is_none());
-        let lists_are_empty = self.labels.is_empty() && self.unsettled.is_empty();
+        let lists_are_empty = self.labels.is_empty() && self.rows.is_empty();
         let index_is_empty = self.index.is_empty() && self.inspect_left.is_empty();
         slab_is_empty && lists_are_empty && index_is_empty
     }
@@ -200,21 +218,23 @@ impl Shard {
         }
     }
 
-    fn await_settling(&mut self, at: u32, owners: &Owners) {
+    fn line_up(&mut self, at: u32, [before, now]: [Option<Row>; 2], owners: &Owners) {
         let owner = self.slab.present(at).owner();
-        let list = self.unsettled.entry(owner).or_insert(List::EMPTY);
-        list.put(&mut self.slab, at, |connection| &mut connection.unsettled_link);
-        owners.awaits(owner);
-    }
-
-    fn stop_awaiting(&mut self, at: u32, owners: &Owners) {
-        let owner = self.slab.present(at).owner();
-        let Some(list) = self.unsettled.get_mut(&owner) else { return };
-        list.take(&mut self.slab, at, |connection| &mut connection.unsettled_link);
-        if list.is_empty() {
-            self.unsettled.remove(&owner);
+        let rows = self.rows.entry(owner).or_insert(Rows::EMPTY);
+        if let Some(before) = before {
+            rows.take(&mut self.slab, at, before);
         }
-        owners.stops_awaiting(owner);
+        match now {
+            Some(now) => rows.put(&mut self.slab, at, now),
+            None if rows.is_empty() => drop(self.rows.remove(&owner)),
+            None => {}
+        }
+        let waits = |row: Option<Row>| row.is_some_and(|row| row.rank == Rank::Unsettled);
+        match (waits(before), waits(now)) {
+            (false, true) => owners.awaits(owner),
+            (true, false) => owners.stops_awaiting(owner),
+            _ => {}
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Timeouts {
     /// What the kernel carries, until it has no entries of it any more: the next packet comes to user
     /// space, which still knows the connection. Default 120 s.
     pub residency: Duration,
+    /// The same for TCP that is over. Default 10 s, as long as conntrack knows of an RST: few packets
+    /// come then, and whoever opens one connection after another would fill the kernel with them.
+    pub aftermath: Duration,
 }
 
 impl State {
@@ -108,6 +111,7 @@ impl Default for Timeouts {
             icmp: seconds(30),
             sctp: seconds(210),
             residency: seconds(120),
+            aftermath: seconds(10),
         }
     }
 }

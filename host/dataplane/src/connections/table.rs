@@ -185,10 +185,11 @@ impl Connections {
             |known: &&mut Connection| known.phase == Phase::Live && known.revision == revision;
         let Some(connection) = shard.known(id).filter(as_decided) else { return false };
         connection.marks.add(Mark::Cached, generation.is_some());
-        connection.generations[direction as usize] = generation;
+        let (at, side) = (id.place.at(), direction as usize);
+        shard.mutate(at, &self.owners, |connection| connection.generations[side] = generation);
         if generation.is_some() {
             // its entries leave the kernel sooner than it ends
-            shard.set_timer(id.place.at(), &self.timeouts);
+            shard.set_timer(at, &self.timeouts);
         }
         true
     }
@@ -206,6 +207,11 @@ impl Connections {
     /// What became of an owner's connections.
     pub fn owner(&self, owner: Zone) -> OwnerCounts {
         self.owners.of(owner)
+    }
+
+    /// Begins anew with what became of an owner's connections: another one gets its number.
+    pub fn forget_counts(&self, owner: Zone) {
+        self.owners.forget_counts(owner);
     }
 
     /// Lets a connection learn from the kernel, unless that speaks of an earlier one with its key.

@@ -16,15 +16,15 @@ use crate::tracking::refuser::Refuser;
 
 impl Dataplane {
     /// What the kernel's flow cache dropped, and what found no room on its way to workers, by reason,
-    /// and of connections that were refused while they lived by stage; nothing is counted by port.
-    /// Nothing without a flow cache.
+    /// and of connections that were refused while they lived by stage; by port only what of it was too
+    /// much. Nothing without a flow cache.
     ///
     /// # Errors
     /// If the kernel does not say, or a worker is gone.
     pub fn kernel_drops(&self) -> Result<Vec<FateStatus>, PortError> {
         let (drops, refused) = self.shared.ports.lock().kernel_drops()?;
-        let status = |stage: Option<String>, reason: Reason, packets| FateStatus {
-            port: ANY_PORT.to_owned(),
+        let status = |port: String, stage: Option<String>, reason: Reason, packets| FateStatus {
+            port,
             stage,
             fate: Fate::Dropped(reason).label().into(),
             reason: Some(reason.label().into()),
@@ -34,9 +34,11 @@ impl Dataplane {
         for Refused { by: Refuser { stage, reason, .. }, packets, .. } in refused {
             *of_stages.entry((stage, reason)).or_default() += packets;
         }
-        let unnamed = drops.into_iter().map(|(reason, packets)| status(None, reason, packets));
-        let named = of_stages.into_iter();
-        let named = named.map(|((stage, reason), packets)| status(Some(stage), reason, packets));
+        let unnamed = drops.into_iter();
+        let unnamed = unnamed.map(|((port, reason), packets)| status(port, None, reason, packets));
+        let named = of_stages.into_iter().map(|((stage, reason), packets)| {
+            status(ANY_PORT.to_owned(), Some(stage), reason, packets)
+        });
         Ok(unnamed.chain(named).collect())
     }
 
@@ -66,6 +68,9 @@ impl Dataplane {
     }
 }
 
+/// Packets by the port that they came in by, and why they went no further.
+type ByPort = BTreeMap<(String, Reason), u64>;
+
 /// Packets that entries dropped.
 struct Refused {
     by: Refuser,
@@ -77,17 +82,25 @@ struct Refused {
 impl Ports {
     /// What was dropped in the flow cache and behind it, if there is one; and apart from that, what
     /// stages refused.
-    fn kernel_drops(&self) -> Result<(BTreeMap<Reason, u64>, Vec<Refused>), PortError> {
-        let mut drops = BTreeMap::new();
+    fn kernel_drops(&self) -> Result<(ByPort, Vec<Refused>), PortError> {
+        let mut drops = ByPort::new();
+        let any = |reason| (ANY_PORT.to_owned(), reason);
         let Some(punt) = &self.punt else { return Ok((drops, Vec::new())) };
         let (unnamed, refused) = self.refused()?;
         for counter in Counter::ALL {
             let Some(reason) = reason(counter) else { continue };
-            let packets = match counter {
+            let mut packets = match counter {
                 Counter::DropEntry => unnamed,
                 _ => punt.cache.lock().count(counter).map_err(PuntError::from)?,
             };
-            *drops.entry(reason).or_default() += packets;
+            if counter == Counter::DropLimit {
+                for (port, record) in &self.records {
+                    let refused = punt.refused(record.id)?;
+                    packets = packets.saturating_sub(refused);
+                    drops.insert((port.clone(), reason), refused);
+                }
+            }
+            *drops.entry(any(reason)).or_default() += packets;
         }
         for kernel in self.socket_statistics(PortId::PUNT)? {
             // what there was no frame for is among what was dropped for other reasons than the ring
@@ -97,7 +110,7 @@ impl Ports {
                 (Reason::NoFrame, kernel.rx_fill_ring_empty),
                 (Reason::TruncatedFrame, too_long),
             ] {
-                *drops.entry(reason).or_default() += packets;
+                *drops.entry(any(reason)).or_default() += packets;
             }
         }
         drops.retain(|_, packets| *packets > 0);

@@ -25,7 +25,7 @@ use millrace_tables::Frontend;
 use millrace_xsk::{AttachError, AttachMode, OpenError, Program, Xsk, XskSettings};
 use parking_lot::Mutex;
 
-use crate::connections::{self, Connections, Masquerade};
+use crate::connections::{self, Connections, Masquerade, OwnerCounts, Zone};
 use crate::control::carried::Sampler;
 use crate::control::flows::FlowReader;
 use crate::control::ports::Hand;
@@ -181,11 +181,11 @@ impl Punt {
             let (connections, cache, hand_over) = shared();
             Arc::new(Succession::new(connections, cache, hand_over))
         });
-        let track = |queue| {
+        let upkeep = {
             let (connections, cache, hand_over) = shared();
-            let masquerade = Arc::clone(&masquerade);
-            Tracking::new(queue, connections, cache, hand_over, masquerade, succession.clone())
+            Arc::new(Upkeep::new(connections, cache, hand_over, succession.clone())?)
         };
+        let track = |queue| Tracking::new(queue, &upkeep, Arc::clone(&masquerade));
         // whatever becomes of this process, the kernel takes the pair away with it
         let far = Namespace::create_nameless("punt")?;
         let queues = workers.len() as u32;
@@ -196,13 +196,9 @@ impl Punt {
         prepare(&far, FAR)?;
 
         let (program, counted) = far.run(|| connect(workers, sockets, &track))??;
-        let upkeep = {
-            let (connections, cache, hand_over) = shared();
-            Upkeep::new(connections, cache, hand_over, succession.clone())
-        };
         let sampler = Arc::new(Sampler::new(Arc::clone(&cache))?);
         let this = Self {
-            upkeep: Arc::new(upkeep),
+            upkeep,
             succession,
             sampler,
             miss_limit: settings.miss_limit,
@@ -253,6 +249,11 @@ impl Punt {
     pub(super) fn refused(&self, port: PortId) -> Result<u64, PuntError> {
         let number = fastpath::PortId::new(port.number());
         Ok(number.map_or(Ok(0), |number| self.cache.lock().refused(number))?)
+    }
+
+    /// What became of connections that came in by a port.
+    pub(super) fn connections_of(&self, port: PortId) -> OwnerCounts {
+        self.connections.owner(Zone::port(port.number()))
     }
 
     /// What has to be done about connections from time to time.

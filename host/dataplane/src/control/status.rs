@@ -129,6 +129,13 @@ pub struct PortTotals {
     /// the port's were that already.
     #[serde(default)]
     pub misses_refused: u64,
+    /// Connections from it that were dropped to make room for others, before both sides took part.
+    #[serde(default)]
+    pub evicted: u64,
+    /// Connections from it that left the kernel's flow cache to make room there, and go on by way of
+    /// workers.
+    #[serde(default)]
+    pub crowded_out: u64,
 }
 
 /// A stage of the chain.

@@ -56,7 +56,8 @@ impl HandOver {
         Self { acks, flows: Mutex::default() }
     }
 
-    /// Inserts an entry that waits; one that does not if too many wait already.
+    /// Inserts an entry that waits; one that does not if too many wait already. What is not inserted
+    /// may be tried again, or is to be [given up](Self::give_up).
     pub(crate) fn insert(
         &self,
         cache: &mut FlowCache,
@@ -67,9 +68,14 @@ impl HandOver {
         let Some(slot) = kept.or_else(|| self.acks.take().map(Arc::new)) else {
             return cache.insert(key, &Verdict::Forward(forward));
         };
-        let generation = cache.insert_waiting(key, forward, &slot)?;
-        self.flows.lock().busy.insert(*key, Waiting::of(slot));
-        Ok(generation)
+        let inserted = cache.insert_waiting(key, forward, &slot);
+        let mut flows = self.flows.lock();
+        match &inserted {
+            Ok(_) => drop(flows.busy.insert(*key, Waiting::of(slot))),
+            // whoever tries again goes on with what was counted
+            Err(_) => drop(flows.kept.insert(*key, slot)),
+        }
+        inserted
     }
 
     /// Inserts an entry that brings packets to a queue, until it is [changed](Self::change).
@@ -199,6 +205,11 @@ impl HandOver {
             }
         }
         goes_on
+    }
+
+    /// Forgets what was counted of a flow that has no entry, nor gets one.
+    pub(crate) fn give_up(&self, key: &Key) {
+        self.flows.lock().kept.remove(key);
     }
 
     /// Forgets a flow whose entry is gone, or is to go; that has this generation, if there is one.

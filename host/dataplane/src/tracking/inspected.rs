@@ -14,7 +14,7 @@ impl Tracking {
     /// Has the kernel bring all packets of a direction to this worker.
     pub(super) fn keep(&self, id: ConnectionId, direction: Direction, key: &Key, revision: u32) {
         let Some(key) = kernel::key(key) else { return };
-        let kept = self.put(&key, |cache| self.hand_over.keep(cache, &key, self.queue));
+        let kept = self.put(id, &key, |cache| self.hand_over.keep(cache, &key, self.queue));
         self.note(id, direction, &key, kept, revision);
     }
 

@@ -11,7 +11,7 @@
 //!   refuses them
 //! - `inspected`: connections that stages look into; `preview`: what one would be like
 //! - `related`: ICMP errors about packets of connections; `reset`: TCP's ends are told it is over
-//! - `upkeep`: what is done about connections when no packet comes
+//! - `upkeep`: what is done about connections when no packet comes, and how some make room
 //! - `succession`: connections that go on in another process
 
 pub(crate) mod anew;
@@ -62,8 +62,9 @@ pub struct Tracking {
     connections: Arc<Connections>,
     cache: Arc<Mutex<FlowCache>>,
     hand_over: Arc<HandOver>,
-    masquerade: Arc<Masquerade>,
     succession: Option<Arc<Succession>>,
+    upkeep: Arc<Upkeep>,
+    masquerade: Arc<Masquerade>,
     counters: Arc<TrackingCounters>,
     /// The worker's queue of the punt pair.
     queue: u32,
@@ -105,16 +106,17 @@ pub struct Rewrite {
 
 impl Tracking {
     /// For the worker that has this queue of the punt pair.
-    pub(crate) fn new(
-        queue: u32,
-        connections: Arc<Connections>,
-        cache: Arc<Mutex<FlowCache>>,
-        hand_over: Arc<HandOver>,
-        masquerade: Arc<Masquerade>,
-        succession: Option<Arc<Succession>>,
-    ) -> Self {
-        let counters = Arc::default();
-        Self { connections, cache, hand_over, masquerade, succession, counters, queue }
+    pub(crate) fn new(queue: u32, upkeep: &Arc<Upkeep>, masquerade: Arc<Masquerade>) -> Self {
+        Self {
+            connections: Arc::clone(&upkeep.connections),
+            cache: Arc::clone(&upkeep.cache),
+            hand_over: Arc::clone(&upkeep.hand_over),
+            succession: upkeep.succession.clone(),
+            upkeep: Arc::clone(upkeep),
+            masquerade,
+            counters: Arc::default(),
+            queue,
+        }
     }
 
     /// What it counts.
@@ -149,8 +151,9 @@ impl Tracking {
             known => {
                 let flow = kernel::flow(&key, &found.way, &found.translation, ports);
                 flow.and_then(|flow| {
-                    if known.is_none() {
-                        let generation = self.install(&flow);
+                    // few packets are to come of what is over
+                    if known.is_none() && !found.state.is_over() {
+                        let generation = self.install(found.id, &flow);
                         self.note(found.id, found.direction, &flow.key, generation, found.revision);
                     }
                     self.hand_over.slot(&flow.key, known.map(Generation::from))
@@ -271,7 +274,7 @@ impl Tracking {
         }
         let pair = match &flows {
             [Some(there), Some(back)] if there.key.protocol() == Protocol::Tcp => {
-                self.insert_pair([there, back])
+                self.insert_pair(id, [there, back])
             }
             _ => None,
         };
@@ -281,8 +284,8 @@ impl Tracking {
             let alone = flow.key.protocol() == Protocol::Tcp || direction == Direction::Reply;
             let generation = match pair {
                 Some(generations) => kernel::generation(generations[direction as usize]),
-                None if alone => self.insert(&flow),
-                None => self.install(&flow),
+                None if alone => self.insert(id, &flow),
+                None => self.install(id, &flow),
             };
             self.note(id, direction, &flow.key, generation, 0);
         }
@@ -290,10 +293,10 @@ impl Tracking {
 
     /// Gives both directions to the kernel at once, which carries them from now on; nothing if that
     /// cannot be, and then one of them may.
-    fn insert_pair(&self, pair: [&KernelFlow; 2]) -> Option<[Generation; 2]> {
+    fn insert_pair(&self, id: ConnectionId, pair: [&KernelFlow; 2]) -> Option<[Generation; 2]> {
         let [there, back] = pair.map(|flow| (&flow.key, Entry::Forward(flow.forward)));
         let pair = [(there.0, &there.1), (back.0, &back.1)];
-        let generations = self.cache.lock().insert_pair(pair).ok()?;
+        let generations = self.with_room(id, || self.cache.lock().insert_pair(pair)).ok()?;
         add(&self.counters.installed, 2);
         Some(generations)
     }
@@ -340,33 +343,45 @@ impl Tracking {
     }
 
     /// Gives a direction to the kernel, which carries it once what is here has left.
-    fn install(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
-        self.put(&flow.key, |cache| self.hand_over.insert(cache, &flow.key, flow.forward))
+    fn install(&self, id: ConnectionId, flow: &KernelFlow) -> Option<NonZeroU32> {
+        let key = &flow.key;
+        let generation = self.put(id, key, |cache| self.hand_over.insert(cache, key, flow.forward));
+        if generation.is_none() {
+            self.hand_over.give_up(key);
+            if let Err(error) = self.cache.lock().forget_punted(key) {
+                tracing::error!(%error, "the kernel counts packets of a flow that it has no room for");
+            }
+        }
+        generation
     }
 
     /// Gives a direction to the kernel, which carries it from now on.
-    fn insert(&self, flow: &KernelFlow) -> Option<NonZeroU32> {
-        self.put(&flow.key, |cache| cache.insert_over(&flow.key, &Entry::Forward(flow.forward)))
+    fn insert(&self, id: ConnectionId, flow: &KernelFlow) -> Option<NonZeroU32> {
+        let forward = Entry::Forward(flow.forward);
+        self.put(id, &flow.key, |cache| cache.insert_over(&flow.key, &forward))
     }
 
+    /// Gives a direction of a connection to the kernel, in place of what a connection that is gone
+    /// has left.
     fn put(
         &self,
+        id: ConnectionId,
         key: &fastpath::Key,
         insert: impl Fn(&mut FlowCache) -> Result<Generation, InsertError>,
     ) -> Option<NonZeroU32> {
-        let mut cache = self.cache.lock();
-        let inserted = match insert(&mut cache) {
-            // of a connection that is gone
-            Err(InsertError::Exists) => {
-                let removed = cache.usage(key).and_then(|left| {
-                    self.hand_over.forget(key, left.map(|usage| usage.generation));
-                    cache.remove(&[*key])
-                });
-                removed.map_err(InsertError::Refused).and_then(|_| insert(&mut cache))
+        let inserted = self.with_room(id, || {
+            let mut cache = self.cache.lock();
+            match insert(&mut cache) {
+                Err(InsertError::Exists) => {
+                    let removed = cache.usage(key).and_then(|left| {
+                        self.hand_over.forget(key, left.map(|usage| usage.generation));
+                        cache.remove(&[*key])
+                    });
+                    removed.map_err(InsertError::Refused).and_then(|_| insert(&mut cache))
+                }
+                other => other,
             }
-            other => other,
-        };
-        drop(cache);
+        });
         match inserted {
             Ok(generation) => {
                 add(&self.counters.installed, 1);
@@ -377,6 +392,18 @@ impl Tracking {
                 add(if full { &self.counters.full } else { &self.counters.refused }, 1);
                 None
             }
+        }
+    }
+
+    /// Tries once more if there is no room, and others make some for this connection.
+    fn with_room<T>(
+        &self,
+        id: ConnectionId,
+        insert: impl Fn() -> Result<T, InsertError>,
+    ) -> Result<T, InsertError> {
+        match insert() {
+            Err(InsertError::Full) if self.upkeep.make_room_for(id) => insert(),
+            outcome => outcome,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What is done about connections when no packet comes: those that the kernel saw end, and those
-//! that are silent for too long.
+//! that are silent for too long; and how some leave the kernel that have to make room there.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_fastpath::{FlowCache, Generation, MapFault};
+use millrace_fastpath::{Capacity, FlowCache, Generation, MapFault};
 use millrace_sandbox::maps::HostMap;
 use parking_lot::Mutex;
 
 use super::{Charge, HandOver, Succession, echo, kernel};
-use crate::connections::{Connections, Cursor, Direction, Due, Retirement};
+use crate::connections::{ConnectionId, Connections, Cursor, Direction, Due, Retirement, Zone};
 
 /// Keeps connections and what the kernel has of them in step.
 pub(crate) struct Upkeep {
@@ -17,6 +17,8 @@ pub(crate) struct Upkeep {
     pub(super) cache: Arc<Mutex<FlowCache>>,
     pub(super) hand_over: Arc<HandOver>,
     pub(super) succession: Option<Arc<Succession>>,
+    /// Entries of each family that the kernel has room for.
+    capacity: Capacity,
     /// Where the connections that there were before somebody asked are counted from on; nothing
     /// once all are.
     uncounted: Mutex<Option<Cursor>>,
@@ -28,14 +30,15 @@ impl Upkeep {
         cache: Arc<Mutex<FlowCache>>,
         hand_over: Arc<HandOver>,
         succession: Option<Arc<Succession>>,
-    ) -> Self {
+    ) -> Result<Self, MapFault> {
+        let capacity = cache.lock().capacity()?;
         let uncounted = Mutex::new(Some(Cursor::default()));
-        Self { connections, cache, hand_over, succession, uncounted }
+        Ok(Self { connections, cache, hand_over, succession, capacity, uncounted })
     }
 
     /// Does what is to be done now, and says how soon there is more.
     pub(crate) fn round(&self, now_ns: u64) -> Result<Duration, MapFault> {
-        let charge = self.succession.as_ref().map_or(Charge::Own, |it| it.charge());
+        let charge = self.charge();
         match charge {
             Charge::Waiting | Charge::Gone => return Ok(LATER),
             Charge::Own => self.hear(now_ns),
@@ -69,7 +72,9 @@ impl Upkeep {
     /// Lets go all that leads to a port or comes from it.
     pub(crate) fn forget_port(&self, number: u16, now_ns: u64) -> Result<(), MapFault> {
         let gone = self.connections.remove_port(number, now_ns);
-        gone.iter().try_for_each(|due| self.settle(due, now_ns))
+        gone.iter().try_for_each(|due| self.settle(due, now_ns))?;
+        self.connections.forget_counts(Zone::port(number));
+        Ok(())
     }
 
     /// Learns which connections begin to close.
@@ -83,6 +88,45 @@ impl Upkeep {
                 self.connections.closing(&key, generation, how, now_ns);
             }
         }
+    }
+
+    /// Has others leave the kernel, so that it can carry one more direction of a connection; whether
+    /// any did. For when the cache is not locked.
+    pub(super) fn make_room_for(&self, id: ConnectionId) -> bool {
+        // who is not in charge takes no entries away
+        let outcome = match self.charge() {
+            Charge::Own => self.try_make_room_for(id),
+            _ => return false,
+        };
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(%error, "the kernel makes no room in its flow cache");
+            false
+        })
+    }
+
+    fn try_make_room_for(&self, id: ConnectionId) -> Result<bool, MapFault> {
+        let now_ns = kernel::nanos(FlowCache::now());
+        // what is over makes room first
+        self.hear(now_ns);
+        let mut leaving = self.connections.crowd_out(id, self.capacity.0, now_ns);
+        if leaving.is_empty() {
+            // the kernel may have carried answers that nobody has heard of
+            for due in self.connections.replaceable_by(id, now_ns) {
+                let stays = !due.over && self.goes_on(&due, now_ns)?;
+                if !(stays && self.connections.is_settled(due.id)) {
+                    leaving.push(due);
+                }
+            }
+        }
+        for due in &leaving {
+            self.connections.crowded_out(due.id);
+            self.settle(due, now_ns)?;
+        }
+        Ok(!leaving.is_empty())
+    }
+
+    fn charge(&self) -> Charge {
+        self.succession.as_ref().map_or(Charge::Own, |it| it.charge())
     }
 
     /// Whether the kernel still carries packets of a connection that has been silent for too long
@@ -99,8 +143,7 @@ impl Upkeep {
         Ok(self.connections.renew(due.id, now_ns))
     }
 
-    /// Takes a connection back from the kernel and lets it go, unless the kernel has seen packets
-    /// to the last.
+    /// Takes a connection back from the kernel and lets it go, unless it goes on without.
     pub(super) fn settle(&self, due: &Due, now_ns: u64) -> Result<(), MapFault> {
         echo::forget(&self.cache, &due.keys)?;
         for (key, generation) in due.keys.iter().zip(due.generations) {
@@ -113,7 +156,9 @@ impl Upkeep {
                 self.connections.absorb(key, generation, &kernel::connections_usage(&usage));
             }
         }
-        retire(&self.connections, self.succession.as_deref(), due, now_ns);
+        if !self.connections.outlasts(due.id, now_ns) {
+            retire(&self.connections, self.succession.as_deref(), due, now_ns);
+        }
         Ok(())
     }
 }

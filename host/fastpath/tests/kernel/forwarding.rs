@@ -146,6 +146,7 @@ fn entries_are_seen_in_slices_and_removed_in_batches() {
 fn a_full_cache_says_so() {
     let Some(bed) = Bed::new(Features::of_kernel()) else { return };
     bed.run(|mut cache, _punt_end| {
+        assert_eq!(cache.capacity().unwrap(), bed.settings.capacity);
         let room = u16::try_from(bed.settings.capacity.0).unwrap();
         for n in 0..room {
             cache

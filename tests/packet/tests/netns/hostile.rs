@@ -1,12 +1,13 @@
 //! Pods that send what nobody should: it ends with its reason, and others go on.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
 use millrace_abi::Reason;
 use millrace_dataplane::connections::{Limits, Settings};
-use millrace_dataplane::control::CacheSettings;
+use millrace_dataplane::control::flows::FlowQuery;
+use millrace_dataplane::control::{CacheSettings, Capacity};
 use millrace_filter::testing::frames::{self, Flags};
 use millrace_filter::wire::MacAddr;
 
@@ -232,4 +233,99 @@ fn a_flood_of_new_connections_is_its_senders_own() {
     echo(&mut before);
     echo(&mut connected(one, other, 6001));
     talk(other, one);
+}
+
+/// Room for few connections, and three pods that share it.
+fn crowded() -> Bed {
+    routed(Bed::cached_with(3, 2, CacheSettings { capacity: Capacity(64), ..Default::default() }))
+}
+
+/// Sends a datagram there, and one back.
+fn exchange(near: &UdpSocket, far: &UdpSocket) {
+    let mut byte = [0];
+    near.send(b"?").expect("there is a route");
+    let (_, back) = far.recv_from(&mut byte).expect("it arrives");
+    far.send_to(b"!", back).expect("there is a route");
+    near.recv(&mut byte).expect("the answer arrives");
+    assert_eq!(&byte, b"!");
+}
+
+/// How many directions the kernel carries of connections that a pod has opened.
+fn carried(bed: &Bed, pod: &Pod) -> usize {
+    let query = FlowQuery { port: None, protocol: None, state: None, sort: None, limit: 9999 };
+    let flows = bed.plane.flows(query).expect("the kernel says");
+    let own = flows.iter().filter(|flow| flow.original.source.ip() == pod.address);
+    let ways = own.flat_map(|flow| [&flow.original, &flow.reply]);
+    ways.filter(|way| way.generation.is_some()).count()
+}
+
+/// How many connections of a pod left the kernel to make room.
+fn crowded_out(bed: &Bed, pod: &Pod) -> u64 {
+    bed.port(&pod.port).counters.crowded_out
+}
+
+#[test]
+fn whoever_floods_makes_room_in_the_kernels_cache_whether_anybody_answers_or_not() {
+    for is_answered in [false, true] {
+        let bed = crowded();
+        let [hostile, one, other] = &bed.pods[..] else { unreachable!("there are three") };
+        talk(one, other);
+        talk(hostile, other);
+        let silent = udp(other, other.address, 5000);
+        let flood: Vec<_> = (0..200u16)
+            .map(|n| {
+                let near = udp(hostile, hostile.address, 10_000 + n);
+                near.connect((other.address, 5000)).expect("there is a route");
+                match is_answered {
+                    true => exchange(&near, &silent),
+                    false => drop(near.send(b"?").expect("there is a route")),
+                }
+                near
+            })
+            .collect();
+        await_some(|| match bed.opened() {
+            200.. => Ok(()),
+            fewer => Err(fewer),
+        });
+        let full = carried(&bed, hostile);
+        assert!(full > 40, "the flood has the cache: {full}");
+
+        // another pod's connections get there, and packets of them stay there
+        let answering = udp(other, other.address, 5001);
+        let asking = udp(one, one.address, 5001);
+        asking.connect((other.address, 5001)).expect("there is a route");
+        await_some(|| {
+            let before = in_kernel(&bed, "hit");
+            exchange(&asking, &answering);
+            match in_kernel(&bed, "hit") - before {
+                2.. => Ok(()),
+                fewer => Err(fewer),
+            }
+        });
+        let mut stream = connected(one, other, 6000);
+        echo(&mut stream);
+        assert_eq!(carried(&bed, one), 4, "both ways of both");
+        assert!(carried(&bed, hostile) < full);
+
+        // whose room it was is counted, and nobody has lost a connection
+        assert!(crowded_out(&bed, hostile) > 0);
+        assert_eq!([one, other].map(|pod| crowded_out(&bed, pod)), [0, 0]);
+        if is_answered {
+            flood.iter().for_each(|near| exchange(near, &silent));
+        }
+        assert_eq!(carried(&bed, one), 4, "a flood that goes on takes nothing back");
+    }
+}
+
+#[test]
+fn connections_that_are_over_make_room_for_those_that_come_after_them() {
+    let bed = crowded();
+    let [_, client, server] = &bed.pods[..] else { unreachable!("there are three") };
+    talk(client, server);
+    for port in 6000..6100 {
+        echo(&mut connected(client, server, port));
+    }
+    let cache = bed.plane.cache().expect("the kernel says").expect("there is a cache");
+    assert_eq!(cache.full, 0, "{cache:?}");
+    assert!(crowded_out(&bed, client) > 0);
 }

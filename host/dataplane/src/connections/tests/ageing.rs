@@ -247,3 +247,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_over_leaves_the_kernel_sooner_than_the_table() {
+    let table = table();
+    let opening = opening(slot(6, 7, 7));
+    let id = table.open(&opening).unwrap().id;
+    let key = Key::of(&opening.slot, CLIENT);
+    let generation = NonZeroU32::new(5);
+    assert!(table.cached(id, Direction::Original, generation, 0));
+    table.find(&opening.reply, packet(SYN_ACK, SECOND)).unwrap();
+    table.find(&key, packet(ACK, SECOND)).unwrap();
+    for key in [&key, &opening.reply] {
+        table.find(key, packet(FIN, SECOND)).unwrap();
+    }
+    table.find(&key, packet(ACK, 2 * SECOND)).unwrap();
+    assert_eq!(table.due(12 * SECOND - 1, 9), []);
+    let now = 12 * SECOND + TICK;
+    let due = table.due(now, 9);
+    assert_eq!((due[0].id, due[0].over, due[0].generations), (id, true, [generation, None]));
+
+    // its keys are taken for as long as before
+    assert!(table.outlasts(id, now));
+    assert_eq!(table.view(id).unwrap().generations, [None; 2]);
+    assert_eq!(table.due(122 * SECOND - 1, 9), []);
+    assert_eq!(over(&table, 122 * SECOND + TICK), [id]);
+    assert!(!table.outlasts(id, now));
+}

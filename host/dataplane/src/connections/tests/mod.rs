@@ -2,6 +2,7 @@
 
 mod ageing;
 mod anew;
+mod cache_share;
 mod inspected;
 mod loads;
 mod model;

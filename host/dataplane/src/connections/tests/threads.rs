@@ -1,5 +1,6 @@
 //! Many workers at once.
 
+use std::num::NonZeroU32;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -92,8 +93,13 @@ fn connections_that_come_and_go_at_once_leave_nothing_behind() {
             opening.slot.now_ns = now;
             opening.tags = tags;
             let key = Key::of(&opening.slot, CLIENT);
-            match (round as usize + worker) % 7 {
-                0..3 => drop(table.open(&opening)),
+            match (round as usize + worker) % 8 {
+                0..3 => {
+                    if let Ok(opened) = table.open(&opening) {
+                        let generation = NonZeroU32::new(round as u32);
+                        let _ = table.cached(opened.id, Direction::Original, generation, 0);
+                    }
+                }
                 3 => {
                     if let Some(found) = table.find(&key, packet(Flags::NONE, now)) {
                         assert!(found.direction == Direction::Original);
@@ -105,9 +111,18 @@ fn connections_that_come_and_go_at_once_leave_nothing_behind() {
                         let _ = table.replace(id, &anew(&[]));
                     }
                 }
+                6 => {
+                    for id in table.by_tag(service).into_iter().take(3) {
+                        let mut due = table.crowd_out(id, 20, now);
+                        due.extend(table.replaceable_by(id, now));
+                        for due in due {
+                            let _ = table.outlasts(due.id, now) || table.renew(due.id, now);
+                        }
+                    }
+                }
                 _ => {
                     let mut due = table.due(now, 10);
-                    if round % 1000 == 6 {
+                    if round % 1000 == 7 {
                         due.extend(table.remove_port(1, now));
                     }
                     for due in due {
@@ -119,7 +134,7 @@ fn connections_that_come_and_go_at_once_leave_nothing_behind() {
     });
     drain(&table);
     let counts = table.owner(CLIENT);
-    assert_eq!((counts.connections, counts.unsettled), (0, 0));
+    assert_eq!((counts.connections, counts.unsettled, counts.carried), (0, 0, 0));
 }
 
 /// Lets all go, and looks for what they left behind.

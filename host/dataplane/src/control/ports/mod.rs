@@ -251,6 +251,9 @@ impl Ports {
             }
             if let Some(punt) = &self.punt {
                 counters.misses_refused = punt.refused(id)?;
+                let connections = punt.connections_of(id);
+                counters.evicted = connections.evicted;
+                counters.crowded_out = connections.crowded_out;
             }
             let opened = record.opened.as_ref();
             statuses.push(PortStatus {
