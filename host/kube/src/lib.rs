@@ -3,6 +3,7 @@
 //! - [`Cluster`]: who is asked, and what was told last; [`Access`]: where, and as whom
 //! - `watch`: how objects of a kind are followed: listed once, watched from there on, listed anew
 //!   when the server does not remember any more, with longer and longer pauses while it is away
+//! - `kept`: what the server said, on disk: what there is to begin with while it is away
 //! - [`Report`]: what a node has to say of objects; `status`, `gateways`, `conditions` and `events`: what
 //!   is to be written of it, and `writer`, which takes its time; `about`: what is written there now
 //! - [`definition`]: what the API server is to know of our own kinds
@@ -18,6 +19,7 @@ mod conditions;
 pub mod definition;
 mod events;
 mod gateways;
+mod kept;
 mod report;
 mod session;
 mod status;
@@ -25,7 +27,7 @@ mod watch;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,7 @@ use tokio::sync::{Notify, watch as latest};
 
 use about::{About, Heard};
 pub use access::Access;
+use kept::Keeper;
 pub use report::{Entry, Key, Report, Rollout, Standing, State};
 pub use session::{Executed, Right, Session};
 use watch::{Told, resource, watch};
@@ -54,6 +57,8 @@ pub struct Cluster {
     reported: latest::Sender<Arc<Reported>>,
     client: Client,
     runtime: Runtime,
+    /// From when on what was kept does until the server has told of every kind; never if nothing was.
+    begins: Option<Instant>,
 }
 
 /// Why an API server cannot be asked.
@@ -98,11 +103,12 @@ pub enum ClusterError {
 }
 
 impl Cluster {
-    /// Follows the cluster of an API server. It need not answer yet.
+    /// Follows the cluster of an API server. It need not answer yet: what it said to somebody before,
+    /// with the same folder to keep it in, has to do then.
     ///
     /// # Errors
     /// If a file cannot be read, or names keys or certificates that cannot.
-    pub fn follow(access: &Access) -> Result<Self, ClusterError> {
+    pub fn follow(access: &Access, folder: Option<&Path>) -> Result<Self, ClusterError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(THREAD)
@@ -110,25 +116,39 @@ impl Cluster {
             .build()?;
         let config = runtime.block_on(access.config())?;
         let client = runtime.block_on(async { Client::try_from(config) })?;
-        let told = Arc::new((Mutex::new(Told::default()), Condvar::new()));
+        let mut first = Told::default();
+        let mut is_kept = false;
+        for kind in Kind::ALL {
+            let kept = folder.map(|folder| kept::read(folder, kind)).unwrap_or_default();
+            is_kept |= !kept.is_empty();
+            first.objects.replace(kind, kept);
+        }
+        let keeper = folder.map(Keeper::open).unwrap_or_default();
+        let told = Arc::new((Mutex::new(first), Condvar::new()));
         let changed = Arc::new(Notify::new());
         for kind in Kind::ALL {
             let (told, changed) = (Arc::clone(&told), Arc::clone(&changed));
-            runtime.spawn(watch(client.clone(), kind, told, changed));
+            runtime.spawn(watch(client.clone(), kind, told, changed, keeper.clone()));
         }
         let (reported, to_write) = latest::channel(Arc::default());
         let writer = Writer::new(client.clone(), Arc::clone(&told));
         runtime.spawn(writer.write(to_write, changed));
-        Ok(Self { told, reported, client, runtime })
+        let begins = is_kept.then(|| Instant::now() + GRACE);
+        Ok(Self { told, reported, client, runtime, begins })
+    }
+
+    /// Whether the server has told of every kind since it is followed.
+    pub fn is_whole(&self) -> bool {
+        self.told.0.lock().is_whole()
     }
 
     /// What the server has told since it was asked last, and what does not count; `None` until it has told
-    /// of every kind.
+    /// of every kind. If it does not, what was kept of it counts after a while.
     pub fn read(&self) -> Option<(News, Vec<Complaint>)> {
         let mut told = self.told.0.lock();
         told.is_read = true;
         told.read_last = Some(Instant::now());
-        if !told.is_whole() {
+        if !told.is_whole() && self.begins.is_none_or(|begins| Instant::now() < begins) {
             return None;
         }
         let (news, complaints) = told.objects.news();
@@ -202,6 +222,8 @@ fn next_read(now: Instant, last: Option<Instant>) -> Instant {
 const THREAD: &str = "millrace-kube";
 /// How long after something was read the next is, if there is more and more.
 const PACE: Duration = Duration::from_millis(5);
+/// For how long a server that is there may be silent: far longer than it takes to list what there is.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

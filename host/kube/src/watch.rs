@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::about::{About, Heard, has_status};
+use crate::kept::Keeper;
 use crate::report::Key;
 
 /// What was told.
@@ -47,6 +48,7 @@ pub(crate) async fn watch(
     kind: Kind,
     told: Arc<(Mutex<Told>, Condvar)>,
     changed: Arc<Notify>,
+    keeper: Keeper,
 ) {
     let objects: Api<DynamicObject> = Api::all_with(client, &resource(kind));
     let config = watcher::Config::default();
@@ -57,7 +59,7 @@ pub(crate) async fn watch(
     let follow = || watcher(objects.clone(), config.clone()).default_backoff().boxed();
     let mut events = follow();
     let mut pauses = DefaultBackoff::default();
-    let (mut listed, mut abouts) = (Vec::new(), Vec::new());
+    let (mut listed, mut abouts, mut lean) = (Vec::new(), Vec::new(), Vec::new());
     let (mut is_away, mut is_absent) = (false, false);
     let tell = |change: &mut dyn FnMut(&mut Told)| {
         let mut told_now = told.0.lock();
@@ -74,30 +76,44 @@ pub(crate) async fn watch(
                 // it is asked, and has not told anything yet
                 listed.clear();
                 abouts.clear();
+                lean.clear();
                 continue;
             }
             Ok(Event::InitApply(object)) => {
                 abouts.extend(About::of(kind, &object));
+                lean.extend(keeper.lean(kind, &object));
                 listed.extend(value(&object));
             }
-            Ok(Event::InitDone) => tell(&mut |told| {
-                told.objects.replace(kind, listed.drain(..));
-                told.abouts.retain(|(of, _), _| *of != kind);
-                told.abouts.extend(abouts.drain(..));
-                told.whole.insert(kind);
-            }),
-            Ok(Event::Apply(object)) => tell(&mut |told| {
-                told.abouts.extend(About::of(kind, &object));
-                value(&object).into_iter().for_each(|object| told.objects.put(kind, object));
-            }),
-            Ok(Event::Delete(object)) => tell(&mut |told| {
-                let about = About::of(kind, &object);
-                about.into_iter().for_each(|(key, _)| drop(told.abouts.remove(&key)));
-                value(&object).into_iter().for_each(|object| told.objects.remove(kind, &object));
-            }),
+            Ok(Event::InitDone) => {
+                keeper.all(kind, lean.drain(..));
+                tell(&mut |told| {
+                    told.objects.replace(kind, listed.drain(..));
+                    told.abouts.retain(|(of, _), _| *of != kind);
+                    told.abouts.extend(abouts.drain(..));
+                    told.whole.insert(kind);
+                })
+            }
+            Ok(Event::Apply(object)) => {
+                keeper.put(kind, &object);
+                tell(&mut |told| {
+                    told.abouts.extend(About::of(kind, &object));
+                    value(&object).into_iter().for_each(|object| told.objects.put(kind, object));
+                })
+            }
+            Ok(Event::Delete(object)) => {
+                keeper.remove(kind, &object);
+                tell(&mut |told| {
+                    let about = About::of(kind, &object);
+                    about.into_iter().for_each(|(key, _)| drop(told.abouts.remove(&key)));
+                    value(&object)
+                        .into_iter()
+                        .for_each(|object| told.objects.remove(kind, &object));
+                })
+            }
             Err(error) if is_of_nothing(kind, &error) => {
                 // the cluster has no such kind, or not yet, or no more; or modules are in files alone
                 if !std::mem::replace(&mut is_absent, true) {
+                    keeper.all(kind, []);
                     tell(&mut |told| {
                         told.objects.replace(kind, []);
                         told.abouts.retain(|(of, _), _| *of != kind);

@@ -78,7 +78,7 @@ families! {
 
     PACKETS COUNTER "millrace_packets_total" "What became of packets, by the port they came in by, the stage that decided (none: the host itself), their fate, and the reason if they went no further."
 
-    NODE_REFUSED GAUGE "millrace_node_refused" "1 while the kernel refuses something of the node's network, by matter: nodes (links and routes to others), claims, routes, neighbours (Services as they are reached from outside, from the host, by announced addresses), outside (what pods reach there, and by which interface), pods (those that are attached, as ports). `millrace status` says why."
+    NODE_REFUSED GAUGE "millrace_node_refused" "1 while the kernel refuses something of the node's network, by matter: nodes (links and routes to others), claims, routes, neighbours (Services as they are reached from outside, from the host, by announced addresses), outside (what pods reach there, and by which interface), pods (those that are attached, as ports), cluster (the API server, which is away since the agent started). `millrace status` says why."
     NODE_REFUSALS COUNTER "millrace_node_refusals_total" "How often the kernel refused that; it is tried again and again."
 
     STAGE_INFO GAUGE "millrace_stage_info" "The filter in a stage, its version and the digest of its module; always 1."

@@ -99,7 +99,12 @@ impl Follower {
                 true => self.source.lacks(world.nodes.get(&self.node)),
             };
             match lack {
-                None => return Ok(world.clone()),
+                None => {
+                    if !self.source.is_whole() {
+                        tracing::warn!("the API server is away: {SAID_BEFORE}");
+                    }
+                    return Ok(world.clone());
+                }
                 _ if lack == awaited => {}
                 lack => tracing::info!(node = self.node, lack, "waiting"),
             }
@@ -163,7 +168,8 @@ impl Follower {
 
     /// Has the cluster know that the node's network is there, if it does not.
     fn announce(&mut self) {
-        if self.is_announced {
+        // a server that is away would be waited for
+        if self.is_announced || !self.source.is_whole() {
             return;
         }
         match self.source.announce(&self.node) {
@@ -261,6 +267,8 @@ impl Follower {
             }
             (None, None) => {}
         }
+        let told = if self.source.is_whole() { Ok(()) } else { Err(SAID_BEFORE) };
+        self.cluster.lock().refusals.note(Matter::Cluster, told);
         if let Some(pods) = &host.pods {
             let reconciled = pods.lock().reconcile(&host.plane);
             self.cluster.lock().refusals.note(Matter::Pods, reconciled);
@@ -272,5 +280,7 @@ impl Follower {
     }
 }
 
+/// What there is before the API server has told of everything.
+const SAID_BEFORE: &str = "what it said before the agent started is in force";
 /// How soon it is noticed that it is over.
 const HEARTBEAT: Duration = Duration::from_millis(200);

@@ -33,6 +33,8 @@ pub(crate) enum Matter {
     Outside,
     /// Pods as ports.
     Pods,
+    /// What the API server says.
+    Cluster,
 }
 
 /// A matter of the node's network, which the kernel may refuse.
@@ -41,7 +43,8 @@ pub(crate) enum Matter {
 pub(crate) struct RefusedStatus {
     /// `nodes`: links and routes to other nodes; `claims`, `routes`, `neighbours`: Services as they
     /// are reached from outside, from the host, and by announced addresses; `outside`: what pods reach
-    /// there, and by which interface; `pods`: pods that are attached, as ports.
+    /// there, and by which interface; `pods`: pods that are attached, as ports;
+    /// `cluster`: the API server, which is away since the agent started.
     pub(crate) matter: Label,
     /// Whether it is refused now.
     pub(crate) is_refused: bool,
@@ -112,8 +115,15 @@ impl Refusals {
 }
 
 impl Matter {
-    const ALL: [Self; 6] =
-        [Self::Nodes, Self::Claims, Self::Routes, Self::Neighbours, Self::Outside, Self::Pods];
+    const ALL: [Self; 7] = [
+        Self::Nodes,
+        Self::Claims,
+        Self::Routes,
+        Self::Neighbours,
+        Self::Outside,
+        Self::Pods,
+        Self::Cluster,
+    ];
 
     /// The word in metrics.
     const fn word(self) -> &'static str {
@@ -124,6 +134,7 @@ impl Matter {
             Self::Neighbours => "neighbours",
             Self::Outside => "outside",
             Self::Pods => "pods",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -143,6 +154,7 @@ impl Display for Matter {
             Self::Neighbours => "addresses of load balancers that are announced here",
             Self::Outside => "what is outside, as pods reach it",
             Self::Pods => "pods that are attached",
+            Self::Cluster => "the API server",
         })
     }
 }
@@ -183,7 +195,7 @@ mod tests {
             let status = refusals.status().into_iter();
             status.map(|it| (it.matter.to_string(), it.is_refused, it.times)).collect::<Vec<_>>()
         };
-        let never = ["nodes", "claims", "routes", "neighbours", "outside", "pods"];
+        let never = ["nodes", "claims", "routes", "neighbours", "outside", "pods", "cluster"];
         let expected = never.map(|matter| (matter.to_owned(), false, 0));
         assert_eq!(seen(&refusals), expected);
         for _ in 0..2 {

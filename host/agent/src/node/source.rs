@@ -31,6 +31,11 @@ pub(crate) struct SourceArgs {
     /// The folder with that account's `token` and `ca.crt`.
     #[arg(long, value_name = "FOLDER", requires = "api_server", default_value = SERVICE_ACCOUNT)]
     service_account: PathBuf,
+
+    /// Keep what the API server says in this folder: an agent that starts while the server is away
+    /// begins with that. Commands, environments and volumes of pods are not kept.
+    #[arg(long, value_name = "FOLDER", default_value = KEPT)]
+    kept_objects: PathBuf,
 }
 
 impl SourceArgs {
@@ -65,12 +70,20 @@ impl Source {
     /// Opens it. What changes from here on is noticed.
     pub(crate) fn open(args: &SourceArgs) -> anyhow::Result<Self> {
         if let Some(access) = args.access() {
-            return Ok(Self::Cluster(Cluster::follow(&access)?));
+            return Ok(Self::Cluster(Cluster::follow(&access, Some(&args.kept_objects))?));
         }
         let directory = args.manifests.as_ref().context("the command line names no source")?;
         let manifests = Manifests::open(directory)?;
         let watch = manifests.watch().context("watching the manifests")?;
         Ok(Self::Manifests(manifests, watch))
+    }
+
+    /// Whether it has told of everything since it is open; what there was before may do meanwhile.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Manifests(..) => true,
+            Self::Cluster(cluster) => cluster.is_whole(),
+        }
     }
 
     /// What there is to tell since the last time; `None` if that is not known yet.
@@ -146,5 +159,7 @@ impl Source {
     }
 }
 
+/// Where objects are kept: not in `/run`, which a reboot empties.
+const KEPT: &str = "/var/lib/millrace/objects";
 /// Where kubelets put it.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

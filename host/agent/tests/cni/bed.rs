@@ -110,9 +110,14 @@ impl Bed {
 
     /// The same, with more flags.
     pub(crate) fn start_as(&self, flags: &[&str]) -> Agent {
-        let log = File::create(self.folder.path().join("agent.log")).expect("it can be written");
         let mut agent = self.agent(Path::new(env!("CARGO_BIN_EXE_millrace")));
-        let child = agent.args(flags).stdout(Stdio::null()).stderr(log).spawn();
+        agent.args(flags);
+        self.await_agent(agent)
+    }
+
+    fn await_agent(&self, mut agent: Command) -> Agent {
+        let log = File::create(self.folder.path().join("agent.log")).expect("it can be written");
+        let child = agent.stdout(Stdio::null()).stderr(log).spawn();
         let mut agent = Agent(child.expect("the program is built"));
         let status = self.call("STATUS", None);
         until(|| {
@@ -124,12 +129,24 @@ impl Bed {
         agent
     }
 
+    /// Starts the agent with another source than the manifests, and waits until it can be asked.
+    pub(crate) fn start_from(&self, flags: &[&str]) -> Agent {
+        let mut agent = self.agent_of(Path::new(env!("CARGO_BIN_EXE_millrace")));
+        agent.args(flags);
+        self.await_agent(agent)
+    }
+
     /// How a program is started as the node's agent.
     pub(crate) fn agent(&self, program: &Path) -> Command {
+        let mut command = self.agent_of(program);
+        command.arg("--manifests").arg(self.folder.path().join("manifests"));
+        command
+    }
+
+    fn agent_of(&self, program: &Path) -> Command {
         let mut command = self.node.command(program);
         command.args(["node", "--name=here", "--workers=1"]).env_remove("MILLRACE_LOG");
         for (flag, path) in [
-            ("--manifests", self.folder.path().join("manifests")),
             ("--socket", self.socket()),
             ("--conflist", self.conflist()),
             ("--cni-bin-dir", self.plugins()),

@@ -131,7 +131,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 impl Bed {
     /// What the program says to a command, in JSON.
-    fn asked(&self, command: &str) -> Value {
+    pub(crate) fn asked(&self, command: &str) -> Value {
         answer(&mut self.command(command))
     }
 

@@ -12,6 +12,7 @@
 mod asking;
 mod attaching;
 mod bed;
+mod beginning;
 mod choosing;
 mod departing;
 mod failing;

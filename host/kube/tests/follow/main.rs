@@ -84,6 +84,47 @@ fn a_server_that_is_away_leaves_in_force_what_it_said_and_is_found_again() {
 }
 
 #[test]
+fn what_was_kept_does_while_the_server_is_away_and_what_it_says_then_takes_its_place() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = Some(folder.path());
+    server.put("nodes", "a", r#"{"spec": {"podCIDRs": ["10.1.0.0/24"]}}"#);
+    for pod in ["web", "db"] {
+        server.put("pods", pod, r#"{"spec": {"nodeName": "a", "containers": [{"name": "c"}]}}"#);
+    }
+    let mut cluster = Followed::of(server.followed_and_kept(kept));
+    let before = cluster.until(|world| world.pods.len() == 2);
+    server.delete("pods", "db");
+    cluster.until(|world| world.pods.len() == 1);
+    let pods = folder.path().join("v1/Pod");
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_dir(&pods).map_or(0, Iterator::count) != 1 {
+        assert!(Instant::now() < deadline, "it is not kept");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(cluster);
+
+    server.leave();
+    let mut cluster = Followed::of(server.followed_and_kept(kept));
+    assert!(!cluster.read(), "the server may tell in a moment");
+    while !cluster.read() {
+        assert!(Instant::now() < deadline, "what was kept does not do");
+        cluster.cluster.wait(Duration::from_millis(100));
+    }
+    let world = cluster.compiler.world();
+    assert!(!cluster.cluster.is_whole());
+    assert_eq!(world.nodes, before.nodes);
+    assert_eq!(world.pods.keys().map(ToString::to_string).collect::<Vec<_>>(), ["default/web"]);
+    server.delete("pods", "web");
+    server.put("nodes", "b", "{}");
+    server.come_back();
+    let world = cluster.until(|world| world.pods.is_empty());
+    assert!(world.nodes.contains_key("a"));
+    cluster.until(|world| world.nodes.contains_key("b"));
+    assert!(Followed::of(server.followed()).until(|_| true).nodes.len() == 2);
+}
+
+#[test]
 fn a_kind_that_the_cluster_has_not_keeps_nothing_waiting_and_counts_once_it_is_there() {
     let server = Server::start();
     server.lack(Some("servicecidrs"));

@@ -83,6 +83,11 @@ impl Server {
 
     /// Who follows it.
     pub(crate) fn followed(&self) -> Cluster {
+        self.followed_and_kept(None)
+    }
+
+    /// Who follows it, and keeps what it says in this folder.
+    pub(crate) fn followed_and_kept(&self, kept: Option<&std::path::Path>) -> Cluster {
         let kubeconfig = json!({
             "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
             "users": [{"name": "u", "user": {}}],
@@ -91,7 +96,7 @@ impl Server {
         });
         let path = self.folder.path().join("kubeconfig");
         fs::write(&path, kubeconfig.to_string()).expect("the folder can be written");
-        Cluster::follow(&Access::Kubeconfig(path)).expect("it is a kubeconfig")
+        Cluster::follow(&Access::Kubeconfig(path), kept).expect("it is a kubeconfig")
     }
 
     /// Who follows it as a service account with this token.
@@ -102,7 +107,7 @@ impl Server {
         fs::write(folder.join("ca.crt"), AUTHORITY).expect("the folder can be written");
         let server = format!("http://127.0.0.1:{}", self.port);
         let access = Access::ServiceAccount { server, folder };
-        Cluster::follow(&access).expect("it is a service account")
+        Cluster::follow(&access, None).expect("it is a service account")
     }
 
     /// As whom it was asked last.
