@@ -126,7 +126,7 @@ impl Network {
             serde_json::from_slice(text).map_err(|error| undecoded(Version::LATEST, error))?;
         let version = version(&value).map_err(|failure| (Version::LATEST, failure))?;
         let text: Text =
-            serde_json::from_value(value).map_err(|error| undecoded(version, error))?;
+            serde_json::from_value(said(value)).map_err(|error| undecoded(version, error))?;
         text.network(version).map_err(|failure| (version, failure))
     }
 }
@@ -172,6 +172,18 @@ impl Text {
             previous: self.prev_result,
             valid: self.valid.into_iter().map(id).collect(),
         })
+    }
+}
+
+/// What is said, without what is null: so runtimes write what they say nothing of.
+fn said(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said_of = |(name, value)| (name, said(value));
+            fields.into_iter().filter(|(_, value)| !value.is_null()).map(said_of).collect()
+        }
+        Value::Array(values) => values.into_iter().map(said).collect(),
+        other => other,
     }
 }
 
@@ -234,6 +246,11 @@ mod tests {
         let bandwidth = Network::read(containerd).unwrap().bandwidth;
         assert_eq!(bandwidth, Bandwidth { ingress: None, egress: Some(9000) });
 
+        let nothing = br#"{"cniVersion": "1.1.0", "name": "n", "socket": null, "ipam": null,
+            "dns": null, "args": null, "prevResult": null, "cni.dev/valid-attachments": null,
+            "runtimeConfig": {"bandwidth": null, "ips": null, "mac": null, "portMappings": null}}"#;
+        let least = Network::read(nothing).unwrap();
+        assert_eq!((least.dns, least.wanted, least.valid), (None, Wanted::default(), vec![]));
         let least = Network::read(br#"{"cniVersion": "0.3.1", "name": "n"}"#).unwrap();
         assert_eq!(least.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!((least.bandwidth, least.previous), (Bandwidth::default(), None));

@@ -157,6 +157,7 @@ impl Host {
             filters: self.plane.stages()?,
             fates: self.fates()?,
             refused: self.known.as_ref().map_or_else(Vec::new, |it| it.lock().refusals.status()),
+            addresses: self.pods.as_ref().map_or_else(Vec::new, |pods| pods.lock().addresses()),
         })
     }
 

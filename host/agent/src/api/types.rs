@@ -31,7 +31,7 @@ pub(crate) use millrace_dataplane::stage::{Mode, OnFault, OnRefused};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::node::{ChainStanding, FilterStanding, RefusedStatus};
+use crate::node::{ChainStanding, FilterStanding, PrefixUse, RefusedStatus};
 use crate::text::{self, ByteCount, Span, Word, words};
 
 /// A port to be added.
@@ -240,6 +240,8 @@ pub(crate) struct Stats {
     pub(crate) fates: Vec<FateStatus>,
     /// What the kernel refuses of the node's network, by matter; empty if this is no node.
     pub(crate) refused: Vec<RefusedStatus>,
+    /// How many of the node's addresses pods have, by prefix; empty if this is no node.
+    pub(crate) addresses: Vec<PrefixUse>,
 }
 
 /// Connections.

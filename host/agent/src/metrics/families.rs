@@ -81,6 +81,9 @@ families! {
     NODE_REFUSED GAUGE "millrace_node_refused" "1 while the kernel refuses something of the node's network, by matter: nodes (links and routes to others), claims, routes, neighbours (Services as they are reached from outside, from the host, by announced addresses), outside (what pods reach there, and by which interface), pods (those that are attached, as ports), cluster (the API server, which is away since the agent started). `millrace status` says why."
     NODE_REFUSALS COUNTER "millrace_node_refusals_total" "How often the kernel refused that; it is tried again and again."
 
+    ADDRESSES GAUGE "millrace_addresses" "Addresses of the node for pods, by prefix and state: taken, free (of a large IPv6 prefix those that are given in turn)."
+    ADDRESSES_EXHAUSTED COUNTER "millrace_addresses_exhausted_total" "Pods that got no address since all of the prefix were taken."
+
     STAGE_INFO GAUGE "millrace_stage_info" "The filter in a stage, its version and the digest of its module; always 1."
     STAGE_STATE GAUGE "millrace_stage_state" "1 for the state that the stage is in: running, rolled-back or ejected."
     STAGE_CALLS COUNTER "millrace_stage_calls_total" "Calls of the stage's flow hook."

@@ -118,6 +118,13 @@ fn render(stats: &Stats, process: &Process) -> String {
         page.add(f::NODE_REFUSED, &labels, u8::from(matter.is_refused).into());
         page.add(f::NODE_REFUSALS, &labels, matter.times as f64);
     }
+    for of in &stats.addresses {
+        let prefix = of.prefix.to_string();
+        for (state, number) in [("taken", of.taken), ("free", of.free)] {
+            page.add(f::ADDRESSES, &[("prefix", &prefix), ("state", state)], number as f64);
+        }
+        page.add(f::ADDRESSES_EXHAUSTED, &[("prefix", &prefix)], of.exhausted as f64);
+    }
     stats.filters.iter().for_each(|stage| add_stage(&mut page, stage));
     for stage in &stats.filters {
         for (name, value) in &stage.counters.metrics {

@@ -9,7 +9,7 @@ use millrace_sandbox::{Sandbox, Settings};
 
 use super::*;
 use crate::api::types::MetricStatus;
-use crate::node::RefusedStatus;
+use crate::node::{PrefixUse, RefusedStatus};
 
 /// A plane in memory with a chain of filters through which a packet has passed, as it is seen.
 fn stats() -> Stats {
@@ -52,6 +52,12 @@ fn stats() -> Stats {
         filters: plane.stages.status().unwrap(),
         fates: fates.collect(),
         refused: vec![RefusedStatus { matter: "routes".into(), is_refused: true, times: 4 }],
+        addresses: vec![PrefixUse {
+            prefix: "10.1.0.0/24".parse().unwrap(),
+            taken: 3,
+            free: 250,
+            exhausted: 2,
+        }],
     }
 }
 
@@ -171,6 +177,9 @@ fn the_values_are_what_was_counted() {
     assert_eq!(read[r#"millrace_filter_learned_total{stage="bridge"}"#], 1.0);
     assert_eq!(read[r#"millrace_node_refused{matter="routes"}"#], 1.0);
     assert_eq!(read[r#"millrace_node_refusals_total{matter="routes"}"#], 4.0);
+    assert_eq!(read[r#"millrace_addresses{prefix="10.1.0.0/24",state="taken"}"#], 3.0);
+    assert_eq!(read[r#"millrace_addresses{prefix="10.1.0.0/24",state="free"}"#], 250.0);
+    assert_eq!(read[r#"millrace_addresses_exhausted_total{prefix="10.1.0.0/24"}"#], 2.0);
     assert_eq!(read["millrace_uptime_seconds"], 1.5);
     assert!(read[r#"millrace_process_resident_memory_bytes{kind="anonymous"}"#] > 0.0);
     assert!(read["millrace_process_cpu_seconds_total"] > 0.0);

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::node::chain;
-use crate::node::ipam::{Ipam, IpamError};
+use crate::node::ipam::{Ipam, IpamError, PrefixUse};
 use crate::node::link::{GATEWAY_MAC, LinkError, POD_PORTS, PodLink, is_of_pod};
 use crate::node::peers::Peer;
 use crate::node::publisher::Publisher;
@@ -193,6 +193,11 @@ impl Pods {
         self.beyond.around = around;
     }
 
+    /// How many of the node's addresses pods have.
+    pub(crate) fn addresses(&self) -> Vec<PrefixUse> {
+        self.ipam.usage().collect()
+    }
+
     /// The gateway's address in each of the node's prefixes.
     pub(crate) fn gateways(&self) -> Vec<IpNetwork> {
         self.ipam.gateways().collect()
@@ -245,6 +250,8 @@ impl Pods {
                 // the first failure is the one to tell of
                 let _ = plane.remove_port(&attached.port);
                 let _ = self.node.netlink().and_then(|net| net.delete_link(&attached.port));
+                self.attached.remove(&id);
+                let _ = self.publish(plane);
             })?;
             Ok(attached)
         });

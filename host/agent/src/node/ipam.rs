@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 /// The prefixes of a node, and what of them is taken.
 #[derive(Debug)]
@@ -46,6 +47,20 @@ pub(crate) enum IpamError {
     NoPrefix,
 }
 
+/// How many addresses of a prefix pods have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PrefixUse {
+    /// The prefix.
+    pub(crate) prefix: IpNetwork,
+    /// How many pods have.
+    pub(crate) taken: u64,
+    /// How many they could have beside those; of a large IPv6 prefix those that are given in turn.
+    pub(crate) free: u64,
+    /// How often a pod got none since the agent started.
+    pub(crate) exhausted: u64,
+}
+
 #[derive(Debug)]
 struct Pool {
     prefix: IpNetwork,
@@ -53,18 +68,30 @@ struct Pool {
     taken: BTreeSet<u64>,
     /// The offset given out last.
     last: u64,
+    /// How often there was none to give out.
+    exhausted: u64,
 }
 
 impl Ipam {
     /// Nothing is taken of these prefixes.
     pub(crate) fn new(prefixes: impl IntoIterator<Item = IpNetwork>) -> Self {
-        let pool = |prefix| Pool { prefix, taken: BTreeSet::new(), last: GATEWAY };
+        let pool = |prefix| Pool { prefix, taken: BTreeSet::new(), last: GATEWAY, exhausted: 0 };
         Self { pools: prefixes.into_iter().map(pool).collect() }
     }
 
     /// The prefixes.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
         self.pools.iter().map(|pool| pool.prefix)
+    }
+
+    /// How many addresses of each prefix pods have.
+    pub(crate) fn usage(&self) -> impl Iterator<Item = PrefixUse> {
+        self.pools.iter().map(|pool| {
+            let taken = pool.taken.len() as u64;
+            let all = pool.end().saturating_sub(GATEWAY + 1);
+            let Pool { prefix, exhausted, .. } = *pool;
+            PrefixUse { prefix, taken, free: all.saturating_sub(taken), exhausted }
+        })
     }
 
     /// The gateway's address in each prefix.
@@ -92,8 +119,11 @@ impl Ipam {
                 return Err(IpamError::Twice(pool.prefix));
             }
         }
-        let next = |(pool, chosen): (&Pool, &Option<u64>)| chosen.map_or_else(|| pool.free(), Ok);
-        let each = self.pools.iter().zip(&chosen);
+        let next = |(pool, chosen): (&mut Pool, &Option<u64>)| match chosen {
+            Some(offset) => Ok(*offset),
+            None => pool.free().inspect_err(|_| pool.exhausted += 1),
+        };
+        let each = self.pools.iter_mut().zip(&chosen);
         let offsets: Vec<u64> = each.map(next).collect::<Result<_, _>>()?;
         let mut addresses = Vec::new();
         for ((pool, offset), chosen) in self.pools.iter_mut().zip(offsets).zip(chosen) {
@@ -223,6 +253,21 @@ mod tests {
             rest,
             ["10.1.0.3/29", "10.1.0.4/29", "10.1.0.5/29", "10.1.0.6/29", "10.1.0.2/29"]
         );
+    }
+
+    #[test]
+    fn how_many_are_taken_and_free_is_counted_and_how_often_there_was_none() {
+        let mut ipam = ipam(&["10.1.0.0/29", "fd01::/64"]);
+        let seen = |ipam: &Ipam| -> Vec<_> {
+            ipam.usage().map(|it| (it.taken, it.free, it.exhausted)).collect()
+        };
+        let of_v6 = (1 << 48) - 2;
+        assert_eq!(seen(&ipam), [(0, 5, 0), (0, of_v6, 0)]);
+        let taken: Vec<_> = (0..5).map(|_| ipam.take(&[]).unwrap()).collect();
+        assert_eq!(seen(&ipam), [(5, 0, 0), (5, of_v6 - 5, 0)]);
+        assert!(ipam.take(&[]).is_err());
+        ipam.put(&taken[2]);
+        assert_eq!(seen(&ipam), [(4, 1, 1), (4, of_v6 - 4, 0)]);
     }
 
     #[test]

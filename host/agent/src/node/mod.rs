@@ -54,6 +54,7 @@ mod wanted;
 pub(crate) use attach::{AttachError, Pods};
 pub(crate) use filters::{ChainStanding, ChainState, FilterStanding};
 pub(crate) use follow::Follower;
+pub(crate) use ipam::PrefixUse;
 pub(crate) use publisher::{Known, LearntAddress, PolicyStatus, Publisher, ServiceStatus};
 pub(crate) use refusals::RefusedStatus;
 pub(crate) use tunnel::TunnelArgs;

@@ -53,3 +53,24 @@ fn addresses_that_are_used_up_are_named_and_one_that_is_given_back_is_enough() {
     bed.del(&containers[7]);
     bed.add(&late);
 }
+
+#[test]
+fn what_cannot_be_remembered_is_not_attached_and_leaves_nothing() {
+    let Some(bed) = Bed::new() else { return };
+    let _agent = bed.start();
+    let (known, other) = (Container::new(), Container::new());
+    bed.add(&known);
+    // where the next record would be written is a folder
+    let next = bed.socket().with_file_name(".node.json.next");
+    std::fs::create_dir(&next).expect("nothing is written now");
+    let refused = bed.call("ADD", Some(&other)).refused();
+    assert!(refused.to_string().contains("node.json"), "{refused}");
+    assert_eq!(bed.ports().len(), 1);
+    let status = bed.asked("stats");
+    assert_eq!(status["addresses"][0]["taken"], 1, "{status}");
+    std::fs::remove_dir(&next).expect("it is there");
+    bed.add(&other);
+    assert_eq!(bed.ports().len(), 2);
+    bed.del(&other);
+    bed.del(&known);
+}
