@@ -25,7 +25,8 @@ pub struct BurstSettings {
     pub payload: usize,
     /// After what time without an arrival the rest of a burst is given up.
     pub patience: Duration,
-    /// The sender's core; by default that of who makes the settings, as for a [`Sequence`](crate::Sequence).
+    /// The sender's core; by default that of who makes the settings, as for a
+    /// [`Sequence`](crate::sequence::Sequence).
     pub core: Option<Core>,
 }
 
