@@ -77,6 +77,7 @@ readOnlyRootFilesystem: true
 - --cni-bin-dir={{ .Values.cni.binDir }}
 - --conflist={{ .Values.cni.confDir }}/05-millrace.conflist
 - --module-cache=/var/lib/millrace/modules
+- --kept-objects=/var/lib/millrace/objects
 {{- end }}
 
 {{- /* Where a container sees of its node what it would see in its own /proc if it were privileged. */ -}}

@@ -119,6 +119,22 @@ pub(crate) fn read(folder: &Path, kind: Kind) -> Vec<serde_norway::Value> {
     objects.collect()
 }
 
+/// Removes what is kept in a folder, and the folder if nothing else is there; whether anything was.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn forget(folder: &Path) -> io::Result<bool> {
+    match fs::remove_dir_all(folder.join(VERSION)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        _ => Ok(true),
+    }
+}
+
 fn write(folder: &Path, said: &Receiver<Said>) {
     let mut is_refused = false;
     while let Ok(first) = said.recv() {
@@ -341,6 +357,8 @@ mod tests {
         fs::write(kept.join(NEXT), "{").unwrap();
         assert_eq!(names(folder.path(), Kind::Node), ["a"]);
         assert_eq!(names(&folder.path().join("elsewhere"), Kind::Node), [""; 0]);
+        assert!(forget(folder.path()).unwrap() && !folder.path().exists());
+        assert!(!forget(folder.path()).unwrap());
     }
 
     #[test]

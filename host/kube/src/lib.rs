@@ -46,6 +46,7 @@ use tokio::sync::{Notify, watch as latest};
 use about::{About, Heard};
 pub use access::Access;
 use kept::Keeper;
+pub use kept::forget as forget_kept;
 pub use report::{Entry, Key, Report, Rollout, Standing, State};
 pub use session::{Executed, Right, Session};
 use watch::{Told, resource, watch};

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use millrace_cni::{Attached, Departures};
 use millrace_fastpath::remove_pins;
+use millrace_kube::forget_kept;
 use millrace_netns::{Namespace, Route, RouteTable};
 use serde::Serialize;
 
@@ -66,6 +67,9 @@ struct InstalledArgs {
     /// The folder of compiled filters, which is removed as a whole.
     #[arg(long, value_name = "FOLDER")]
     module_cache: Option<PathBuf>,
+    /// The folder where the agent kept what the API server said, also if nobody remembers it.
+    #[arg(long, value_name = "FOLDER")]
+    kept_objects: Option<PathBuf>,
 }
 
 /// Something that is gone.
@@ -120,6 +124,12 @@ fn clean(args: &CleanupArgs) -> anyhow::Result<Vec<Removed>> {
         Plugins::at(plugins).installed().try_for_each(|plugin| file(&plugin, &mut removed))?;
     }
     installed.module_cache.iter().try_for_each(|cache| folder(cache, &mut removed))?;
+    let objects: BTreeSet<_> = state.kept().objects.iter().chain(&installed.kept_objects).collect();
+    for objects in objects {
+        if forget_kept(objects).with_context(|| format!("{}", objects.display()))? {
+            removed.push(Removed::new("folder", objects.display()));
+        }
+    }
     let remembered = state.remove()?;
     removed.extend(remembered.map(|file| Removed::new("file", file.display())));
     Departures::beside(socket).forget()?;

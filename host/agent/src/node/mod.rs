@@ -276,6 +276,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         kept.sysctls.entry(RESERVED_PORTS.to_owned()).or_insert(reserved);
     })?;
     args.cni.remember(&mut state)?;
+    args.source.remember(&mut state)?;
     let mut ports = args.tunnel.ports(&peers, &gateways);
     ports.extend(outlook.ports(&around, this));
     follower.look_out(outlook);

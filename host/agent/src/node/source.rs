@@ -10,6 +10,8 @@ use millrace_control::Node;
 use millrace_control::source::{Complaint, Manifests, Mark, News, Waited, Watch};
 use millrace_kube::{Access, Cluster, ClusterError, Report, Rollout};
 
+use crate::node::state::{NodeState, StateError};
+
 /// Where the cluster is known from.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("cluster").required(true))]
@@ -39,6 +41,17 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// Has whoever cleans up find what the API server said.
+    ///
+    /// # Errors
+    /// If it would be forgotten.
+    pub(crate) fn remember(&self, state: &mut NodeState) -> Result<(), StateError> {
+        match self.access() {
+            Some(_) => state.change(|kept| kept.objects = Some(self.kept_objects.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// How the API server is asked, if one is.
     fn access(&self) -> Option<Access> {
         let kubeconfig = self.kubeconfig.clone().map(Access::Kubeconfig);

@@ -35,6 +35,9 @@ pub(crate) struct Kept {
     /// The folder that plugins were put into, if there is one.
     #[serde(default)]
     pub(crate) plugins: Option<PathBuf>,
+    /// The folder with what the API server said, if there is one.
+    #[serde(default)]
+    pub(crate) objects: Option<PathBuf>,
     /// Settings of the kernel's that were changed, and what they were before.
     pub(crate) sysctls: BTreeMap<String, String>,
     /// The routes that were made.

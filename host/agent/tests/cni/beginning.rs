@@ -46,7 +46,7 @@ fn what_the_server_said_before_does_for_an_agent_that_starts_without_it() {
         format!("--kubeconfig={}", path.display()),
         format!("--kept-objects={}", folder.path().display()),
     ];
-    let _agent = bed.start_from(&flags.each_ref().map(String::as_str));
+    let agent = bed.start_from(&flags.each_ref().map(String::as_str));
     assert!(bed.log().contains("the API server is away"), "{}", bed.log());
 
     let container = Container::new();
@@ -58,4 +58,8 @@ fn what_the_server_said_before_does_for_an_agent_that_starts_without_it() {
         status.to_string().contains("is in force").then_some(())
     });
     bed.del(&container);
+    drop(agent);
+    let removed = bed.asked("cleanup").to_string();
+    assert!(removed.contains(&folder.path().display().to_string()), "{removed}");
+    assert!(!folder.path().join("v1").exists() && path.exists(), "the rest is not the agent's");
 }
