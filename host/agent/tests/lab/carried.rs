@@ -8,7 +8,7 @@ use crate::bed::{Bed, NODES, PODS, until};
 use crate::talk::{ECHO, EXCHANGES, exchange};
 
 #[test]
-fn the_kernel_carries_an_exchange_between_pods_and_flows_says_so() {
+fn f11_the_kernel_carries_an_exchange_between_pods_and_flows_says_so() {
     let Some(bed) = Bed::up() else { return };
     let (shop, _) = bed.pod("shop");
     let (_, addresses) = bed.pod("cart");

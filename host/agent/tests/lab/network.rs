@@ -34,7 +34,7 @@ fn pods_on_two_nodes_reach_each_other_with_both_families() {
 }
 
 #[test]
-fn nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunnel_takes() {
+fn f3_nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunnel_takes() {
     let Some(bed) = Bed::up() else { return };
     let (_, nodes) = bed.node("west");
     let (_, pods) = bed.pod("bank");
@@ -44,7 +44,7 @@ fn nodes_and_pods_of_other_nodes_reach_each_other_and_pods_know_how_much_a_tunne
             bed.done(&ping);
         }
     }
-    // F3: what VXLAN over IPv4 leaves of 1500, and what IP and ICMP leave of that
+    // what VXLAN over IPv4 leaves of 1500, and what IP and ICMP leave of that
     assert_eq!(bed.mtu("shop"), 1450);
     for (address, payload) in pods.iter().zip(["1422", "1402"]) {
         let ping = ["ping", "-c", "1", "-W", "5", "-M", "do", "-s", payload, &address.to_string()];
@@ -76,7 +76,7 @@ fn packets_between_nodes_are_as_they_are_where_the_underlay_knows_the_way() {
 }
 
 #[test]
-fn pods_send_to_what_is_outside_from_their_nodes_address_f9() {
+fn f9_pods_send_to_what_is_outside_from_their_nodes_address() {
     let Some(bed) = Bed::up() else { return };
     let (_, nodes) = bed.node("east");
     let world_wide = bed.state()["outside"]["worldWide"].clone();

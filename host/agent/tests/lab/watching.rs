@@ -54,7 +54,7 @@ fn a_trace_follows_a_packet_that_nobody_sends_and_one_of_a_live_connection() {
 }
 
 #[test]
-fn a_capture_has_the_packets_of_the_chain_and_those_of_the_kernel_with_what_became_of_them() {
+fn f11_a_capture_has_the_packets_of_the_chain_and_those_of_the_kernel_with_what_became_of_them() {
     let Some(bed) = Bed::up() else { return };
     let (shop, _) = bed.pod("shop");
     let (_, addresses) = bed.pod("cart");

@@ -10,7 +10,7 @@ use crate::bed::{GATEWAY_MAC, PODS, attach, index, ip, mac, port, way, with_and_
 use crate::edges::Arrival;
 
 #[test]
-fn what_user_space_sends_to_a_port_reaches_its_pod() {
+fn f8_what_user_space_sends_to_a_port_reaches_its_pod() {
     with_and_without_features(|bed| {
         bed.run(|mut cache, mut punt_end| {
             let wire = bed.wire();

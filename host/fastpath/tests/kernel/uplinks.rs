@@ -40,7 +40,7 @@ fn pods_send_from_the_nodes_address_and_answers_find_them() {
 }
 
 #[test]
-fn what_is_not_for_pods_is_the_hosts_with_the_cache_and_without() {
+fn f7_what_is_not_for_pods_is_the_hosts_with_the_cache_and_without() {
     with_and_without_features(|bed| {
         let outside = outside(&bed);
         bed.run(|mut cache, _punt_end| {

@@ -17,7 +17,7 @@ fn pods_ping_each_other_over_both_ip_versions() {
 }
 
 #[test]
-fn tcp_goes_through_whole_although_senders_leave_checksums_to_hardware() {
+fn f1_tcp_goes_through_whole_although_senders_leave_checksums_to_hardware() {
     let bed = Bed::new(2).bridged();
     let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
     let data: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();

@@ -67,7 +67,7 @@ fn payload_at_station(frame: &[u8], protocol: IpProtocol) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn checksums_that_a_pod_leaves_to_hardware_are_right_on_the_wire() {
+fn f1_checksums_that_a_pod_leaves_to_hardware_are_right_on_the_wire() {
     let (bed, mut station) = pod_and_station();
     let pod = &bed.pods[0];
     let offload = pod.namespace.ethtool("eth0").and_then(|tool| tool.is_on("tx"));
@@ -122,7 +122,7 @@ fn tcp_goes_whole(from: &Pod, to: &Pod, address: IpAddr) {
 }
 
 #[test]
-fn a_pod_that_is_connected_cuts_its_segments_itself_and_tcp_goes_whole_over_both_ip_versions() {
+fn f2_a_pod_that_is_connected_cuts_its_segments_itself_and_tcp_goes_whole_over_both_versions() {
     let bed = Bed::new(2).bridged();
     let [client, server] = &bed.pods[..] else { unreachable!("there are two") };
     for pod in [client, server] {
@@ -138,7 +138,7 @@ fn a_pod_that_is_connected_cuts_its_segments_itself_and_tcp_goes_whole_over_both
 }
 
 #[test]
-fn behind_the_driver_the_remedy_that_is_named_lets_tcp_go_whole() {
+fn f2_behind_the_driver_the_remedy_that_is_named_lets_tcp_go_whole() {
     let settings = Settings { attach: Some(AttachMode::Generic), ..Settings::default() };
     let bed = Bed::with(2, &settings, 1).bridged();
     let [client, server] = &bed.pods[..] else { unreachable!("there are two") };

@@ -21,7 +21,7 @@ fn source_of(table: &Connections, opened: Opened) -> Endpoint {
 }
 
 #[test]
-fn a_port_is_of_one_connection_per_destination_and_of_any_number_of_destinations() {
+fn f9_a_port_is_of_one_connection_per_destination_and_of_any_number_of_destinations() {
     let (table, masquerade) = (table(), Masquerade::new(40_000..40_100));
     for server in [80, 443] {
         let ports: BTreeSet<_> = (0..100)
@@ -56,7 +56,7 @@ fn when_no_port_is_left_towards_a_destination_that_is_counted() {
 }
 
 #[test]
-fn a_port_rests_in_time_wait_and_is_free_when_the_connection_is() {
+fn f9_a_port_rests_in_time_wait_and_is_free_when_the_connection_is() {
     let (table, masquerade) = (table(), Masquerade::new([40_000]));
     let first = outward(6, 1, 80);
     let opened = masquerade.open(&table, first.clone(), NODE).unwrap();
