@@ -78,6 +78,7 @@ readOnlyRootFilesystem: true
 - --conflist={{ .Values.cni.confDir }}/05-millrace.conflist
 - --module-cache=/var/lib/millrace/modules
 - --kept-objects=/var/lib/millrace/objects
+- --kept-filters=/var/lib/millrace/filters
 {{- end }}
 
 {{- /* Where a container sees of its node what it would see in its own /proc if it were privileged. */ -}}

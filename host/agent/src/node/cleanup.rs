@@ -70,6 +70,9 @@ struct InstalledArgs {
     /// The folder where the agent kept what the API server said, also if nobody remembers it.
     #[arg(long, value_name = "FOLDER")]
     kept_objects: Option<PathBuf>,
+    /// The folder of last good versions of Filters, which is removed as a whole, too.
+    #[arg(long, value_name = "FOLDER")]
+    kept_filters: Option<PathBuf>,
 }
 
 /// Something that is gone.
@@ -133,9 +136,11 @@ fn clean(args: &CleanupArgs) -> anyhow::Result<Vec<Removed>> {
     let remembered = state.remove()?;
     removed.extend(remembered.map(|file| Removed::new("file", file.display())));
     Departures::beside(socket).forget()?;
-    let modules = Modules::beside(socket);
-    let modules = modules.clear().context("the modules of filters")?;
-    removed.extend(modules.map(|folder| Removed::new("folder", folder.display())));
+    let kept = installed.kept_filters.clone().map(Modules::at);
+    for modules in kept.into_iter().chain([Modules::beside(socket)]) {
+        let cleared = modules.clear().context("the modules of filters")?;
+        removed.extend(cleared.map(|folder| Removed::new("folder", folder.display())));
+    }
     let maps = KeptMaps::beside(socket).context("what filters knew")?;
     let maps = maps.clear().context("what filters knew")?;
     removed.extend(maps.map(|folder| Removed::new("folder", folder.display())));

@@ -4,7 +4,6 @@
 //! for as long as the node runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::api::server::Host;
 use crate::node::TunnelArgs;
-use crate::node::filters::ChainKeeper;
+use crate::node::filters::{ChainKeeper, Kept};
 use crate::node::outlook::Outlook;
 use crate::node::publisher::{Known, Publisher};
 use crate::node::refusals::Matter;
@@ -47,13 +46,13 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows a cluster, for a node that is joined to others like this, and whose agent has this
-    /// socket and asks these registries.
+    /// Follows a cluster, for a node that is joined to others like this, and whose agent keeps versions
+    /// of filters there and asks these registries.
     pub(crate) fn new(
         node: &str,
         source: Source,
         tunnel: TunnelArgs,
-        socket: &Path,
+        kept: Kept,
         registries: Registries,
     ) -> Self {
         let publisher = Publisher::new(node);
@@ -61,7 +60,7 @@ impl Follower {
             node: node.to_owned(),
             source,
             tunnel,
-            chain: ChainKeeper::new(node, socket, registries, publisher.known()),
+            chain: ChainKeeper::new(node, kept, registries, publisher.known()),
             cluster: publisher.known(),
             publisher: Arc::new(Mutex::new(publisher)),
             known: BTreeSet::new(),

@@ -82,6 +82,7 @@ use crate::text::Span;
 use announcer::Announcer;
 use attach::Beyond;
 use cni::CniArgs;
+use filters::Kept;
 use flows::FlowArgs;
 use health::HealthChecks;
 use ipam::Ipam;
@@ -170,6 +171,11 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FOLDER")]
     module_cache: Option<PathBuf>,
 
+    /// Keep the last good version of each Filter in this folder, for an agent that starts where its module
+    /// is not to be had; by default in `modules` beside the admin socket, which no boot outlives.
+    #[arg(long, value_name = "FOLDER")]
+    kept_filters: Option<PathBuf>,
+
     /// What is logged, to standard error: error, warn, info (the default), debug or trace.
     #[arg(long, value_name = "FILTER", env = "MILLRACE_LOG")]
     log: Option<String>,
@@ -209,7 +215,7 @@ pub(crate) fn run(args: NodeArgs) -> anyhow::Result<()> {
         &args.name,
         source,
         args.tunnel,
-        &config.socket(),
+        args.kept_filters.map_or_else(|| Kept::beside(&config.socket()), Kept::at),
         args.registries.registries(),
     );
     let world = follower.first()?;

@@ -9,7 +9,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Container};
+use crate::bed::{Bed, Container, until};
+use crate::http;
 
 #[test]
 fn c2_the_loopback_that_an_agent_ships_is_the_one_that_runtimes_expect() {
@@ -111,6 +112,33 @@ fn after_a_boot_cleanup_removes_what_nobody_remembers_and_is_told_of() {
 }
 
 #[test]
+fn filters_are_kept_in_the_folder_that_is_said_and_cleanup_is_told_of_it() {
+    let Some(bed) = Bed::new() else { return };
+    let folder = |name| bed.socket().with_file_name(name);
+    let module = folder("mine.wasm");
+    let bytes = millrace_builtin::find("deny-list").expect("it is an example").bytes;
+    fs::write(&module, bytes).expect("the folder can be written");
+    bed.write("filter.yaml", &filter(&module));
+    let kept = folder("kept");
+    let kept_flag = format!("--kept-filters={}", kept.display());
+    let agent = bed.start_as(&[&kept_flag]);
+    until(|| kept.join("mine.json").exists().then_some(()));
+    assert_eq!(fs::read(kept.join("mine.wasm")).expect("it is there"), bytes);
+    assert!(!folder("modules").exists(), "nothing is kept elsewhere");
+    drop(agent);
+
+    // whoever starts without the file has it from there
+    fs::remove_file(&module).expect("it is there");
+    let agent = bed.start_as(&[&kept_flag]);
+    let (_, chain) = http::ask(&bed.socket(), "GET", "/v1/filters/mine", "");
+    assert!(chain.contains("deny-list"), "{chain}");
+    drop(agent);
+
+    answer(bed.command("cleanup").arg(kept_flag));
+    assert!(!kept.exists());
+}
+
+#[test]
 fn without_the_plugin_beside_it_an_agent_writes_no_conflist() {
     let Some(bed) = Bed::new() else { return };
     let alone = bed.plugins().with_file_name("millrace");
@@ -119,6 +147,24 @@ fn without_the_plugin_beside_it_an_agent_writes_no_conflist() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("--cni-bin-dir"), "{error}");
     assert!(!bed.conflist().exists());
+}
+
+/// A filter in a file, and a chain that has it.
+fn filter(module: &Path) -> String {
+    format!(
+        "
+apiVersion: millrace.dev/v1alpha1
+kind: Filter
+metadata: {{name: mine}}
+spec: {{source: {{file: {}}}, config: {{rules: []}}}}
+---
+apiVersion: millrace.dev/v1alpha1
+kind: FilterChain
+metadata: {{name: edge}}
+spec: {{nodeSelector: {{matchLabels: {{}}}}, stages: [{{filter: mine, before: bridge}}]}}
+",
+        module.display()
+    )
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! The last good version of each filter, in a folder beside the admin socket: for an agent that starts
-//! where the module is not to be had any more, or where the next version fails.
+//! The last good version of each filter, in a folder: for an agent that starts where the module is not to
+//! be had any more, or where the next version fails.
 //!
 //! A version is a module, and a note of the configuration that it had. A file is replaced as a whole, and
 //! a note names its module, so that one of another version is not taken for it. What cannot be kept is
@@ -33,9 +33,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Those beside a socket.
+    /// Those in a folder.
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Those of an agent that was told of no folder: beside its socket.
     pub(crate) fn beside(socket: &Path) -> Self {
-        Self { folder: socket.with_file_name(FOLDER) }
+        Self::at(socket.with_file_name(FOLDER))
     }
 
     /// The last good module of a filter, if it is known, and the one that it may be.

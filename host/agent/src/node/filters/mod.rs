@@ -16,7 +16,6 @@ mod standing;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,15 +95,14 @@ impl Placed {
 }
 
 impl ChainKeeper {
-    /// For a node whose chain has the built-in filters alone, and whose agent has this socket and asks
+    /// For a node whose chain has the built-in filters alone, and whose agent keeps versions there and asks
     /// these registries; what becomes of others is noted there.
     pub(crate) fn new(
         node: &str,
-        socket: &Path,
+        kept: Kept,
         registries: Registries,
         known: Arc<Mutex<Known>>,
     ) -> Self {
-        let kept = Kept::beside(socket);
         Self {
             node: node.to_owned(),
             known,
