@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
 use crate::api::server::{Answer, Host, Shared};
-use crate::api::types::{MapColumn, MapRow, MapTable};
+use crate::api::tables::{MapColumn, MapRow, MapTable};
 
 /// How much of the maps.
 #[derive(Debug, Deserialize)]

@@ -52,5 +52,6 @@ pub(crate) mod server;
 mod services;
 pub(crate) mod socket;
 mod succession;
+pub(crate) mod tables;
 mod trace;
 pub(crate) mod types;

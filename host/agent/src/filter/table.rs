@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 
-use crate::api::types::{MapColumn, MapTable};
+use crate::api::tables::{MapColumn, MapTable};
 use crate::filter::about;
 use crate::output::{Asking, Heading, Table, age, count};
 
@@ -79,7 +79,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::types::MapRow;
+    use crate::api::tables::MapRow;
 
     #[test]
     fn a_map_is_printed_by_the_types_of_its_columns() {

@@ -6,7 +6,8 @@ use anyhow::Context;
 use millrace_traffic::exchange::{ExchangeSettings, Over, exchange};
 use millrace_traffic::stream::{StreamSettings, stream};
 
-use crate::api::types::{MapTable, PortStatus, WorkerStatus};
+use crate::api::tables::MapTable;
+use crate::api::types::{PortStatus, WorkerStatus};
 use crate::demo::acts::Extent;
 use crate::demo::lab::{Lab, Pod};
 use crate::demo::narrator::Narrator;
