@@ -1,9 +1,9 @@
 //! What the API server said, on disk: what an agent begins with while the server is away.
 //!
 //! Owns one file for each object, as JSON without what nobody here reads: a pod's environment, its
-//! commands and its volumes are not there. A file is replaced as a whole; one that cannot be read is
-//! as good as none. Written by a thread of its own, some at a time: whoever follows the server never
-//! waits for a disk.
+//! commands and its volumes are not there. A file is replaced as a whole; if one cannot be read, none
+//! counts. Written by a thread of its own, some at a time: whoever follows the server never waits for
+//! a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -31,6 +31,8 @@ enum Said {
     Remove(Kind, String),
     /// Of a kind there are these, and no others.
     All(Kind, BTreeMap<String, Vec<u8>>),
+    /// It has told of every kind.
+    Whole,
 }
 
 /// What is to be written next, by kind and file; nothing for a file that is to go.
@@ -39,6 +41,8 @@ struct Pending {
     files: BTreeMap<(Kind, String), Option<Vec<u8>>>,
     /// Kinds whose other files are to go.
     whole: BTreeSet<Kind>,
+    /// Whether every kind has been told of.
+    is_whole: bool,
 }
 
 /// An object as it is kept.
@@ -94,6 +98,11 @@ impl Keeper {
         self.say(Said::All(kind, files));
     }
 
+    /// Every kind has been told of, so that what is kept can be begun with.
+    pub(crate) fn whole(&self) {
+        self.say(Said::Whole);
+    }
+
     fn say(&self, said: Said) {
         if let Some(sender) = &self.0 {
             // the thread ends with its last sender, or with the process
@@ -102,21 +111,34 @@ impl Keeper {
     }
 }
 
-/// The objects of a kind that are kept.
-pub(crate) fn read(folder: &Path, kind: Kind) -> Vec<serde_norway::Value> {
-    let Ok(files) = fs::read_dir(place(&folder.join(VERSION), kind)) else { return Vec::new() };
-    let read = |path: PathBuf| -> io::Result<_> { Ok(serde_json::from_slice(&fs::read(path)?)?) };
-    let paths = files.filter_map(|file| Some(file.ok()?.path()));
-    let whole = paths.filter(|path| path.extension().is_some_and(|it| it == EXTENSION));
-    let objects = whole.filter_map(|path| match read(path.clone()) {
-        Ok(object) => Some(object),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "an object that was kept does not count");
-            None
+/// All objects that are kept, by kind; none if not every kind was told of before.
+///
+/// # Errors
+/// If one cannot be read: it may be the policy that keeps others out.
+pub(crate) fn read(folder: &Path) -> io::Result<Vec<(Kind, Vec<serde_norway::Value>)>> {
+    let folder = folder.join(VERSION);
+    if !folder.join(WHOLE).try_exists()? {
+        return Ok(Vec::new());
+    }
+    Kind::ALL.into_iter().map(|kind| Ok((kind, of_kind(&place(&folder, kind))?))).collect()
+}
+
+fn of_kind(folder: &Path) -> io::Result<Vec<serde_norway::Value>> {
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    let mut objects = Vec::new();
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_some_and(|it| it == EXTENSION) {
+            let object = serde_json::from_slice(&fs::read(&path)?);
+            objects.push(object.map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            })?);
         }
-    });
-    objects.collect()
+    }
+    Ok(objects)
 }
 
 /// Removes what is kept in a folder, and the folder if nothing else is there; whether anything was.
@@ -178,6 +200,7 @@ impl Pending {
                 let files = files.into_iter().map(|(file, it)| ((kind, file), Some(it)));
                 self.files.extend(files);
             }
+            Said::Whole => self.is_whole = true,
         }
     }
 
@@ -198,7 +221,15 @@ impl Pending {
             };
             outcome = outcome.and(done);
         }
-        outcome
+        match &outcome {
+            Ok(()) if self.is_whole => replace(folder, WHOLE, b""),
+            Ok(()) => Ok(()),
+            // what is there is not what was said
+            Err(_) => {
+                let _ = fs::remove_file(folder.join(WHOLE));
+                outcome
+            }
+        }
     }
 
     /// Removes what is not among those that there are of a kind.
@@ -283,8 +314,10 @@ const PRIVATE: [&str; 10] = [
 ];
 /// What `kubectl apply` leaves: the object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// The folder's folder. Whatever else is beside it is another version's.
+/// The folder's folder; another one for other kinds. Whatever else is beside it is another version's.
 const VERSION: &str = "v1";
+/// A file that is there once every kind was told of: before that, policies may be missing.
+const WHOLE: &str = "whole";
 const EXTENSION: &str = "json";
 /// A file that is being written.
 const NEXT: &str = ".next";
@@ -304,9 +337,14 @@ mod tests {
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
     }
 
+    fn objects(folder: &Path, kind: Kind) -> Vec<serde_norway::Value> {
+        let all = read(folder).unwrap().into_iter();
+        all.filter(|(of, _)| *of == kind).flat_map(|(_, objects)| objects).collect()
+    }
+
     fn names(folder: &Path, kind: Kind) -> Vec<String> {
         let name = |it: &serde_norway::Value| it["metadata"]["name"].as_str().unwrap().to_owned();
-        let mut names: Vec<_> = read(folder, kind).iter().map(name).collect();
+        let mut names: Vec<_> = objects(folder, kind).iter().map(name).collect();
         names.sort();
         names
     }
@@ -314,7 +352,10 @@ mod tests {
     /// Keeps what is said.
     fn keep(folder: &Path, say: impl FnOnce(&Keeper)) {
         let (said, to_write) = mpsc::channel();
-        say(&Keeper(Some(said)));
+        let keeper = Keeper(Some(said));
+        say(&keeper);
+        keeper.whole();
+        drop(keeper);
         write(&folder.join(VERSION), &to_write);
     }
 
@@ -331,7 +372,7 @@ mod tests {
         });
         assert_eq!(names(folder.path(), Kind::Node), ["a"]);
         assert_eq!(names(folder.path(), Kind::Pod), ["db", "web"]);
-        let text = serde_norway::to_string(&read(folder.path(), Kind::Pod)).unwrap();
+        let text = serde_norway::to_string(&objects(folder.path(), Kind::Pod)).unwrap();
         assert!(text.contains("ports") && !text.contains("PASSWORD"), "{text}");
         assert!(!text.contains("managedFields"), "{text}");
 
@@ -346,19 +387,29 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_as_good_as_none() {
+    fn if_one_cannot_be_read_none_counts() {
         let folder = tempfile::tempdir().unwrap();
         keep(folder.path(), |keeper| {
             let node = |name: &&str| keeper.put(Kind::Node, &object(None, name, json!({})));
             ["a", "b"].iter().for_each(node);
         });
         let kept = folder.path().join(VERSION).join("Node");
-        fs::write(kept.join("_b.json"), "{\"metadata\": ").unwrap();
         fs::write(kept.join(NEXT), "{").unwrap();
-        assert_eq!(names(folder.path(), Kind::Node), ["a"]);
+        assert_eq!(names(folder.path(), Kind::Node), ["a", "b"]);
+        fs::write(kept.join("_b.json"), "{\"metadata\": ").unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("_b.json"));
         assert_eq!(names(&folder.path().join("elsewhere"), Kind::Node), [""; 0]);
         assert!(forget(folder.path()).unwrap() && !folder.path().exists());
         assert!(!forget(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn what_was_not_told_of_every_kind_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        keep(folder.path(), |keeper| keeper.put(Kind::Node, &object(None, "a", json!({}))));
+        assert_eq!(names(folder.path(), Kind::Node), ["a"]);
+        fs::remove_file(folder.path().join(VERSION).join(WHOLE)).unwrap();
+        assert!(read(folder.path()).unwrap().is_empty());
     }
 
     #[test]
@@ -368,6 +419,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         let keeper = Keeper::open(&file);
         keeper.put(Kind::Node, &object(None, "a", json!({})));
-        assert!(read(&file, Kind::Node).is_empty());
+        assert!(read(&file).is_err());
     }
 }

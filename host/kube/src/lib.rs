@@ -119,10 +119,13 @@ impl Cluster {
         let client = runtime.block_on(async { Client::try_from(config) })?;
         let mut first = Told::default();
         let mut is_kept = false;
-        for kind in Kind::ALL {
-            let kept = folder.map(|folder| kept::read(folder, kind)).unwrap_or_default();
-            is_kept |= !kept.is_empty();
-            first.objects.replace(kind, kept);
+        let kept = folder.map_or_else(|| Ok(Vec::new()), kept::read).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the API server said before does not count");
+            Vec::new()
+        });
+        for (kind, objects) in kept {
+            is_kept |= !objects.is_empty();
+            first.objects.replace(kind, objects);
         }
         let keeper = folder.map(Keeper::open).unwrap_or_default();
         let told = Arc::new((Mutex::new(first), Condvar::new()));

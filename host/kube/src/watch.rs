@@ -30,6 +30,8 @@ pub(crate) struct Told {
     pub(crate) heard: Heard,
     /// The kinds of which all objects were told at least once.
     whole: BTreeSet<Kind>,
+    /// Whether it was said that all of them were.
+    is_kept_whole: bool,
     /// Whether nothing was told since it was read.
     pub(crate) is_read: bool,
     /// When it was.
@@ -68,6 +70,10 @@ pub(crate) async fn watch(
         told.1.notify_all();
         if has_status(kind) {
             changed.notify_one();
+        }
+        if told_now.is_whole() && !std::mem::replace(&mut told_now.is_kept_whole, true) {
+            // all that is to be kept of it was said before
+            keeper.whole();
         }
     };
     while let Some(event) = events.next().await {

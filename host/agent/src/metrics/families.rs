@@ -78,7 +78,7 @@ families! {
 
     PACKETS COUNTER "millrace_packets_total" "What became of packets, by the port they came in by, the stage that decided (none: the host itself), their fate, and the reason if they went no further."
 
-    NODE_REFUSED GAUGE "millrace_node_refused" "1 while the kernel refuses something of the node's network, by matter: nodes (links and routes to others), claims, routes, neighbours (Services as they are reached from outside, from the host, by announced addresses), outside (what pods reach there, and by which interface), pods (those that are attached, as ports), cluster (the API server, which is away since the agent started). `millrace status` says why."
+    NODE_REFUSED GAUGE "millrace_node_refused" "1 while something of the node's network is not as it should be, since the kernel refuses it or the API server is away, by matter: nodes (links and routes to others), claims, routes, neighbours (Services as they are reached from outside, from the host, by announced addresses), outside (what pods reach there, and by which interface), pods (those that are attached, as ports), cluster (the API server, which is away since the agent started). `millrace status` says why."
     NODE_REFUSALS COUNTER "millrace_node_refusals_total" "How often the kernel refused that; it is tried again and again."
 
     ADDRESSES GAUGE "millrace_addresses" "Addresses of the node for pods, by prefix and state: taken, free (of a large IPv6 prefix those that are given in turn)."

@@ -9,7 +9,7 @@ use millrace_control::Node;
 use millrace_control::compile::NodePortAddresses;
 use millrace_dataplane::control::request::AddPort;
 use millrace_dataplane::control::{Dataplane, PortError, StageError};
-use millrace_netns::{Namespace, NetlinkError, RouteWatch};
+use millrace_netns::{Link, Namespace, NetlinkError, RouteWatch};
 
 use crate::node::announcer::{AnnounceError, Announcer};
 use crate::node::attach::Pods;
@@ -156,18 +156,30 @@ impl Pods {
             refused = refused.and(plane.add_port(port));
         }
         let is_elsewhere = around.link().map(|it| it.index) != before.link().map(|it| it.index);
-        if let Some(uplink) = around.link().filter(|_| is_elsewhere) {
-            let announcer = Announcer::open(uplink.clone(), self.ground().1)?;
-            self.publisher().lock().announce_by(announcer);
-        }
+        let uplink = around.link().filter(|_| is_elsewhere).cloned();
         self.publisher().lock().serve_node_ports(outlook.node_ports(&around, this));
         self.see(around);
+        let followed = self.go_over(plane, uplink, gone).and(refused.map_err(OutlookError::from));
+        // whoever asks again finds what is missing still
+        followed.inspect_err(|_| self.see(before))?;
+        Ok(true)
+    }
+
+    /// Has pods send by what there is now, and neighbours on another uplink be told.
+    fn go_over<'p>(
+        &mut self,
+        plane: &Dataplane,
+        uplink: Option<Link>,
+        gone: impl IntoIterator<Item = &'p AddPort>,
+    ) -> Result<(), OutlookError> {
         self.publish(plane)?;
         // what leads elsewhere now has gone there
         gone.into_iter().try_for_each(|port| remove(plane, port))?;
-        // what was not added is missing still
-        refused.inspect_err(|_| self.see(before))?;
-        Ok(true)
+        if let Some(uplink) = uplink {
+            let announcer = Announcer::open(uplink, self.ground().1)?;
+            self.publisher().lock().announce_by(announcer);
+        }
+        Ok(())
     }
 }
 

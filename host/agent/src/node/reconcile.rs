@@ -39,20 +39,24 @@ impl Pods {
             tracing::info!(pod, "detached: its network namespace is gone");
         }
         let (opened, outcome) = self.open_closed(plane);
-        if opened > 0 {
-            self.publish(plane).map_err(AttachError::from)?;
+        if !opened.is_empty() {
+            let published = self.publish(plane).inspect_err(|_| {
+                // the chain knows nothing of them: they are none still
+                opened.iter().for_each(|port| drop(plane.remove_port(port)));
+            });
+            published.map_err(AttachError::from)?;
         }
         outcome
     }
 
-    /// Makes ports of those that are none; says of how many, and why one of them is none still.
-    pub(crate) fn open_closed(&self, plane: &Dataplane) -> (usize, Result<(), PodsError>) {
+    /// Makes ports of those that are none; says which, and why one of them is none still.
+    pub(crate) fn open_closed(&self, plane: &Dataplane) -> (Vec<String>, Result<(), PodsError>) {
         let there = plane.numbers();
-        let (mut opened, mut outcome) = (0, Ok(()));
+        let (mut opened, mut outcome) = (Vec::new(), Ok(()));
         for attached in self.attached().values().filter(|it| !there.contains_key(&it.port)) {
             let added = port_of(attached).and_then(|port| Ok(plane.add_port(port)?));
             match added {
-                Ok(()) => opened += 1,
+                Ok(()) => opened.push(attached.port.clone()),
                 Err(cause) => {
                     let pod = attached.title().to_owned();
                     outcome = outcome.and(Err(PodsError::NoPort { pod, cause: cause.into() }));

@@ -1,5 +1,5 @@
-//! What the kernel refuses of the node's network: said in `millrace status`, counted for metrics, and
-//! tried again, soon at first and then ever more rarely.
+//! What of the node's network is not as it should be, mostly as the kernel refuses it: said in `millrace
+//! status`, counted for metrics, and tried again, soon at first and then ever more rarely.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};

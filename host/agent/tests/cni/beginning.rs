@@ -33,6 +33,8 @@ fn what_the_server_said_before_does_for_an_agent_that_starts_without_it() {
         }),
     );
     keep("Node", "_spoiled.json", json!("no object"));
+    let whole = folder.path().join("v1/whole");
+    fs::write(whole, "").expect("it can be written");
     // nobody is there
     let kubeconfig = json!({
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],

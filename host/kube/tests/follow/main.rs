@@ -98,7 +98,8 @@ fn what_was_kept_does_while_the_server_is_away_and_what_it_says_then_takes_its_p
     cluster.until(|world| world.pods.len() == 1);
     let pods = folder.path().join("v1/Pod");
     let deadline = Instant::now() + PATIENCE;
-    while std::fs::read_dir(&pods).map_or(0, Iterator::count) != 1 {
+    let whole = folder.path().join("v1/whole");
+    while std::fs::read_dir(&pods).map_or(0, Iterator::count) != 1 || !whole.exists() {
         assert!(Instant::now() < deadline, "it is not kept");
         std::thread::sleep(Duration::from_millis(20));
     }
