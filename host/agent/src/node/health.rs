@@ -121,8 +121,11 @@ mod tests {
 
     use super::*;
 
+    /// A loopback address that no client of another test has: its port cannot be theirs.
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 18, 0, 1));
+
     fn ask(port: u16) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let mut stream = TcpStream::connect((HERE, port)).ok()?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -137,9 +140,8 @@ mod tests {
                 runtime.block_on(async { tokio::task::spawn_blocking(move || ask(port)).await });
             asked.expect("it does not panic")
         };
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let here = vec![IpAddr::from([127, 0, 0, 1])];
-        let mut checks = HealthChecks::new(runtime.handle().clone(), here);
+        let free = TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port();
+        let mut checks = HealthChecks::new(runtime.handle().clone(), vec![HERE]);
         let web = QualifiedName::new("shop", "web");
         for (local, standing, first) in [
             (2, Standing::Current, "HTTP/1.0 200 OK"),

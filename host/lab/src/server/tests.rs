@@ -4,16 +4,24 @@ use std::time::Duration;
 
 use super::*;
 
-/// A port that was free a moment ago.
-fn port() -> u16 {
-    let socket = UdpSocket::bind("[::]:0").unwrap();
-    socket.local_addr().unwrap().port()
+/// Starts a service on a port that nobody else has, and says which. A port that was free a moment
+/// ago may be a client's by now.
+fn start(service: fn(u16) -> Service) -> u16 {
+    for _ in 0..100 {
+        let free = UdpSocket::bind("[::]:0").and_then(|socket| socket.local_addr());
+        let port = free.expect("a socket").port();
+        match service(port).start("shop/web") {
+            Ok(()) => return port,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => panic!("{} does not start: {error}", service(port)),
+        }
+    }
+    panic!("of a hundred free ports none stayed free");
 }
 
 #[test]
 fn lines_are_echoed_with_the_names_of_both_ends() {
-    let port = port();
-    Service::TcpEcho(port).start("shop/web").unwrap();
+    let port = start(Service::TcpEcho);
     for ip in ["127.0.0.1", "::1"] {
         let ip: IpAddr = ip.parse().unwrap();
         let mut stream = TcpStream::connect((ip, port)).unwrap();
@@ -28,8 +36,7 @@ fn lines_are_echoed_with_the_names_of_both_ends() {
 
 #[test]
 fn datagrams_are_echoed_from_the_address_that_was_asked() {
-    let port = port();
-    Service::UdpEcho(port).start("shop/web").unwrap();
+    let port = start(Service::UdpEcho);
     for (from, to) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.2"), ("::1", "::1")] {
         let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
         let client = UdpSocket::bind((from, 0)).unwrap();
@@ -45,8 +52,7 @@ fn datagrams_are_echoed_from_the_address_that_was_asked() {
 
 #[test]
 fn a_page_has_the_name_of_the_pod_or_the_address_of_the_client() {
-    let port = port();
-    Service::Http(port).start("shop/web").unwrap();
+    let port = start(Service::Http);
     let ask = |request: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
