@@ -205,6 +205,11 @@ impl Connection {
         let State::Tcp(state) = self.state else { return };
         self.seen_at(direction, now_ns);
         self.marks.set(Mark::Cached, true);
+        // an end that is told of twice is one end
+        if how == Closing::Fin && self.marks.has(Mark::ended(direction)) {
+            return;
+        }
+        self.marks.add(Mark::ended(direction), how == Closing::Fin);
         let next = match (how, state) {
             // refused, rather than broken off
             (Closing::Reset, state) if !state.is_synchronised() => TcpState::Close,
@@ -241,6 +246,10 @@ impl Connection {
             other => other,
         };
         self.advance(next);
+        // the event that told of it may have found no room
+        if let Some(how) = usage.closing {
+            self.closing(direction, how, usage.last_seen_ns);
+        }
     }
 
     /// Judges a segment, and notes whether it is more than a SYN.
@@ -252,6 +261,7 @@ impl Connection {
         match state.after(direction, segment) {
             Step::To(next) => {
                 self.marks.add(Mark::spoke(direction), segment != Segment::Syn);
+                self.marks.add(Mark::ended(direction), segment == Segment::Fin);
                 Seen::Fits(State::Tcp(next))
             }
             // where the kernel may have carried the rest of the handshake, this can be its end
@@ -340,6 +350,6 @@ impl Labels {
 const NS_PER_MS: u64 = 1_000_000;
 
 const _: () = assert!(
-    size_of::<Option<Connection>>() <= 392,
+    size_of::<Option<Connection>>() <= 400,
     "all told it may be 512: keys take up to 60, and an entry that waits up to 21"
 );

@@ -4,7 +4,7 @@ use super::Direction;
 
 /// All of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(u8);
+pub(super) struct Marks(u16);
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub(super) enum Mark {
     Carried,
     /// It is to leave the kernel to make room there.
     Crowded,
+    /// The opener's FIN was seen.
+    OriginalEnded,
+    /// The FIN of who answers was seen.
+    ReplyEnded,
 }
 
 impl Marks {
@@ -58,7 +62,15 @@ impl Mark {
         }
     }
 
-    const fn bit(self) -> u8 {
+    /// That a FIN took this direction.
+    pub(super) const fn ended(direction: Direction) -> Self {
+        match direction {
+            Direction::Original => Self::OriginalEnded,
+            Direction::Reply => Self::ReplyEnded,
+        }
+    }
+
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use super::connection::Connection;
 use super::marks::Mark;
-use super::{Closing, ConnectionId, Connections, Direction, Key, Opening, State, TcpState, Usage};
+use super::{ConnectionId, Connections, Key, Opening, State, TcpState, Usage};
 
 impl Connections {
     /// Puts a connection back; nothing if one of its keys is taken, or there are too many.
@@ -21,16 +21,12 @@ impl Connections {
 
     /// Notes that the direction with this key has an entry in the kernel's cache, and what that
     /// has seen so far; false if it is nobody's, and has to go.
-    pub fn resume_entry(
-        &self,
-        key: &Key,
-        generation: NonZeroU32,
-        usage: &Usage,
-        closing: Option<Closing>,
-    ) -> bool {
+    pub fn resume_entry(&self, key: &Key, generation: NonZeroU32, usage: &Usage) -> bool {
         self.with_key(key, |shard, at, direction| {
             shard.change(at, (&self.timeouts, &self.owners), |connection| {
-                connection.resume(direction, generation, usage, closing);
+                connection.generations[direction as usize] = Some(generation);
+                // the entry goes on counting: its packets are told when it is retired
+                connection.observe(direction, usage);
             });
         })
         .is_some()
@@ -48,23 +44,6 @@ impl Connections {
                 connection.state = State::Tcp(TcpState::Established);
                 connection.last_seen_ns = [now_ns; 2];
             });
-        }
-    }
-}
-
-impl Connection {
-    fn resume(
-        &mut self,
-        direction: Direction,
-        generation: NonZeroU32,
-        usage: &Usage,
-        closing: Option<Closing>,
-    ) {
-        self.generations[direction as usize] = Some(generation);
-        // the entry goes on counting: its packets are told when it is retired
-        self.observe(direction, usage);
-        if let Some(how) = closing {
-            self.closing(direction, how, usage.last_seen_ns);
         }
     }
 }

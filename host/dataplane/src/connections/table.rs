@@ -106,6 +106,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Of TCP: whether any was not a bare SYN.
     pub beyond_syn: bool,
+    /// Of TCP: how the direction ends, if it does.
+    pub closing: Option<Closing>,
 }
 
 impl Connections {

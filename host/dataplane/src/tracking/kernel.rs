@@ -91,6 +91,7 @@ pub(crate) fn connections_usage(usage: &fastpath::Usage) -> Usage {
         packets: usage.packets,
         bytes: usage.bytes,
         beyond_syn: usage.beyond_syn,
+        closing: usage.closing.map(connections_closing),
     }
 }
 

@@ -130,7 +130,7 @@ impl Tracking {
         let packet =
             Packet { tcp_flags: Flags(slot.tcp_flags), len: slot.len, now_ns: slot.now_ns };
         if is_opening_of_tcp(slot) {
-            self.catch_up(&key, slot.now_ns);
+            self.catch_up(&key);
         }
         let found = self.connections.find(&key, packet)?;
         if found.standing == Standing::Invalid {
@@ -250,7 +250,7 @@ impl Tracking {
     /// it: such a SYN comes here once more than SYNs was seen of the connection, which may be over
     /// then, and its client uses the port again. The kernel reports that, but not at once: what it
     /// has reported is not asked for.
-    fn catch_up(&self, key: &Key, now_ns: u64) {
+    fn catch_up(&self, key: &Key) {
         let carried = |known: &Found| known.generation.is_some() && !known.state.is_over();
         let known = self.connections.related(key).filter(carried);
         let Some(view) = known.and_then(|known| self.connections.view(known.id)) else { return };
@@ -258,11 +258,9 @@ impl Tracking {
             let Some(entry) = kernel::key(key) else { continue };
             // what the kernel does not say now it reports later
             if let Ok(Some(usage)) = self.cache.lock().usage(&entry)
-                && let (Some(how), Some(generation)) =
-                    (usage.closing, kernel::generation(usage.generation))
+                && let Some(generation) = kernel::generation(usage.generation)
             {
-                let how = kernel::connections_closing(how);
-                self.connections.closing(key, generation, how, now_ns);
+                self.connections.observe(key, generation, &kernel::connections_usage(&usage));
             }
         }
     }

@@ -119,8 +119,7 @@ impl Succession {
                 let known = generation.is_some_and(|generation| {
                     let key = kernel::connections_key(&flow);
                     let seen = kernel::connections_usage(&usage);
-                    let closing = usage.closing.map(kernel::connections_closing);
-                    self.connections.resume_entry(&key, generation, &seen, closing)
+                    self.connections.resume_entry(&key, generation, &seen)
                 });
                 match acks.adopt(&usage) {
                     Some(slot) if known => self.hand_over.adopt(&flow, slot),

@@ -39,11 +39,11 @@ impl Upkeep {
     /// Does what is to be done now, and says how soon there is more.
     pub(crate) fn round(&self, now_ns: u64) -> Result<Duration, MapFault> {
         let charge = self.charge();
-        match charge {
+        let heard = match charge {
             Charge::Waiting | Charge::Gone => return Ok(LATER),
             Charge::Own => self.hear(now_ns),
-            Charge::Leaving => {}
-        }
+            Charge::Leaving => 0,
+        };
         let waits = self.hand_over.tend(now_ns);
         if charge == Charge::Leaving {
             return Ok(SOON);
@@ -56,7 +56,7 @@ impl Upkeep {
                 }
             }
             if due.len() < AT_ONCE {
-                return Ok(if waits { SOON } else { LATER });
+                return Ok(if waits || heard > MANY { SOON } else { LATER });
             }
         }
     }
@@ -77,11 +77,14 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Learns which connections begin to close.
-    fn hear(&self, now_ns: u64) {
-        // never while the cache is locked: workers wait for that
+    /// Learns which connections begin to close, and says how many times it was told. What found no
+    /// room to be told is learned from the entries when they are due.
+    fn hear(&self, now_ns: u64) -> usize {
+        let mut heard = 0;
         loop {
-            let Some(event) = self.cache.lock().next_event() else { return };
+            // never all while the cache is locked: workers wait for that
+            let Some(event) = self.cache.lock().next_event() else { return heard };
+            heard += 1;
             let how = kernel::connections_closing(event.closing);
             if let Some(generation) = kernel::generation(event.generation) {
                 let key = kernel::connections_key(&event.key);
@@ -185,5 +188,8 @@ pub(super) fn retire(
 const SOON: Duration = Duration::from_millis(10);
 /// How soon otherwise.
 const LATER: Duration = Duration::from_millis(100);
+/// Ends of connections that are heard of in a round, if more are to be heard of soon: the kernel has
+/// room for some 4,600.
+const MANY: usize = 400;
 /// Connections that are looked at together.
 const AT_ONCE: usize = 1024;

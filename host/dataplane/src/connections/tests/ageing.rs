@@ -107,7 +107,13 @@ fn what_is_silent_for_a_while_leaves_the_kernel_and_goes_on() {
         table.find(&key, packet(ACK, start)).unwrap();
         let generation = NonZeroU32::new(generation);
         assert!(table.cached(id, Direction::Original, generation, 0));
-        let usage = |last_seen_ns| Usage { last_seen_ns, packets: 1, bytes: 60, beyond_syn: true };
+        let usage = |last_seen_ns| Usage {
+            last_seen_ns,
+            packets: 1,
+            bytes: 60,
+            beyond_syn: true,
+            ..Usage::default()
+        };
 
         // the kernel has heard of it meanwhile
         assert_eq!(table.due(start + 120 * SECOND - 1, 9), []);
@@ -140,7 +146,7 @@ fn a_connection_that_the_kernel_saw_more_of_stays() {
     let [due] = table.due(now, 9)[..] else { panic!("one is due") };
     assert_eq!((due.id, due.generations), (id, [None, generation]));
     assert_eq!(due.keys, [Key::of(&opening.slot, CLIENT), opening.reply]);
-    let usage = Usage { last_seen_ns: 30 * SECOND, packets: 3, bytes: 300, beyond_syn: false };
+    let usage = Usage { last_seen_ns: 30 * SECOND, packets: 3, bytes: 300, ..Usage::default() };
     table.absorb(&opening.reply, generation.unwrap(), &usage);
     assert_eq!(table.retire(id, now), Retirement::StillAlive);
 
@@ -167,7 +173,13 @@ fn a_connection_that_the_kernel_still_carries_keeps_its_entries() {
     let [due] = table.due(now, 9)[..] else { panic!("one is due") };
     assert_eq!(due.generations, generations);
     assert!(!table.renew(id, now), "nothing says that it goes on");
-    let usage = Usage { last_seen_ns: 60 * SECOND, packets: 3, bytes: 300, beyond_syn: true };
+    let usage = Usage {
+        last_seen_ns: 60 * SECOND,
+        packets: 3,
+        bytes: 300,
+        beyond_syn: true,
+        ..Usage::default()
+    };
     table.observe(&opening.reply, generations[1].unwrap(), &usage);
     table.observe(&key, NonZeroU32::new(9).unwrap(), &usage);
     assert_eq!(table.view(id).unwrap().state, State::Tcp(TcpState::SynSent), "another's entry");

@@ -16,7 +16,8 @@ fn generation(number: u32) -> NonZeroU32 {
 }
 
 fn carried(packets: u64, last_seen_ns: u64) -> Usage {
-    Usage { last_seen_ns, packets, bytes: packets * 100, beyond_syn: packets > 0 }
+    let bytes = packets * 100;
+    Usage { last_seen_ns, packets, bytes, beyond_syn: packets > 0, closing: None }
 }
 
 /// What a successor makes of what is kept of a connection.
@@ -119,9 +120,9 @@ fn what_the_kernel_carried_says_how_far_a_connection_is() {
     let opening = opening(slot(6, 1000, 80));
     let (view, next, id) = resumed(&opening);
     let [there, back] = view.keys;
-    assert!(next.resume_entry(&there, generation(7), &carried(3, NOW), None));
+    assert!(next.resume_entry(&there, generation(7), &carried(3, NOW)));
     assert!(!established(&next, id), "one side alone");
-    assert!(next.resume_entry(&back, generation(8), &carried(2, NOW), None));
+    assert!(next.resume_entry(&back, generation(8), &carried(2, NOW)));
     assert!(established(&next, id));
     next.presume(id, NOW);
     let now = next.view(id).unwrap();
@@ -130,11 +131,12 @@ fn what_the_kernel_carried_says_how_far_a_connection_is() {
     assert_eq!(now.traffic, [Traffic::default(); 2], "the entries tell it when they go");
 
     // each side has closed
-    assert!(next.resume_entry(&there, generation(7), &carried(3, NOW), Some(Closing::Fin)));
-    assert!(next.resume_entry(&back, generation(8), &carried(3, NOW), Some(Closing::Fin)));
+    let ended = Usage { closing: Some(Closing::Fin), ..carried(3, NOW) };
+    assert!(next.resume_entry(&there, generation(7), &ended));
+    assert!(next.resume_entry(&back, generation(8), &ended));
     assert_eq!(next.view(id).unwrap().state, State::Tcp(TcpState::TimeWait));
     let nobodys = there.reversed(CLIENT);
-    assert!(!next.resume_entry(&nobodys, generation(9), &carried(1, NOW), None));
+    assert!(!next.resume_entry(&nobodys, generation(9), &carried(1, NOW)));
 }
 
 #[test]

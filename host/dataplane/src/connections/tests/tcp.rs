@@ -268,7 +268,7 @@ fn generation(number: u32) -> Option<std::num::NonZeroU32> {
 }
 
 fn carried(last_seen_ns: u64, packets: u64, beyond_syn: bool) -> Usage {
-    Usage { last_seen_ns, packets, bytes: packets * 100, beyond_syn }
+    Usage { last_seen_ns, packets, bytes: packets * 100, beyond_syn, closing: None }
 }
 
 #[test]
@@ -319,6 +319,33 @@ fn fins_and_rsts_that_the_kernel_reports_close_the_connection() {
         }
         assert_eq!(talk.table.view(id).map(|view| view.state), Some(State::Tcp(expected)));
     }
+}
+
+#[test]
+fn an_end_that_no_event_has_told_of_is_learned_from_the_entry_and_told_twice_is_one() {
+    let [first, second] = [1, 2].map(|entry| generation(entry).unwrap());
+    let (talk, id) = cached();
+    let [there, back] = Direction::BOTH.map(|direction| talk.key(direction));
+    let now = || talk.table.view(id).map(|view| view.state).unwrap();
+    let ended = Usage { closing: Some(Closing::Fin), ..carried(9 * SECOND, 5, true) };
+    talk.table.observe(&there, first, &ended);
+    assert_eq!(now(), State::Tcp(FinWait));
+    talk.table.closing(&there, first, Closing::Fin, 10 * SECOND);
+    talk.table.observe(&there, first, &ended);
+    assert_eq!(now(), State::Tcp(FinWait), "the other side goes on");
+    talk.table.absorb(&back, second, &ended);
+    assert_eq!(now(), State::Tcp(TimeWait));
+}
+
+#[test]
+fn an_end_that_user_space_has_seen_is_not_the_other_sides_when_the_kernel_sees_it_again() {
+    let (mut talk, id) = cached();
+    assert_eq!(talk.send(Direction::Original, ACK).map(state), Some(SynSent));
+    assert_eq!(talk.back(ACK), Some(Established));
+    assert_eq!(talk.send(Direction::Original, FIN).map(state), Some(FinWait));
+    let key = talk.key(Direction::Original);
+    talk.table.closing(&key, generation(1).unwrap(), Closing::Fin, 9 * SECOND);
+    assert_eq!(talk.table.view(id).map(|view| view.state), Some(State::Tcp(FinWait)));
 }
 
 #[test]
