@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::memory::{calls, filters, instructions, rounds};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::{handover, population, redecide};
+use crate::pods::{handover, hostile, population, redecide};
 use crate::promise::Promise;
 use crate::{changes, footprint, kubernetes, load, nodes, pods, restart, services, swap, veth};
 
@@ -93,6 +93,13 @@ pub const BENCHES: &[Bench] = &[
             services::CONNECTIONS_AGAINST_IPTABLES,
         ],
         run: services::run,
+    },
+    Bench {
+        name: "hostile",
+        what: "pods beside one that scans its neighbours",
+        runs: Runs::Usually,
+        promises: &[hostile::OTHERS],
+        run: hostile::run,
     },
     Bench {
         name: "handover",

@@ -8,9 +8,11 @@
 //! - [`measure`]: what is measured, and on which cores
 //! - [`redecide`]: how soon live flows follow a change
 //! - [`population`]: what few busy flows notice of many others
+//! - [`hostile`]: what pods notice of one that scans
 //! - [`handover`]: whether flows keep their order when the kernel takes them over
 
 pub mod handover;
+pub mod hostile;
 pub mod measure;
 pub mod peer;
 pub mod population;

@@ -41,6 +41,15 @@ pub enum Workers {
     ApartSpinning,
 }
 
+/// A pod, and its port in the host.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'g> {
+    /// The port's interface.
+    pub(crate) port: &'g str,
+    /// The pod.
+    pub(crate) end: End<'g>,
+}
+
 /// A peer in place; it goes when this is dropped.
 pub enum Placed {
     /// The dataplane.
@@ -124,7 +133,7 @@ pub(crate) fn dataplane(
     flow_cache: CacheSettings,
 ) -> Result<Dataplane> {
     let plane = without_filters(ground, cache, workers, places, flow_cache)?;
-    plane.load(bridge_of(ground, &plane)?)?;
+    plane.load(bridge_of(pods(ground), &plane)?)?;
     Ok(plane)
 }
 
@@ -150,28 +159,40 @@ pub(crate) fn without_filters(
         ..Settings::default()
     };
     let plane = ground.host().run(|| Dataplane::start(&settings))??;
-    for (port, pod) in ground.ports().into_iter().zip([ground.near(), ground.far()]) {
-        plane.add_port(AddPort {
-            interface: port.to_owned(),
-            kind: PortKind::Pod,
-            vlans: Vlans::access(0),
-            hold: Hold::Cached(Station { mac: mac(pod)?, gateway: GATEWAY }),
-            beyond: None,
-        })?;
-    }
+    pods(ground).into_iter().try_for_each(|pod| hold(&plane, pod))?;
     Ok(plane)
 }
 
-/// The bridge, which knows the pods: what it decides of them holds.
-fn bridge_of(ground: &Ground, plane: &Dataplane) -> Result<Load> {
+/// The pods of a ground.
+pub(crate) fn pods(ground: &Ground) -> [Pod<'_>; 2] {
+    let ([near, far], ends) = (ground.ports(), [ground.near(), ground.far()]);
+    [Pod { port: near, end: ends[0] }, Pod { port: far, end: ends[1] }]
+}
+
+/// Has the dataplane hold a pod's port.
+pub(crate) fn hold(plane: &Dataplane, pod: Pod<'_>) -> Result<()> {
+    plane.add_port(AddPort {
+        interface: pod.port.to_owned(),
+        kind: PortKind::Pod,
+        vlans: Vlans::access(0),
+        hold: Hold::Cached(Station { mac: mac(pod.end)?, gateway: GATEWAY }),
+        beyond: None,
+    })?;
+    Ok(())
+}
+
+/// The bridge, which knows these pods: what it decides of them holds.
+pub(crate) fn bridge_of<'g>(
+    pods: impl IntoIterator<Item = Pod<'g>>,
+    plane: &Dataplane,
+) -> Result<Load> {
     let ports = plane.ports()?;
-    let pod = |(name, pod): (&str, End<'_>)| -> Result<Value> {
+    let known = |Pod { port: name, end }: Pod<'_>| -> Result<Value> {
         let port = ports.iter().find(|port| port.name == name).context("it was just added")?;
-        let mac = MacAddr(mac(pod)?).to_string();
-        Ok(json!({ "port": port.id.number(), "mac": mac, "addresses": [pod.address] }))
+        let mac = MacAddr(mac(end)?).to_string();
+        Ok(json!({ "port": port.id.number(), "mac": mac, "addresses": [end.address] }))
     };
-    let pods = ground.ports().into_iter().zip([ground.near(), ground.far()]).map(pod);
-    let pods = pods.collect::<Result<Vec<_>>>()?;
+    let pods = pods.into_iter().map(known).collect::<Result<Vec<_>>>()?;
     Ok(Load { config: json!({ "pods": pods }).to_string(), ..bridge()? })
 }
 

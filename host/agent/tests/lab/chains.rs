@@ -2,12 +2,16 @@
 //! while connections go on.
 
 use std::fs;
+use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use millrace_abi::{Decision, Field, INSPECT_ALL};
 use serde_json::Value;
 
 use crate::bed::{Bed, NODES, until};
@@ -190,6 +194,42 @@ fn a_new_agent_has_the_same_chain_from_the_start_and_connections_go_on() {
     go_on(&mut talks, "still");
 }
 
+#[test]
+fn connections_that_a_filter_looks_into_go_on_with_a_new_agent_and_so_do_new_ones() {
+    let Some(mill) = Mill::open() else { return };
+    let file = mill.folder().join("curious.wasm");
+    fs::write(&file, curious()).expect("the folder is there");
+    let source = format!("file: {}", file.display());
+    mill.apply(&(guard(&source, "{}") + &chain("edge", "{}", "before: bridge")));
+    mill.await_filter("east", "guard", "inForce");
+    let shown = || mill.stage("east", "guard")["counters"]["shown"].as_u64().expect("a number");
+    let mut talks = mill.talks();
+    go_on(&mut talks, "looked into");
+    assert!(shown() >= 4 * talks.len() as u64, "{}", shown());
+    for arguments in [&["restart", "east"][..], &["restart", "east", "--kill"]] {
+        let done = AtomicBool::new(false);
+        let mut said = 0;
+        thread::scope(|scope| {
+            let restarting = scope.spawn(|| {
+                mill.0.done(arguments);
+                done.store(true, Ordering::Release);
+            });
+            // a word that is lost with the process is said again by TCP
+            while !done.load(Ordering::Acquire) {
+                go_on(&mut talks, "meanwhile");
+                said += 1;
+            }
+            restarting.join().expect("it restarts");
+        });
+        assert!(said > 0);
+        mill.await_filter("east", "guard", "inForce");
+        let before = shown();
+        go_on(&mut talks, "again");
+        assert!(shown() >= before + 2 * talks.len() as u64, "it looks into them as before");
+        go_on(&mut mill.talks(), "anew");
+    }
+}
+
 /// Two nodes, a client and a server on one, and a server on the other.
 struct Mill(Bed);
 
@@ -311,6 +351,37 @@ fn config_map(filter: &str) -> String {
 
 fn module(filter: &str) -> &'static [u8] {
     millrace_builtin::find(filter).expect("it is an example").bytes
+}
+
+/// A module that looks into all packets of all flows, and lets them pass.
+fn curious() -> Vec<u8> {
+    let decision = "(i32.add (local.get $out) (i32.mul (local.get $i) (i32.const 128)))";
+    let (fields, inspect) = (offset_of!(Decision, fields), offset_of!(Decision, inspect));
+    let inspected = Field::Inspect as u16;
+    let text = format!(
+        r#"(module
+        (@custom "millrace" "{{\"abi\":1,\"name\":\"curious\",\"hooks\":[\"flow\",\"packet\"],\"capabilities\":[\"inspect\"]}}")
+        (memory (export "memory") 16)
+        (global $free (mut i32) (i32.const 1024))
+        (func (export "millrace_alloc") (param $len i32) (result i32) (local $at i32)
+            (local.set $at (global.get $free))
+            (global.set $free (i32.and (i32.const -16)
+                (i32.add (i32.const 15) (i32.add (local.get $at) (local.get $len)))))
+            (local.get $at))
+        (func (export "millrace_configure") (param i32 i32) (result i32) (i32.const 0))
+        (func (export "millrace_packet") (param i32 i32 i32) (result i32) (i32.const 0))
+        (func (export "millrace_flow") (param $slots i32) (param $out i32) (param $n i32) (result i32)
+            (local $i i32)
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $i) (local.get $n)))
+                (i32.store16 offset={fields} {decision}
+                    (i32.or (i32.load16_u offset={fields} {decision}) (i32.const {inspected})))
+                (i32.store16 offset={inspect} {decision} (i32.const {INSPECT_ALL}))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br $next)))
+            i32.const 0))"#
+    );
+    wat::parse_str(text).expect("it is right WebAssembly text")
 }
 
 const TRAP: &str = include_str!("../../../../tests/cluster/manifests/trap.yaml");
