@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::memory::{calls, filters, instructions, rounds};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::pods::{handover, hostile, population, redecide};
+use crate::pods::{bandwidth, handover, hostile, population, redecide};
 use crate::promise::Promise;
 use crate::{changes, footprint, kubernetes, load, nodes, pods, restart, services, swap, veth};
 
@@ -100,6 +100,13 @@ pub const BENCHES: &[Bench] = &[
         runs: Runs::Usually,
         promises: &[hostile::OTHERS],
         run: hostile::run,
+    },
+    Bench {
+        name: "bandwidth",
+        what: "TCP streams of pods with a bandwidth limit",
+        runs: Runs::Usually,
+        promises: &[bandwidth::LEAST, bandwidth::MOST],
+        run: bandwidth::run,
     },
     Bench {
         name: "handover",

@@ -8,9 +8,11 @@
 //! - [`measure`]: what is measured, and on which cores
 //! - [`redecide`]: how soon live flows follow a change
 //! - [`population`]: what few busy flows notice of many others
+//! - [`bandwidth`]: whether limits of pods are kept to
 //! - [`hostile`]: what pods notice of one that scans
 //! - [`handover`]: whether flows keep their order when the kernel takes them over
 
+pub mod bandwidth;
 pub mod handover;
 pub mod hostile;
 pub mod measure;
