@@ -1,10 +1,12 @@
 //! Answers neighbours on the uplink who ask for the addresses of load balancers.
 //!
-//! Owns for which the host's kernel answers, and that who knows another node by one of them is told.
-//! Which node answers is not decided here.
+//! Owns for which the host's kernel answers, and that who knows another node by one of them is told:
+//! twice, and again when the link was down or has another address of its own. Which node answers is
+//! not decided here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use millrace_filter::wire::builder::{self, BuildError, Ethernet, Ip};
 use millrace_filter::wire::icmpv6::{self, NdOption};
@@ -20,8 +22,14 @@ use crate::node::state::{NodeState, StateError};
 pub(crate) struct Announcer {
     node: Namespace,
     net: Netlink,
+    /// As it was when it was looked at last.
     uplink: Link,
     answered: BTreeSet<IpAddr>,
+    /// What neighbours are yet to be told, and how often.
+    owed: BTreeMap<IpAddr, u32>,
+    /// When that is looked at next.
+    due: Instant,
+    is_refused: bool,
 }
 
 /// Why neighbours are not answered.
@@ -71,11 +79,14 @@ impl Announcer {
             }
         }
         let there = net.proxies(PROTOCOL)?.into_iter().filter(|(link, _)| link == name);
-        let answered = there.map(|(_, address)| address).collect();
-        Ok(Self { node, net, uplink, answered })
+        let answered: BTreeSet<_> = there.map(|(_, address)| address).collect();
+        // the predecessor may not have come to it
+        let owed = answered.iter().map(|address| (*address, TIMES)).collect();
+        Ok(Self { node, net, uplink, answered, owed, due: Instant::now(), is_refused: false })
     }
 
-    /// Answers for these addresses, and for no others any more.
+    /// Answers for these addresses, and for no others any more; neighbours are to be
+    /// [told](Self::remind).
     ///
     /// # Errors
     /// The first thing that the kernel refused; the rest is done.
@@ -83,17 +94,77 @@ impl Announcer {
         let mut refused = Ok(());
         for gone in &self.answered - addresses {
             match self.net.remove_proxy(&self.uplink.name, gone) {
-                Ok(()) | Err(NetlinkError::Missing { .. }) => drop(self.answered.remove(&gone)),
+                Ok(()) | Err(NetlinkError::Missing { .. }) => {
+                    self.answered.remove(&gone);
+                    self.owed.remove(&gone);
+                }
                 Err(error) => refused = refused.and(Err(error.into())),
             }
         }
         for address in addresses - &self.answered {
-            let answered = self.net.add_proxy(&self.uplink.name, address, PROTOCOL);
-            refused = refused.and(answered.map_err(AnnounceError::from).and_then(|()| {
-                self.answered.insert(address);
+            let answered = self.answer(address).map_err(AnnounceError::from);
+            refused = refused.and(answered.map(|()| {
                 tracing::info!(%address, uplink = self.uplink.name, "is announced here");
-                self.tell(address)
+                self.due = Instant::now();
             }));
+        }
+        refused
+    }
+
+    /// Tells neighbours what they are to be told by now, and answers again for what the kernel has
+    /// forgotten, as it does when the link goes down. Says how it went, if it failed or has before:
+    /// what is left is done another time.
+    pub(crate) fn remind(&mut self, now: Instant) -> Option<Result<(), AnnounceError>> {
+        if now < self.due || self.answered.is_empty() {
+            return None;
+        }
+        self.due = now + EVERY;
+        let outcome = self.look_after().and_then(|()| self.tell_all());
+        let was_refused = std::mem::replace(&mut self.is_refused, outcome.is_err());
+        (was_refused || outcome.is_err()).then_some(outcome)
+    }
+
+    /// Whether something was refused when neighbours were last told.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    fn look_after(&mut self) -> Result<(), AnnounceError> {
+        let uplink = self.net.link(&self.uplink.name)?;
+        let proxies = self.net.proxies(PROTOCOL)?;
+        let there: BTreeSet<_> = proxies
+            .into_iter()
+            .filter(|(link, _)| *link == uplink.name)
+            .map(|(_, address)| address)
+            .collect();
+        for forgotten in &self.answered - &there {
+            self.answer(forgotten)?;
+            tracing::info!(address = %forgotten, uplink = uplink.name, "is announced here again");
+        }
+        let standing = |link: &Link| (link.mac, link.up, link.carrier);
+        if standing(&uplink) != standing(&self.uplink) {
+            self.owed.extend(self.answered.iter().map(|address| (*address, TIMES)));
+        }
+        self.uplink = uplink;
+        Ok(())
+    }
+
+    fn answer(&mut self, address: IpAddr) -> Result<(), NetlinkError> {
+        self.net.add_proxy(&self.uplink.name, address, PROTOCOL)?;
+        self.answered.insert(address);
+        self.owed.insert(address, TIMES);
+        Ok(())
+    }
+
+    fn tell_all(&mut self) -> Result<(), AnnounceError> {
+        let mut refused = Ok(());
+        for (address, times) in std::mem::take(&mut self.owed) {
+            let told = self.tell(address);
+            let left = if told.is_ok() { times - 1 } else { times };
+            if left > 0 {
+                self.owed.insert(address, left);
+            }
+            refused = refused.and(told);
         }
         refused
     }
@@ -139,5 +210,10 @@ fn unsolicited_advertisement(
     builder::icmpv6(frame, &ethernet, &ip, &advertisement, &option)
 }
 
+/// How often neighbours are told of an address: RFC 5227 section 1.1 (`ANNOUNCE_NUM`), and no more than
+/// RFC 4861 section 7.2.6 has it.
+const TIMES: u32 = 2;
+/// How soon again (`ANNOUNCE_INTERVAL` there).
+const EVERY: Duration = Duration::from_secs(2);
 /// Octets of an advertisement: Ethernet, IPv6, ICMPv6 and its option.
 const LONGEST: usize = 14 + 40 + 24 + 8;

@@ -161,6 +161,10 @@ impl Follower {
                 }
             }
             self.follow_outside(host);
+            // what is left of that when an agent leaves its successor does
+            if !host.leaving.load(Ordering::Acquire) {
+                self.publisher.lock().remind(Instant::now());
+            }
             self.look_after(host);
         }
     }

@@ -21,7 +21,7 @@ use crate::node::announcer::Announcer;
 use crate::node::filters::{ChainStanding, FilterStanding};
 use crate::node::health::Standing;
 use crate::node::reach::Reach;
-use crate::node::refusals::Refusals;
+use crate::node::refusals::{Matter, Refusals};
 
 /// Who tells them. Those who attach pods and those who follow the manifests share it.
 pub(crate) struct Publisher {
@@ -126,6 +126,13 @@ impl Publisher {
     pub(crate) fn announce_by(&mut self, announcer: Announcer) {
         if let Some(reach) = &mut self.reach {
             reach.announce_by(announcer);
+        }
+    }
+
+    /// Has neighbours know what they are to be told by now.
+    pub(crate) fn remind(&mut self, now: Instant) {
+        if let Some(outcome) = self.reach.as_mut().and_then(|reach| reach.remind(now)) {
+            self.known.lock().refusals.note(Matter::Neighbours, outcome);
         }
     }
 

@@ -2,12 +2,13 @@
 //! neighbours, load balancers that ask, and the processes of the node itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use millrace_control::compile::{Compiler, HealthCheck, Publication};
 use millrace_control::{QualifiedName, Tenure};
 use millrace_dataplane::control::Dataplane;
 
-use crate::node::announcer::Announcer;
+use crate::node::announcer::{AnnounceError, Announcer};
 use crate::node::health::{HealthChecks, Standing};
 use crate::node::liveness::Liveness;
 use crate::node::processes::Processes;
@@ -81,7 +82,10 @@ impl Reach {
         self.processes.mean(plane, compiler.stand_ins());
         if let Some(announcer) = &mut self.announcer {
             let answered = announcer.answer_for(&compiler.announced());
-            outcomes.push((Matter::Neighbours, in_words(answered)));
+            // what neighbours could not be told stays to be noted
+            if answered.is_err() || !announcer.is_refused() {
+                outcomes.push((Matter::Neighbours, in_words(answered)));
+            }
         }
         self.is_behind = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         for (name, summary) in &publication.services {
@@ -94,6 +98,11 @@ impl Reach {
         let this = compiler.world().nodes.get(compiler.node());
         self.liveness.say(standing, this.map_or(Tenure::Leaves, |node| node.tenure));
         outcomes
+    }
+
+    /// Has neighbours know what they are to be told by now; how that went, if it is to be noted.
+    pub(crate) fn remind(&mut self, now: Instant) -> Option<Result<(), AnnounceError>> {
+        self.announcer.as_mut()?.remind(now)
     }
 
     /// Whether they have not taken something.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
-use millrace_netns::{Namespace, Route};
+use millrace_netns::{Namespace, Neighbour, NeighbourState, Route};
 
 use crate::bed::{Bed, NODES, until};
 use crate::talk::{Talk, ask};
@@ -114,6 +114,69 @@ fn addresses_of_a_pool_are_given_and_announced_by_one_node_and_move_when_it_is_n
         bed.write(&[("nodes.yaml", NODES)]);
         bed.done(&["apply", &bed.folder()]);
     }
+}
+
+#[test]
+fn neighbours_hear_of_an_announced_address_when_the_link_is_up_again_and_when_it_has_another_address()
+ {
+    let unready = NODES.replace(
+        "name: west\n",
+        "name: west\nstatus: {conditions: [{type: Ready, status: 'False'}]}\n",
+    );
+    assert_ne!(unready, NODES);
+    let manifests = [("nodes.yaml", unready.as_str()), ("pods.yaml", PODS), ("pool.yaml", POOL)];
+    let Some(bed) = Bed::of(&manifests, &[]) else { return };
+    let (east, outside) = (bed.node("east").0, bed.outside());
+    let [host, beyond] = [&east, &outside].map(|it| it.netlink().expect("it is there"));
+    let apply = |services: &str| {
+        bed.write(&[("services.yaml", services)]);
+        bed.done(&["apply", &bed.folder()]);
+    };
+    let place = |service: &str| {
+        let services = bed.asked("east", &["services"]);
+        let frontends = services[service]["frontends"].as_array().cloned().unwrap_or_default();
+        let texts = frontends.iter().filter_map(|it| it.as_str()?.strip_suffix("/TCP"));
+        let pool: IpNetwork = "172.30.0.192/28".parse().expect("a prefix");
+        let mut places = texts.filter_map(|it| it.parse().ok());
+        places.find(|it: &SocketAddr| pool.contains(it.ip()))
+    };
+    apply(POOLED);
+    let first = until(|| place("default/pooled"));
+    until(|| Talk::open(&outside, first).ok());
+
+    // the kernel forgets for what it answers on a link that goes down
+    host.set_down("eth0").expect("it is there");
+    apply(&(POOLED.to_owned() + "---" + &POOLED.replace("name: pooled", "name: second")));
+    let second = until(|| place("default/second"));
+    let problems = || bed.asked("east", &["status"])["refused"].to_string();
+    until(|| problems().contains("telling neighbours of").then_some(()));
+    // neighbours know somebody else by them, and do not ask
+    let mistake = |place: &SocketAddr| {
+        let mac = Some([2, 0, 0, 0, 0, 0x99]);
+        let (link, state) = ("eth0".to_owned(), NeighbourState::Stale);
+        let wrong = Neighbour { link, address: place.ip(), mac, state };
+        beyond.replace_neighbour(&wrong).expect("it is let");
+    };
+    let known = |place: &SocketAddr| {
+        let neighbours = beyond.neighbours().expect("netlink");
+        neighbours.into_iter().find(|it| it.address == place.ip())?.mac
+    };
+    let await_known = |place: &SocketAddr| {
+        let own = host.link("eth0").expect("it is there").mac;
+        until(|| (known(place) == own).then_some(()));
+    };
+    [first, second].iter().for_each(mistake);
+    host.set_up("eth0").expect("it is there");
+    [first, second].iter().for_each(await_known);
+    until(|| (!problems().contains("telling neighbours of")).then_some(()));
+    for place in [first, second] {
+        let mut talk = Talk::open(&outside, place).expect("it is there");
+        assert_eq!(talk.say("up").expect("it is answered").text, "up");
+    }
+
+    [first, second].iter().for_each(mistake);
+    host.set_mac("eth0", [2, 0, 0, 0, 0, 0x77]).expect("it is let");
+    [first, second].iter().for_each(await_known);
 }
 
 /// Two nodes; a client and a server on one, and a server on the other.
