@@ -247,7 +247,11 @@ impl Follower {
             // other nodes may be neighbours now, or none any more
             self.met = BTreeMap::new();
         }
-        self.cluster.lock().refusals.note(Matter::Outside, followed.map(drop));
+        let mut cluster = self.cluster.lock();
+        if followed.is_ok() {
+            cluster.refusals.hurry(Instant::now());
+        }
+        cluster.refusals.note(Matter::Outside, followed.map(drop));
     }
 
     /// Tries again what the kernel has refused, has the link of tunnels be as it was made, and lets pods go

@@ -1,6 +1,6 @@
 //! Other nodes that come, go and change while the agent runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
 use ipnetwork::IpNetwork;
@@ -88,9 +88,24 @@ impl Pods {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Has the link of tunnels be as it was made, whoever has changed it.
-    pub(crate) fn mend(&self, tunnel: &TunnelArgs) -> Result<(), MeetError> {
-        Ok(tunnel.make_link(self.node(), &self.beyond().peers, self.mtu())?)
+    /// Has the link of tunnels be as it was made, whoever has changed it, and the routes to other nodes
+    /// be there: those by a link go when that goes down, and do not come back with it.
+    pub(crate) fn mend(&mut self, tunnel: &TunnelArgs) -> Result<(), MeetError> {
+        tunnel.make_link(self.node(), &self.beyond().peers, self.mtu())?;
+        let routes = self.node().netlink()?.routes(RouteTable::MAIN)?;
+        let present: BTreeSet<_> = routes.into_iter().map(|route| route.destination).collect();
+        let is_led_to = |peer: &&Peer| peer.led_to().all(|prefix| present.contains(prefix));
+        let (peers, gateways) = (self.beyond().peers.clone(), self.gateways());
+        let mut refused = Ok(());
+        for peer in peers.iter().filter(|peer| !is_led_to(peer)) {
+            let (node, state) = self.ground();
+            let led = peers::lead_to(node, &gateways, peer, state);
+            refused = refused.and(led.map_err(|cause| MeetError::Refused {
+                node: peer.name.clone(),
+                cause: Box::new(cause.into()),
+            }));
+        }
+        refused
     }
 
     /// Has the way to a node's pods be known here.

@@ -38,6 +38,14 @@ pub(crate) struct Peer {
     pub(crate) tunnel: Option<IpAddr>,
 }
 
+impl Peer {
+    /// The prefixes of its pods that this node's own stack can know the way to.
+    pub(crate) fn led_to(&self) -> impl Iterator<Item = &IpNetwork> {
+        let has = |v4| self.tunnel.is_some() || self.addresses.iter().any(|it| it.is_ipv4() == v4);
+        self.pod_cidrs.iter().filter(move |prefix| has(prefix.is_ipv4()))
+    }
+}
+
 /// Why other nodes are not reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {

@@ -88,6 +88,13 @@ impl Refusals {
         now >= self.due
     }
 
+    /// What was refused may be taken now, so it is to be tried soon.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if !self.present.is_empty() {
+            (self.due, self.pause) = (now, EVERY);
+        }
+    }
+
     /// It was looked after.
     pub(crate) fn looked_after(&mut self, now: Instant) {
         self.pause = if self.present.is_empty() { EVERY } else { (self.pause * 2).min(RAREST) };
@@ -224,8 +231,12 @@ mod tests {
             now += Duration::from_secs(pauses[pauses.len() - 1]);
         }
         assert_eq!(pauses, [4, 8, 16, 32, 60, 60, 60]);
+        refusals.hurry(now - Duration::from_secs(50));
+        assert!(refusals.are_due(now - Duration::from_secs(50)), "something else has happened");
         refusals.note(Matter::Nodes, Ok::<_, &str>(()));
         refusals.looked_after(now);
         assert!(refusals.are_due(now + EVERY));
+        refusals.hurry(now);
+        assert!(!refusals.are_due(now), "nothing is refused");
     }
 }

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
+use ipnetwork::IpNetwork;
+use millrace_netns::RouteTable;
 use serde_json::Value;
 
 use crate::bed::{Bed, PATIENCE, until};
@@ -73,6 +75,35 @@ fn packets_between_nodes_are_as_they_are_where_the_underlay_knows_the_way() {
         }
         assert_eq!(bed.mtu("shop"), mtu, "{arguments:?}");
     }
+}
+
+#[test]
+fn routes_between_nodes_come_back_when_the_link_that_they_are_by_was_down() {
+    let Some(bed) = Bed::up_as(&["--tunnel", "native"]) else { return };
+    let ((shop, _), (_, bank), (east, _)) = (bed.pod("shop"), bed.pod("bank"), bed.node("east"));
+    let bank = SocketAddr::new(bank[0], ECHO);
+    exchange(&shop, bank, "default/bank");
+    let net = east.netlink().expect("it is there");
+    let routes = || {
+        let all = net.routes(RouteTable::MAIN).expect("netlink");
+        let is_of_west = |to: IpNetwork| to.contains(bank.ip()) && to.prefix() > 0;
+        all.into_iter().filter(move |it| is_of_west(it.destination))
+    };
+    assert_eq!(routes().count(), 1);
+    let before = net.addresses_of("eth0").expect("netlink");
+    net.set_down("eth0").expect("it is there");
+    assert_eq!(routes().count(), 0);
+    let refused = || bed.asked("east", &["status"])["refused"].to_string();
+    until(|| refused().contains("node `west`").then_some(()));
+    net.set_up("eth0").expect("it is there");
+    // addresses of IPv6 go, too, and come back by whoever has given them
+    let after = net.addresses_of("eth0").expect("netlink");
+    for address in before.into_iter().filter(|it| it.is_ipv6() && !after.contains(it)) {
+        net.add_address("eth0", address).expect("it is free");
+    }
+    until(|| (routes().count() == 1).then_some(()));
+    exchange(&shop, bank, "default/bank");
+    until(|| (!refused().contains("node `west`")).then_some(()));
 }
 
 #[test]
