@@ -77,6 +77,15 @@ pub struct Attached {
     /// Ports of the node that lead to it because its runtime wants them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port_mappings: Vec<PortMapping>,
+    /// How much it may receive and send.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
+}
+
+impl Bandwidth {
+    fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl AttachmentId {

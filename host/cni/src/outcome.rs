@@ -120,7 +120,7 @@ pub const LOOPBACK: &str = "lo";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AttachmentId;
+    use crate::{AttachmentId, Bandwidth};
 
     fn attached() -> Attached {
         Attached {
@@ -134,6 +134,7 @@ mod tests {
             gateways: vec!["10.1.0.1/24".parse().unwrap(), "fd01::1/64".parse().unwrap()],
             mtu: 1450,
             port_mappings: Vec::new(),
+            bandwidth: Bandwidth::default(),
         }
     }
 

@@ -328,6 +328,7 @@ impl Pods {
             gateways,
             mtu: self.mtu,
             port_mappings: request.wanted.port_mappings,
+            bandwidth: request.bandwidth,
         };
         self.attached.insert(id.clone(), attached.clone());
         let added = plane.add_port(port_of(&attached)?);

@@ -1,5 +1,8 @@
 //! CHECK, GC, STATUS and VERSION.
 
+use std::process::Command;
+
+use millrace_netns::Namespace;
 use serde_json::json;
 
 use crate::bed::{Bed, Container};
@@ -33,6 +36,70 @@ fn c6_check_finds_what_was_changed_and_leaves_later_plugins_alone() {
     assert!(check(result.clone()).refused()["details"].to_string().contains("is down"));
     bed.node.netlink().and_then(|node| node.delete_link(&bed.ports()[0])).expect("it is there");
     assert_eq!(check(result).code(), 102);
+    bed.del(&container);
+}
+
+#[test]
+fn c6_check_names_what_of_both_ends_is_not_as_it_was_made() {
+    let Some(bed) = Bed::new() else { return };
+    let _agent = bed.start();
+    let container = Container::new();
+    let limits = json!({"bandwidth": {"ingressRate": 8_000_000, "egressRate": 4_000_000}});
+    let call = bed.call("ADD", Some(&container)).configured("runtimeConfig", limits);
+    let result = call.done();
+    let check = || bed.call("CHECK", Some(&container)).configured("prevResult", result.clone());
+    assert_eq!(check().make().silent(), Ok(()));
+    let port = bed.ports()[0].clone();
+    let [node, pod] =
+        [&bed.node, &container.namespace].map(|it| it.netlink().expect("it is there"));
+    let (link, end) = (pod.link("eth0").expect("it is there"), node.link(&port).expect("too"));
+    let mac = link.mac.expect("a veth has one");
+    let text = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
+    let other = [2, 0, 0, 0, 0, 0x55];
+    let tc = |namespace: &Namespace, words: &[&str]| {
+        let output = namespace.run(|| Command::new("tc").args(words).output()).expect("entered");
+        let output = output.expect("iproute2 is installed");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    type Act<'a> = Box<dyn Fn() + 'a>;
+    let rows: [(Act<'_>, Act<'_>, String); 5] = [
+        (
+            Box::new(|| pod.set_mtu("eth0", link.mtu + 1).expect("it is let")),
+            Box::new(|| pod.set_mtu("eth0", link.mtu).expect("it is let")),
+            format!("eth0 of the pod has an MTU of {}, not {}", link.mtu + 1, link.mtu),
+        ),
+        (
+            Box::new(|| node.set_mtu(&port, end.mtu + 1).expect("it is let")),
+            Box::new(|| node.set_mtu(&port, end.mtu).expect("it is let")),
+            format!("{port} of the node has an MTU of {}, not {}", end.mtu + 1, end.mtu),
+        ),
+        (
+            Box::new(|| pod.set_mac("eth0", other).expect("it is let")),
+            Box::new(|| pod.set_mac("eth0", mac).expect("it is let")),
+            format!("eth0 of the pod has address {}, not {}", text(other), text(mac)),
+        ),
+        (
+            Box::new(|| tc(&container.namespace, &["qdisc", "del", "dev", "eth0", "root"])),
+            Box::new(|| pod.shape("eth0", 4_000_000).expect("it is let")),
+            "eth0 of the pod is not limited to 4000000 bits per second".to_owned(),
+        ),
+        (
+            Box::new(|| tc(&bed.node, &["qdisc", "del", "dev", &port, "root"])),
+            Box::new(|| node.shape(&port, 8_000_000).expect("it is let")),
+            format!("{port} of the node is not limited to 8000000 bits per second"),
+        ),
+    ];
+    for (spoil, mend, fault) in rows {
+        spoil();
+        let said = check().refused();
+        assert_eq!(said["code"], 102);
+        assert!(said["details"].to_string().contains(&fault), "{fault}: {said}");
+        mend();
+        assert_eq!(check().make().silent(), Ok(()), "{fault}");
+    }
+    // a pod may take less
+    pod.set_mtu("eth0", 1280).expect("it is let");
+    assert_eq!(check().make().silent(), Ok(()));
     bed.del(&container);
 }
 

@@ -101,9 +101,21 @@ impl Plane {
             addresses.push(IpNetwork::new(own, prefix.prefix()).unwrap());
             gateways.push(IpNetwork::new(gateway, prefix.prefix()).unwrap());
         }
-        let Attach { netns, pod, network, .. } = request;
+        let Attach { netns, pod, network, bandwidth, .. } = request;
         let (mac, mtu, port_mappings) = ("02:00:00:00:00:01".to_owned(), 1500, Vec::new());
-        Attached { id, pod, network, netns, port, mac, addresses, gateways, mtu, port_mappings }
+        Attached {
+            id,
+            pod,
+            network,
+            netns,
+            port,
+            mac,
+            addresses,
+            gateways,
+            mtu,
+            port_mappings,
+            bandwidth,
+        }
     }
 }
 
