@@ -130,9 +130,11 @@ impl Cluster {
         let keeper = folder.map(Keeper::open).unwrap_or_default();
         let told = Arc::new((Mutex::new(first), Condvar::new()));
         let changed = Arc::new(Notify::new());
+        let back = Arc::new(Notify::new());
         for kind in Kind::ALL {
-            let (told, changed) = (Arc::clone(&told), Arc::clone(&changed));
-            runtime.spawn(watch(client.clone(), kind, told, changed, keeper.clone()));
+            let (told, changed, back) =
+                (Arc::clone(&told), Arc::clone(&changed), Arc::clone(&back));
+            runtime.spawn(watch(client.clone(), kind, told, changed, back, keeper.clone()));
         }
         let (reported, to_write) = latest::channel(Arc::default());
         let writer = Writer::new(client.clone(), Arc::clone(&told));

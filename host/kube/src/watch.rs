@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Error, Event, watcher};
 use kube::{Api, Client};
 use millrace_control::manifest::Kind;
@@ -44,12 +44,14 @@ impl Told {
     }
 }
 
-/// Follows a kind for as long as its runtime lives; `changed` is told of kinds with a status of our own.
+/// Follows a kind for as long as its runtime lives; `changed` is told of kinds with a status of our own, and
+/// `back` of a server that tells again, for those that wait to ask it.
 pub(crate) async fn watch(
     client: Client,
     kind: Kind,
     told: Arc<(Mutex<Told>, Condvar)>,
     changed: Arc<Notify>,
+    back: Arc<Notify>,
     keeper: Keeper,
 ) {
     let objects: Api<DynamicObject> = Api::all_with(client, &resource(kind));
@@ -58,9 +60,10 @@ pub(crate) async fn watch(
         Some(label) => config.labels(label),
         None => config,
     };
-    let follow = || watcher(objects.clone(), config.clone()).default_backoff().boxed();
+    let follow = || watcher(objects.clone(), config.clone()).boxed();
     let mut events = follow();
     let mut pauses = DefaultBackoff::default();
+    let longest = if kind == Kind::Node { PROBED } else { LONGEST_PAUSE };
     let (mut listed, mut abouts, mut lean) = (Vec::new(), Vec::new(), Vec::new());
     let (mut is_away, mut is_absent) = (false, false);
     let tell = |change: &mut dyn FnMut(&mut Told)| {
@@ -126,7 +129,7 @@ pub(crate) async fn watch(
                         told.whole.insert(kind);
                     });
                 }
-                sleep(pauses.next().map_or(LONGEST_PAUSE, |it| it.min(LONGEST_PAUSE))).await;
+                sleep(pause(&mut pauses)).await;
                 // where a watch was is nothing that one could go on from
                 events = follow();
                 continue;
@@ -137,14 +140,30 @@ pub(crate) async fn watch(
                     tracing::warn!(kind, %error, "what the API server said last stays in force");
                 }
                 is_away = true;
+                if is_of_the_past(&error) {
+                    pauses.reset();
+                    back.notify_waiters();
+                }
+                // it is away for all kinds, and the first that hears of it again has the others ask at once
+                tokio::select! {
+                    () = sleep(pause(&mut pauses).min(longest)) => {}
+                    () = back.notified() => {}
+                }
                 continue;
             }
         }
         is_absent = false;
+        pauses.reset();
         if std::mem::take(&mut is_away) {
             tracing::info!(kind = kind.name(), "the API server tells again");
+            back.notify_waiters();
         }
     }
+}
+
+/// How long a server is not asked that has failed to answer.
+fn pause(pauses: &mut DefaultBackoff) -> Duration {
+    pauses.next().map_or(LONGEST_PAUSE, |it| it.min(LONGEST_PAUSE))
 }
 
 /// Whether a server says that it has no such kind. Of a group that is not there it says no more than the
@@ -157,6 +176,11 @@ fn is_of_nothing(kind: Kind, error: &Error) -> bool {
         Error::WatchStartFailed(kube::Error::Api(status)) => status.code == NOT_FOUND,
         _ => false,
     }
+}
+
+/// Whether a server is back that knows no more of what happened since: all is to be asked for anew.
+fn is_of_the_past(error: &Error) -> bool {
+    matches!(error, Error::WatchError(status) if status.code == GONE)
 }
 
 /// How the API server calls the objects of a kind.
@@ -176,8 +200,12 @@ fn value(object: &DynamicObject) -> Option<Value> {
     }
 }
 
-/// How long a kind that is not there is not asked for.
+/// How long a kind is not asked for that is not there, or whose server is not.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The same of the kind that is asked for on behalf of all, to know that a server is back.
+const PROBED: Duration = Duration::from_secs(5);
+/// RFC 9110 section 15.5.11.
+const GONE: u16 = 410;
 /// RFC 9110 section 15.5.4.
 const FORBIDDEN: u16 = 403;
 /// RFC 9110 section 15.5.5.
