@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The other network plugins that the folder of the agent's own conflist configures.
+use super::plugins::PLUGIN;
+
+/// The other network plugins that the folder of the agent's own conflist configures. Files of people's own that
+/// begin with ours, and have others follow it, are none of those.
 pub(super) fn conflists(own: &Path) -> Vec<String> {
     let Some((folder, name)) = own.parent().zip(own.file_name()) else { return Vec::new() };
     // what cannot be read is not there for runtimes either
@@ -22,7 +25,11 @@ pub(super) fn conflists(own: &Path) -> Vec<String> {
         .filter(|path| path.file_name() != Some(name))
         .collect();
     others.sort();
-    others.iter().map(|path| sentence(path, path.file_name() < Some(name))).collect()
+    let others = others.iter().map(|path| (path, plugin_of(path)));
+    others
+        .filter(|(_, kind)| kind.as_deref() != Some(PLUGIN))
+        .map(|(path, kind)| sentence(path, kind, path.file_name() < Some(name)))
+        .collect()
 }
 
 /// kube-proxy, if it runs on this node.
@@ -35,11 +42,8 @@ pub(super) fn kube_proxy() -> Option<String> {
     ))
 }
 
-fn sentence(path: &Path, is_before: bool) -> String {
-    let kind = match plugin_of(path) {
-        Some(kind) => format!(" (plugin `{kind}`)"),
-        None => String::new(),
-    };
+fn sentence(path: &Path, kind: Option<String>, is_before: bool) -> String {
+    let kind = kind.map(|kind| format!(" (plugin `{kind}`)")).unwrap_or_default();
     let path = path.display();
     if is_before {
         format!(
@@ -91,6 +95,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let own = folder.path().join("05-millrace.conflist");
         write("05-millrace.conflist", r#"{"plugins": [{"type": "millrace-cni"}]}"#);
+        write("04-mine.conflist", r#"{"plugins": [{"type": "millrace-cni"}, {"type": "tuning"}]}"#);
         write("README", "no configuration");
         assert_eq!(conflists(&own), [""; 0]);
 

@@ -76,7 +76,7 @@ impl<'a> Plugins<'a> {
     }
 }
 
-const PLUGIN: &str = "millrace-cni";
+pub(super) const PLUGIN: &str = "millrace-cni";
 const LOOPBACK: &str = "loopback";
 
 #[cfg(test)]
