@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use millrace_cni::network::Previous;
-use millrace_cni::{Attached, AttachmentId, Call, Failure, Network, Version, outcome};
+use millrace_cni::{Attached, AttachmentId, Bandwidth, Call, Failure, Network, Version, outcome};
 use serde_json::Value;
 
 /// Takes `input` for the variables of a call, one on each of the first lines, and a configuration.
@@ -92,6 +92,7 @@ fn attached(id: AttachmentId) -> Attached {
         gateways: vec![prefix("10.1.0.1/24"), prefix("fd01::1/64")],
         mtu: 1500,
         port_mappings: Vec::new(),
+        bandwidth: Bandwidth::default(),
     }
 }
 
