@@ -88,7 +88,7 @@ impl Asked {
             Self::Policies(args) => args.asking.output(),
             Self::Stats(args) => args.asking.output(),
             Self::Drops(args) => args.asking.output(),
-            Self::Sysdump(_) => Output::Json,
+            Self::Sysdump(args) => args.output(),
         }
     }
 }

@@ -11,12 +11,19 @@ use serde::Serialize;
 use crate::api::client::Client;
 use crate::config::DEFAULT_SOCKET;
 
-/// Which host is asked, and how the answer is printed.
+/// Which host is asked.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Asking {
+pub(crate) struct Host {
     /// The admin socket of the host.
     #[arg(long, value_name = "PATH", env = "MILLRACE_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
+}
+
+/// Which host is asked, and how the answer is printed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Asking {
+    #[command(flatten)]
+    host: Host,
     /// Print tables for people, or JSON for programs.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
@@ -32,10 +39,17 @@ pub(crate) enum Output {
     Json,
 }
 
+impl Host {
+    /// Who asks it.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.socket)
+    }
+}
+
 impl Asking {
     /// Who asks.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.socket)
+        self.host.client()
     }
 
     /// How answers are printed.

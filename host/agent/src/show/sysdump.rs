@@ -5,11 +5,11 @@
 
 use std::fs;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::api::client::{Client, segment};
-use crate::output::{Asking, print};
+use crate::output::{Host, Output, print};
 
 /// Print all that a host says of itself, as one JSON object: for a report of what goes wrong.
 ///
@@ -20,15 +20,35 @@ use crate::output::{Asking, print};
   kubectl exec --namespace kube-system POD -- millrace sysdump > east.json")]
 pub(crate) struct SysdumpArgs {
     #[command(flatten)]
-    pub(crate) asking: Asking,
+    host: Host,
+    /// What it is printed as; there is no table of it.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Whole,
     /// Connections at most.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     flows: usize,
 }
 
+/// What has room for all of it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Whole {
+    /// For programs.
+    #[default]
+    Json,
+}
+
+impl SysdumpArgs {
+    /// How it is printed.
+    pub(crate) fn output(&self) -> Output {
+        match self.output {
+            Whole::Json => Output::Json,
+        }
+    }
+}
+
 /// Asks and prints.
 pub(crate) fn run(args: &SysdumpArgs) -> anyhow::Result<()> {
-    let client = args.asking.client()?;
+    let client = args.host.client()?;
     // whoever does not answer this does not answer at all
     let status: Value = client.get("/v1/status")?;
     let mut answers = Map::new();
