@@ -43,6 +43,8 @@ pub(crate) struct Follower {
     is_announced: bool,
     /// What is outside, once the node is there.
     outlook: Option<Outlook>,
+    /// Whether the API server had told of everything when that was looked at last.
+    was_whole: bool,
 }
 
 impl Follower {
@@ -68,6 +70,7 @@ impl Follower {
             filters: Filters::default(),
             is_announced: false,
             outlook: None,
+            was_whole: false,
         }
     }
 
@@ -161,6 +164,7 @@ impl Follower {
                 }
             }
             self.follow_outside(host);
+            self.notice_server();
             // what is left of that when an agent leaves its successor does
             if !host.leaving.load(Ordering::Acquire) {
                 self.publisher.lock().remind(Instant::now());
@@ -252,6 +256,14 @@ impl Follower {
             cluster.refusals.hurry(Instant::now());
         }
         cluster.refusals.note(Matter::Outside, followed.map(drop));
+    }
+
+    /// Says soon that the API server tells again.
+    fn notice_server(&mut self) {
+        let is_whole = self.source.is_whole();
+        if is_whole && !std::mem::replace(&mut self.was_whole, is_whole) {
+            self.cluster.lock().refusals.hurry(Instant::now());
+        }
     }
 
     /// Tries again what the kernel has refused, has the link of tunnels be as it was made, and lets pods go
