@@ -22,7 +22,7 @@ pub(crate) struct FlowArgs {
 
     /// Packets per second, of each pod, that no known flow has: a new connection is one of them. More are
     /// dropped, and counted at the pod's port. A source outside has as many, and all that send by one
-    /// interface, or from one node, four times that. 0 for no limit.
+    /// interface, or from one node, twice that. 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     miss_limit: u32,
 

@@ -471,7 +471,7 @@ fn label(counter: Counter) -> String {
 const FAR: &str = "punt";
 
 /// How many times as much as one of them all sources outside have that come in by one port.
-const OUTSIDERS: u32 = 4;
+const OUTSIDERS: u32 = 2;
 
 /// Room for any packet that fits into a frame; the driver takes no more with an XDP program.
 const MTU: u32 = 3400;
