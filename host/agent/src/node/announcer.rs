@@ -115,11 +115,14 @@ impl Announcer {
     /// forgotten, as it does when the link goes down. Says how it went, if it failed or has before:
     /// what is left is done another time.
     pub(crate) fn remind(&mut self, now: Instant) -> Option<Result<(), AnnounceError>> {
-        if now < self.due || self.answered.is_empty() {
+        if now < self.due {
             return None;
         }
         self.due = now + EVERY;
-        let outcome = self.look_after().and_then(|()| self.tell_all());
+        let outcome = match self.answered.is_empty() {
+            true => Ok(()),
+            false => self.look_after().and_then(|()| self.tell_all()),
+        };
         let was_refused = std::mem::replace(&mut self.is_refused, outcome.is_err());
         (was_refused || outcome.is_err()).then_some(outcome)
     }

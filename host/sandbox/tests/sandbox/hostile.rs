@@ -234,10 +234,10 @@ fn a_grant_of_less_memory_than_the_module_starts_with_is_no_start() {
 #[test]
 fn a_short_deadline_holds_for_one_stage_alone() {
     let sandbox = sandbox();
-    // some 50 million turns: longer than a millisecond, shorter than the set-up may take
+    // a billion turns: longer than the clock takes to notice on a busy machine, and well within a minute
     let slow = "(loop $again
             (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br_if $again (i32.lt_u (local.get $i) (i32.const 50000000))))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const 1000000000))))
         i32.const 0";
     let module =
         sandbox.load(&Guest::with_flow(slow).build(), limits::DEFAULT_MEMORY).expect("it loads");
