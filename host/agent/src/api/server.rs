@@ -46,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) leaving: AtomicBool,
     /// Told when another host has taken over.
     pub(crate) relieved: Notify,
+    /// Told when the node is not the one any more that it was started for.
+    pub(crate) outdated: Notify,
     /// Since when it runs.
     pub(crate) started: Instant,
     /// Where its metrics are, if anywhere.

@@ -126,6 +126,15 @@ impl Pods {
         let mut attached = BTreeMap::new();
         for (id, pod) in &state.kept().attachments {
             if net.link(&pod.port).is_ok() {
+                let is_own = |it: &IpNetwork| ipam.prefixes().any(|own| own.contains(it.ip()));
+                if let Some(address) = pod.addresses.iter().find(|it| !is_own(it)) {
+                    tracing::warn!(
+                        pod = pod.title(),
+                        address = %address.ip(),
+                        "it is reached from this node's pods alone: its address is of a prefix that \
+                         the Node has no more"
+                    );
+                }
                 ipam.retake(&pod.addresses);
                 attached.insert(id.clone(), pod.clone());
             } else {

@@ -1,6 +1,6 @@
 //! What the built-in filters are told of a node's pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 use millrace_dataplane::control::{Dataplane, StageError};
@@ -25,7 +25,10 @@ pub(crate) fn publish(plane: &Dataplane, pods: &Pods) -> Result<(), StageError> 
 
 /// The configurations of those filters of the chain that have one; ports are known by their numbers.
 pub(crate) fn configs(pods: &Pods, ports: &BTreeMap<String, u16>) -> [(&'static str, Value); 2] {
-    let gateways = pods.gateways();
+    // a pod that was attached when the node had other prefixes asks for its own still
+    let of_pods = pods.attached().values().flat_map(|pod| pod.gateways.clone());
+    let gateways: BTreeSet<_> = pods.gateways().into_iter().chain(of_pods).collect();
+    let gateways: Vec<_> = gateways.into_iter().collect();
     let mut stations = Vec::new();
     for pod in pods.attached().values() {
         let Some(port) = ports.get(&pod.port) else { continue };

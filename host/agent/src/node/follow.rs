@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::api::server::Host;
 use crate::node::TunnelArgs;
+use crate::node::attach::Pods;
 use crate::node::filters::{ChainKeeper, Kept};
 use crate::node::outlook::Outlook;
 use crate::node::publisher::{Known, Publisher};
@@ -209,9 +210,23 @@ impl Follower {
             // who attaches pods need not wait
             World { nodes: nodes.clone(), filters: filters.clone(), ..World::default() }
         };
+        if let Some(pods) = &host.pods {
+            self.stay_with(host, &pods.lock());
+        }
         self.meet(host, &world.nodes);
         self.chain.follow(&host.plane, &world);
         self.filters = world.filters;
+    }
+
+    /// Ends an agent whose node has other prefixes for pods than it was started with: all that it has
+    /// made is made of those. One that has none for a while may get them back.
+    fn stay_with(&self, host: &Host, pods: &Pods) {
+        let publisher = self.publisher.lock();
+        let Some(this) = publisher.world().nodes.get(&self.node) else { return };
+        let now: BTreeSet<_> = this.pod_cidrs.iter().copied().collect();
+        if !now.is_empty() && now != pods.prefixes().collect() {
+            host.outdated.notify_one();
+        }
     }
 
     fn meet(&mut self, host: &Host, nodes: &BTreeMap<String, Node>) {

@@ -273,6 +273,7 @@ fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result
         maps: maps.map(Mutex::new),
         leaving: AtomicBool::new(false),
         relieved: Notify::new(),
+        outdated: Notify::new(),
         started: Instant::now(),
         metrics: address.map(|address| address.to_string()),
         looking_on: Mutex::default(),
@@ -292,7 +293,7 @@ fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result
             .spawn(move || keep_maps(&host, &|| *ended.borrow()))
     });
     let keeper = keeper.transpose().context("a thread that keeps what filters know")?;
-    let is_relieved = runtime.block_on(async {
+    let ending = runtime.block_on(async {
         let until_the_end = |mut ended: watch::Receiver<bool>| async move {
             // the sender is not dropped before it has sent
             let _ = ended.wait_for(|ended| *ended).await;
@@ -308,21 +309,22 @@ fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result
             tokio::spawn(async { scrapes.await });
         }
 
-        let is_relieved = tokio::select! {
+        let ending = tokio::select! {
             name = signals.next() => {
                 tracing::info!(signal = name, "ending");
-                false
+                Ending::Asked
             }
             () = host.relieved.notified() => {
                 tracing::info!("relieved");
-                true
+                Ending::Relieved
             }
+            () = host.outdated.notified() => Ending::Outdated,
         };
         drop(socket);
         let _ = end.send(true);
         // what takes longer is broken off
         let _ = tokio::time::timeout(GRACE, admin).await;
-        anyhow::Ok(is_relieved)
+        anyhow::Ok(ending)
     })?;
     runtime.shutdown_timeout(GRACE);
     if follower.is_some_and(|follower| follower.join().is_err()) {
@@ -333,10 +335,25 @@ fn serve(plane: Dataplane, node: Option<OfNode>, doors: Doors) -> anyhow::Result
     }
     // the last one to have it takes the dataplane down
     drop(host);
-    if is_relieved && succession == Succession::TakeOverAndLinger {
-        linger(&mut signals)?;
+    match ending {
+        Ending::Relieved if succession == Succession::TakeOverAndLinger => linger(&mut signals),
+        Ending::Outdated => bail!(
+            "the Node has other podCIDRs than when the agent started: it is to be started anew, and gives \
+             pods addresses of those then"
+        ),
+        Ending::Relieved | Ending::Asked => Ok(()),
     }
-    Ok(())
+}
+
+/// Why a host ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// A signal came.
+    Asked,
+    /// Another host has taken over.
+    Relieved,
+    /// It serves a node that is another one now.
+    Outdated,
 }
 
 /// Keeps what filters know for the next host, until it is over and once more.

@@ -340,7 +340,7 @@ pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-const NODE: &str = "
+pub(crate) const NODE: &str = "
 apiVersion: v1
 kind: Node
 metadata: {name: here}

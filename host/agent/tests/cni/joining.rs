@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use crate::bed::{Bed, Container, until};
+use crate::attaching::{greet, listen};
+use crate::bed::{Bed, Container, NODE, until};
 
 #[test]
 fn c2_runtimes_find_the_plugin_once_containers_can_be_attached() {
@@ -44,6 +46,39 @@ fn another_node_that_joins_is_reached_and_one_that_leaves_is_forgotten() {
     until(|| (bed.routes() == own).then_some(()));
     assert_eq!(container.addresses("eth0").len(), 2, "nothing else is touched");
     bed.del(&container);
+}
+
+#[test]
+fn an_agent_whose_node_has_other_prefixes_ends_and_the_next_one_gives_addresses_of_those() {
+    let Some(bed) = Bed::new() else { return };
+    let agent = bed.start();
+    let [old, beside] = [(); 2].map(|()| Container::new());
+    bed.add(&old);
+    bed.add(&beside);
+    bed.write("node.yaml", &NODE.replace("10.1.0.0", "10.9.0.0").replace("fd01::", "fd09::"));
+    assert_eq!(agent.ended_by(), None, "it ends by itself");
+    assert!(bed.log().contains("the Node has other podCIDRs"), "{}", bed.log());
+
+    let _agent = bed.start();
+    assert_eq!(bed.log().matches("of a prefix that the Node has no more").count(), 2);
+    let new = Container::new();
+    bed.add(&new);
+    let [old_at, beside_at, new_at] = [&old, &beside, &new].map(|it| it.addresses("eth0"));
+    assert!(old_at[0].starts_with("10.1.0.") && old_at[1].starts_with("fd01::"), "{old_at:?}");
+    assert!(new_at[0].starts_with("10.9.0.") && new_at[1].starts_with("fd09::"), "{new_at:?}");
+    // who has an address of before is reached on the node as long as it is there
+    for (from, to, addresses) in
+        [(&old, &beside, &beside_at), (&old, &new, &new_at), (&new, &old, &old_at)]
+    {
+        for address in addresses {
+            let address: IpNetwork = address.parse().expect("an address");
+            let listener = listen(&to.namespace, (address.ip(), 0).into());
+            let at = listener.local_addr().expect("it is bound");
+            assert_eq!(greet(&from.namespace, listener, at), "hello", "{address}");
+        }
+    }
+    [&old, &beside, &new].into_iter().for_each(|container| bed.del(container));
+    assert_eq!(bed.ports(), [""; 0]);
 }
 
 const OTHER: &str = "
