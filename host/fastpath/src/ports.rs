@@ -7,8 +7,11 @@
 //! near end is no port, and no port gives its packets to another port's tc ingress.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::iter;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::programs::LinkOrder;
 use aya::programs::ProgramError;
@@ -290,20 +293,30 @@ impl FlowCache {
     }
 
     fn put_on(&mut self, name: &str, interface: &str) -> Result<SchedClassifierLink, AttachError> {
-        let options = if self.features.tcx {
-            TcAttachOptions::TcxOrder(LinkOrder::default())
-        } else {
+        let tcx = self.features.tcx;
+        if !tcx {
             make_clsact(interface)?;
-            TcAttachOptions::Netlink(NlOptions::default())
-        };
+        }
         let program = program(&mut self.ebpf, name);
-        program
-            .attach_with_options(interface, TcAttachType::Ingress, options)
-            .and_then(|id| program.take_link(id))
-            .map_err(|cause| AttachError::Refused {
-                name: interface.to_owned(),
-                cause: Box::new(cause),
-            })
+        let deadline = Instant::now() + LETTING_GO;
+        loop {
+            let options = match tcx {
+                true => TcAttachOptions::TcxOrder(LinkOrder::default()),
+                false => TcAttachOptions::Netlink(NlOptions::default()),
+            };
+            let attached = program.attach_with_options(interface, TcAttachType::Ingress, options);
+            match attached.and_then(|id| program.take_link(id)) {
+                // what was let go just now may be there a little longer
+                Err(cause) if is_there(&cause) && Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                }
+                Err(cause) => {
+                    let name = interface.to_owned();
+                    return Err(AttachError::Refused { name, cause: Box::new(cause) });
+                }
+                Ok(link) => return Ok(link),
+            }
+        }
     }
 }
 
@@ -402,7 +415,7 @@ pub enum AttachError {
     #[error("a link of the flow cache is not pinned: {0}")]
     Hold(#[from] HoldError),
     /// The kernel does not take the program there.
-    #[error("the flow cache cannot be attached to `{name}`: {cause}")]
+    #[error("the flow cache cannot be attached to `{name}`: {}", whole(cause))]
     Refused {
         /// The link.
         name: String,
@@ -411,10 +424,27 @@ pub enum AttachError {
     },
 }
 
+/// Whether the program is at the link already.
+fn is_there(cause: &ProgramError) -> bool {
+    let ProgramError::SyscallError(call) = cause else { return false };
+    call.io_error.kind() == ErrorKind::AlreadyExists
+}
+
+/// An error with what it came of.
+fn whole(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |error| (**error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// For how long a link that was let go may be there: a program that this process starts has copies of all
+/// descriptors until it runs, which takes its time on a busy machine.
+const LETTING_GO: Duration = Duration::from_secs(2);
+/// How soon that is looked at again.
+const PAUSE: Duration = Duration::from_millis(1);
 /// What can be added to any time of a machine's clock.
 const LONGEST: u64 = u64::MAX / 4;
 

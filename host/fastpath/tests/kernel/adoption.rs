@@ -2,7 +2,9 @@
 
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use millrace_fastpath::{
@@ -184,6 +186,24 @@ fn a_port_that_is_not_attached_again_is_let_go() {
         drop(successor);
         let mut third = FlowCache::load_pinned(bed.settings, folder).unwrap();
         assert_eq!(third.let_go_others().unwrap(), 2, "a port and the punt pair");
+    });
+}
+
+#[test]
+fn a_link_that_was_let_go_can_be_a_port_again_at_once_while_programs_are_started() {
+    with_pins(|bed, folder| {
+        let mut cache = adopt(bed, folder);
+        thread::scope(|scope| {
+            let starting = scope.spawn(|| {
+                for _ in 0..200 {
+                    assert!(Command::new("true").status().unwrap().success());
+                }
+            });
+            while !starting.is_finished() {
+                assert!(cache.detach(index(PODS[0])).unwrap());
+                attach(&mut cache, 0);
+            }
+        });
     });
 }
 
